@@ -1,0 +1,72 @@
+"""The errors a user can meet. Each message is one line: what was wrong, and what to do.
+
+    OrientcError
+    ├── UsageError             the request is wrong by itself: rank 0, ratio below 1, an unknown setting
+    ├── ModelError             a model or its table can't be read
+    │   ├── ModelNotFoundError     no such model, or no way to reach it
+    │   ├── NoTableError           the model has no token-embedding table
+    │   └── TrustError             reading it would run code or unpickle; the user has to allow that
+    ├── FitError               a table can't be compressed as asked: rank above dim, NaN in the table
+    ├── ArtifactError          an artifact file is damaged, foreign or too new
+    │   └── ArtifactMismatchError  the artifact was made from another model's table
+    ├── SubstitutionError      this artifact can't be put into this model under this head policy
+    ├── EvaluationError        a model can't be evaluated as asked, or a text is unusable
+    ├── RecordError            a record is damaged, foreign or too new
+    └── OutputError            a result can't be written, or something else is already there
+
+The command line ends with 2 for a `UsageError` and with 1 for every other.
+"""
+
+from __future__ import annotations
+
+
+class OrientcError(Exception):
+    """Base of every error orientc raises on purpose."""
+
+
+class UsageError(OrientcError):
+    """The request is wrong by itself, whatever the model."""
+
+
+class ModelError(OrientcError):
+    """A model or its token-embedding table can't be read."""
+
+
+class ModelNotFoundError(ModelError):
+    """There is no such model, or no way to reach it."""
+
+
+class NoTableError(ModelError):
+    """The model has no token-embedding table."""
+
+
+class TrustError(ModelError):
+    """Reading the model would unpickle a file or run its repository's code, and that was not allowed."""
+
+
+class FitError(OrientcError):
+    """The table can't be compressed as asked."""
+
+
+class ArtifactError(OrientcError):
+    """An artifact file is damaged, foreign, or newer than this version understands."""
+
+
+class ArtifactMismatchError(ArtifactError):
+    """The artifact was made from another model's table."""
+
+
+class SubstitutionError(OrientcError):
+    """The artifact can't be put into the model under this head policy."""
+
+
+class EvaluationError(OrientcError):
+    """The model can't be evaluated as asked, or the text is unusable."""
+
+
+class RecordError(OrientcError):
+    """A record is damaged, foreign, or newer than this version understands."""
+
+
+class OutputError(OrientcError):
+    """A result can't be written where it should go."""

@@ -1,0 +1,110 @@
+"""Mean loss of a language model over the positions a protocol asks for; the one place where logits are made.
+
+The protocols (`masked.py`, `causal.py`) turn a text into `Example`s, `score` runs a model over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence for the model.
+
+    `input_ids` is what goes in, special tokens and masks in place; the output at `positions[i]` is asked
+    for token `targets[i]`.
+    """
+
+    input_ids: list[int]
+    positions: list[int]
+    targets: list[int]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss in nats per scored token, and the number of tokens scored."""
+
+    loss: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where that leaves the range of a float."""
+        return math.exp(self.loss) if self.loss < 709 else math.inf
+
+
+@contextmanager
+def logits_only_at(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
+    """Within the context `model` returns logits for the positions alone.
+
+    `positions` is a boolean `[batch, length]` tensor; logits come out as `[positions.sum(), vocab]`, in
+    row-major order. The rest of the model runs unchanged: only the states that enter the output projection
+    are picked.
+    """
+    head: nn.Module = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions], *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """Right-padded int64 `input_ids` and `attention_mask`, boolean `positions` (all `[batch, length]`), int64 `targets`."""
+    length = max(len(example.input_ids) for example in examples)
+    input_ids = torch.full((len(examples), length), pad_id)
+    attention_mask = torch.zeros_like(input_ids)
+    positions = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        input_ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+        attention_mask[row, : len(example.input_ids)] = 1
+        positions[row, example.positions] = True
+    targets = torch.tensor([target for example in examples for target in example.targets])
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "positions": positions,
+        "targets": targets,
+    }
+
+
+def losses_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy in nats of each target of a collated batch, float32 `[targets]`; differentiable."""
+    with logits_only_at(model, batch["positions"]):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return nn.functional.cross_entropy(logits.float(), batch["targets"], reduction="none")
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    pad_id: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> Score:
+    """Mean loss over all targets of `examples`, on the device the model is on.
+
+    Examples of like length share a batch; the figure does not depend on `batch_size` beyond float32
+    rounding. `on_batch` is called with the number of examples just scored.
+    """
+    model.eval()
+    by_length = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    sums: list[float] = []
+    for start in range(0, len(by_length), batch_size):
+        batch = by_length[start : start + batch_size]
+        tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
+        sums.append(losses_of(model, tensors).double().sum().item())
+        if on_batch:
+            on_batch(len(batch))
+    tokens = sum(len(example.targets) for example in examples)
+    return Score(math.fsum(sums) / tokens, tokens)

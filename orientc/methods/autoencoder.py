@@ -1,0 +1,222 @@
+"""The paper's autoencoder, fitted on the table itself (arXiv 2106.08181).
+
+`latents = act(E·Aᵀ + a)`, `E ≈ act(latents·Wᵀ + w)`, minimising the losses of `losses.py`. `PAPER` is the
+published recipe; `Settings`' own defaults reach its objective in a fraction of the time: they start from the
+closed-form principal subspace of the row-normalised table, take large batches, and let the learning rate end
+at zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from orientc.errors import FitError, UsageError
+from orientc.factors import CHUNK, Factors
+from orientc.methods import losses, svd
+
+NONLINEAR = ("none", "encoder", "decoder", "both")
+SCHEDULES = ("cosine", "halving")
+STARTS = ("subspace", "random", "artifact")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an autoencoder is fitted.
+
+    `alpha` of the power term goes linearly from `alpha_start` to `alpha_end` over `alpha_epochs`, held within an
+    epoch. `schedule` "cosine" takes the learning rate to zero over the fit, step by step; "halving" halves it
+    every `halve_every` epochs. `nonlinear` says after which linear map an ELU follows. `start` is where the fit
+    starts from: the principal subspace, PyTorch's random initialisation, or another artifact.
+    """
+
+    epochs: int = 6
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    halve_every: int = 4
+    alpha_start: float = 1.0
+    alpha_end: float = 0.1
+    alpha_epochs: int = 4
+    cosine_weight: float = losses.Weights.cosine
+    power_weight: float = losses.Weights.power
+    rmse_weight: float = losses.Weights.rmse
+    nonlinear: str = "none"
+    start: str = "subspace"
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value no fit can use."""
+        for name, low in {
+            "epochs": 1, "batch_size": 1, "halve_every": 1, "alpha_epochs": 0,
+            "cosine_weight": 0, "power_weight": 0, "rmse_weight": 0,
+        }.items():  # fmt: skip
+            value = getattr(self, name)
+            if not low <= value < math.inf:
+                raise UsageError(f"{name} must be at least {low}, not {value}")
+        for name in ("learning_rate", "alpha_start", "alpha_end"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name, allowed in {"nonlinear": NONLINEAR, "schedule": SCHEDULES, "start": STARTS}.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if not self.cosine_weight + self.power_weight + self.rmse_weight:
+            raise UsageError("at least one of cosine_weight, power_weight and rmse_weight must be above 0")
+
+    @property
+    def weights(self) -> losses.Weights:
+        """The weights of the loss's terms."""
+        return losses.Weights(self.cosine_weight, self.power_weight, self.rmse_weight)
+
+    def alpha(self, epoch: int) -> float:
+        """The exponent of the power term in an epoch, counted from 0."""
+        if epoch >= self.alpha_epochs:
+            return self.alpha_end
+        return self.alpha_start - (self.alpha_start - self.alpha_end) * epoch / self.alpha_epochs
+
+    def learning_rate_at(self, epoch: int, progress: float) -> float:
+        """The learning rate in an epoch, counted from 0, with a share `progress` of all steps done."""
+        if self.schedule == "halving":
+            return self.learning_rate * 0.5 ** (epoch // self.halve_every)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+PAPER = Settings(epochs=30, batch_size=32, schedule="halving", alpha_epochs=20, start="random")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known after an epoch: distances over all rows, the objective made of them, and the learning rate it ended with."""
+
+    epoch: int
+    objective: float
+    distances: losses.Distances
+    learning_rate: float
+    alpha: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat values for JSON and trackers."""
+        values = asdict(self)
+        return {"epoch": values.pop("epoch")} | values.pop("distances") | values
+
+
+class Autoencoder(nn.Module):
+    """Linear encoder `[dim → rank]` and decoder `[rank → dim]`, each optionally followed by an ELU."""
+
+    def __init__(self, dim: int, rank: int, nonlinear: str = "none") -> None:
+        super().__init__()
+        self.encoder = nn.Linear(dim, rank)
+        self.decoder = nn.Linear(rank, dim)
+        self.encoder_elu = nonlinear in ("encoder", "both")
+        self.decoder_elu = nonlinear in ("decoder", "both")
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Latents `[rows, rank]` of rows `[rows, dim]`."""
+        latents = self.encoder(rows)
+        return functional.elu(latents) if self.encoder_elu else latents
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows decoded from their latents, `[rows, dim]`."""
+        decoded = self.decoder(self.encode(rows))
+        return functional.elu(decoded) if self.decoder_elu else decoded
+
+    @torch.no_grad()
+    def factors(self, table: Tensor) -> Factors:
+        """The compressed table: every row encoded, and the decoder."""
+        latents = torch.cat([self.encode(block) for block in table.split(CHUNK)])
+        activation = "elu" if self.decoder_elu else None
+        return Factors(latents, self.decoder.weight.detach(), self.decoder.bias.detach(), activation)
+
+    @torch.no_grad()
+    def start_from_subspace(self, table: Tensor) -> None:
+        """Begin with the projection onto the principal directions of the row-normalised table.
+
+        Normalised, a row counts by its direction alone: the subspace maximises the mean squared cosine.
+        """
+        normalised = functional.normalize(table.float(), dim=1)
+        directions, _ = svd.principal_directions(normalised)
+        kept = directions[:, : self.encoder.out_features].float()
+        self.encoder.weight.copy_(kept.T)
+        self.decoder.weight.copy_(kept)
+        self.encoder.bias.zero_()
+        self.decoder.bias.zero_()
+
+    @torch.no_grad()
+    def start_from_factors(self, table: Tensor, factors: Factors) -> None:
+        """Begin with a given decoder, and the encoder that comes closest to the given latents in least squares."""
+        if factors.rank != self.encoder.out_features or factors.weight is None:
+            raise FitError(f"the artifact to start from has rank {factors.rank}, not {self.encoder.out_features}")
+        rows = functional.pad(table.double(), (0, 1), value=1.0)
+        solution = torch.linalg.lstsq(rows.T @ rows, rows.T @ factors.latents.to(rows)).solution.float()
+        self.encoder.weight.copy_(solution[:-1].T)
+        self.encoder.bias.copy_(solution[-1])
+        self.decoder.weight.copy_(factors.weight)
+        if factors.bias is None:
+            self.decoder.bias.zero_()
+        else:
+            self.decoder.bias.copy_(factors.bias)
+
+
+def fit(
+    table: Tensor,
+    rank: int,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    start: Factors | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Factors:
+    """Fit an autoencoder on `table` `[vocab, dim]` on the device the table is on; factors are float32.
+
+    `start` is needed with `settings.start == "artifact"`. `on_epoch` is called after every epoch. Raises
+    `FitError` where the loss leaves the range of a float.
+    """
+    rows = table.float()
+    torch.manual_seed(seed)
+    model = Autoencoder(rows.shape[1], rank, settings.nonlinear).to(rows.device)
+    if settings.start == "subspace":
+        model.start_from_subspace(rows)
+    elif settings.start == "artifact":
+        if start is None:
+            raise UsageError("start 'artifact' needs the artifact to start from")
+        model.start_from_factors(rows, start)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    generator = torch.Generator().manual_seed(seed)
+    steps = math.ceil(len(rows) / settings.batch_size)
+    for epoch in range(settings.epochs):
+        alpha = settings.alpha(epoch)
+        for step, batch in enumerate(_shuffled(rows, settings.batch_size, generator)):
+            progress = (epoch * steps + step) / (settings.epochs * steps)
+            optimizer.param_groups[0]["lr"] = settings.learning_rate_at(epoch, progress)
+            optimizer.zero_grad()
+            losses.loss(model(batch), batch, alpha, settings.weights).backward()
+            optimizer.step()
+        report = _report(model, rows, settings, epoch, optimizer.param_groups[0]["lr"])
+        if not math.isfinite(report.objective):
+            raise FitError("the loss left the range of a float: try a lower learning rate")
+        if on_epoch:
+            on_epoch(report)
+    return model.factors(rows)
+
+
+def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    order = torch.randperm(len(rows), generator=generator).to(rows.device)
+    for indices in order.split(batch_size):
+        yield rows[indices]
+
+
+@torch.no_grad()
+def _report(model: Autoencoder, rows: Tensor, settings: Settings, epoch: int, learning_rate: float) -> Epoch:
+    distances = losses.measure((model(block), block) for block in rows.split(CHUNK))
+    return Epoch(
+        epoch=epoch + 1,
+        objective=distances.objective(settings.weights),
+        distances=distances,
+        learning_rate=learning_rate,
+        alpha=settings.alpha(epoch),
+    )

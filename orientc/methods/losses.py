@@ -1,0 +1,92 @@
+"""The terms of the paper's loss, the objective made of them, and the distances reported for a compressed table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+COSINE_EPS = 1e-6
+POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0
+
+
+def cosine_distance(decoded: Tensor, rows: Tensor) -> Tensor:
+    """Mean over rows of `1 − cos`, a scalar; both inputs `[rows, dim]`."""
+    return (1 - functional.cosine_similarity(decoded, rows, dim=-1, eps=COSINE_EPS)).mean()
+
+
+def power(decoded: Tensor, rows: Tensor, alpha: float) -> Tensor:
+    """Mean over numbers of `(|decoded − rows| + 1e-10)^alpha`, a scalar (arXiv 2106.08181)."""
+    return ((decoded - rows).abs() + POWER_EPS).pow(alpha).mean()
+
+
+def rmse(decoded: Tensor, rows: Tensor) -> Tensor:
+    """Root of the mean squared difference over all numbers, a scalar."""
+    return (decoded - rows).square().mean().sqrt()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the three terms; the defaults are the paper's."""
+
+    cosine: float = 0.9975 / 5
+    power: float = 0.0025
+    rmse: float = 0.0
+
+
+def loss(decoded: Tensor, rows: Tensor, alpha: float, weights: Weights) -> Tensor:
+    """The weighted sum of the terms, a differentiable scalar; a term of weight 0 is not computed."""
+    total = torch.zeros((), device=rows.device)
+    if weights.cosine:
+        total = total + weights.cosine * cosine_distance(decoded, rows)
+    if weights.power:
+        total = total + weights.power * power(decoded, rows, alpha)
+    if weights.rmse:
+        total = total + weights.rmse * rmse(decoded, rows)
+    return total
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far a decoded table is from the original, over all rows, in float32 summed in float64.
+
+    `power_0_1` is the mean of `(|x| + 1e-10)^0.1` over all differences x, `power_0_6` likewise with 0.6.
+    """
+
+    cosine: float
+    rmse: float
+    mae: float
+    power_0_1: float
+    power_0_6: float
+
+    def objective(self, weights: Weights) -> float:
+        """The loss over all rows at α = 0.1: what fits are compared by."""
+        return weights.cosine * self.cosine + weights.power * self.power_0_1 + weights.rmse * self.rmse
+
+
+@torch.no_grad()
+def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
+    """Distances over (decoded, original) blocks `[rows, dim]`, on whatever device they are."""
+    rows = numbers = 0
+    cosine = square = absolute = power_0_1 = power_0_6 = 0.0
+    for decoded, original in pairs:
+        difference = (decoded - original).abs()
+        rows += original.shape[0]
+        numbers += original.numel()
+        cosine += cosine_distance(decoded, original).double().item() * original.shape[0]
+        square += difference.square().sum(dtype=torch.float64).item()
+        absolute += difference.sum(dtype=torch.float64).item()
+        log = difference.add_(POWER_EPS).log_()
+        power_0_1 += (0.1 * log).exp_().sum(dtype=torch.float64).item()
+        power_0_6 += log.mul_(0.6).exp_().sum(dtype=torch.float64).item()
+    return Distances(
+        cosine=cosine / rows,
+        rmse=math.sqrt(square / numbers),
+        mae=absolute / numbers,
+        power_0_1=power_0_1 / numbers,
+        power_0_6=power_0_6 / numbers,
+    )

@@ -1,0 +1,58 @@
+"""How large a compressed table is: the arithmetic behind `--ratio`, and every size the tool prints."""
+
+from __future__ import annotations
+
+from orientc.errors import FitError, UsageError
+
+
+def stored_numbers(vocab: int, dim: int, rank: int, *, bias: bool) -> int:
+    """Numbers kept by latents `[vocab, rank]`, decoder weight `[dim, rank]` and, where there is one, bias `[dim]`."""
+    return vocab * rank + dim * rank + (dim if bias else 0)
+
+
+def parameter_ratio(vocab: int, dim: int, numbers: int) -> float:
+    """Numbers of the table per number stored; the paper's "compression ratio"."""
+    return vocab * dim / numbers
+
+
+def bits_per_weight(vocab: int, dim: int, nbytes: int) -> float:
+    """Stored bits per number of the original table."""
+    return 8 * nbytes / (vocab * dim)
+
+
+def check_size(rank: int | None, ratio: float | None) -> None:
+    """Exactly one of `rank` (at least 1) and `ratio` (at least 1). Raises `UsageError` otherwise."""
+    if (rank is None) == (ratio is None):
+        raise UsageError("give either a rank or a ratio, and not both: --rank 128, or --ratio 5")
+    if rank is not None and rank < 1:
+        raise UsageError(f"rank must be at least 1, not {rank}")
+    if ratio is not None and not 1 <= ratio < float("inf"):
+        raise UsageError(f"ratio must be at least 1, not {ratio:g}: a table can't be kept in more numbers than it has")
+
+
+def choose_rank(vocab: int, dim: int, *, rank: int | None, ratio: float | None, bias: bool) -> int:
+    """The rank asked for, or the largest whose parameter ratio is at least `ratio`.
+
+    Raises `UsageError` as `check_size` does, and `FitError` where this table allows no such rank.
+    """
+    check_size(rank, ratio)
+    if rank is not None:
+        if rank > dim:
+            raise FitError(f"rank {rank} is above the table's width: choose at most {dim}")
+        return rank
+    assert ratio is not None
+    budget = vocab * dim / ratio - (dim if bias else 0)
+    chosen = min(dim, int(budget // (vocab + dim)))
+    if chosen < 1:
+        largest = parameter_ratio(vocab, dim, stored_numbers(vocab, dim, 1, bias=bias))
+        raise FitError(f"ratio {ratio:g} leaves less than one number per token: choose at most {largest:.1f}")
+    return chosen
+
+
+def model_bytes(checkpoint: int, table: int, artifact: int, head: str) -> int:
+    """What a whole model weighs with its table compressed.
+
+    `checkpoint`, `table` and `artifact` are bytes. Under *input-only* the head keeps the original table, so
+    the artifact comes on top; under *tied* and *untied* it takes the table's place.
+    """
+    return checkpoint + artifact if head == "input-only" else checkpoint - table + artifact

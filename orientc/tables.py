@@ -1,0 +1,203 @@
+"""Read a token-embedding table, and nothing else, out of a model.
+
+Which tensor that is, the architecture says: the skeleton's `get_input_embeddings()` names the parameter, and
+transformers' own renaming rules say under which key a checkpoint stores it. Of a sharded checkpoint only the
+shard that holds the table is opened (and, from the hub, downloaded).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from orientc.errors import ModelError, NoTableError, TrustError
+from orientc.models import PICKLES, WEIGHTS, ModelSource
+from orientc.modules import embedding_scale
+from orientc.provenance import TableInfo
+
+
+@dataclass(frozen=True)
+class Table:
+    """A token-embedding table: `weight [vocab, dim]` as the checkpoint stores it (GGUF: dequantized to float32)."""
+
+    weight: Tensor
+    info: TableInfo
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The table as found in a checkpoint file, and what the whole checkpoint's tensors weigh."""
+
+    weight: Tensor
+    dtype: str
+    nbytes: int
+    checkpoint_bytes: int
+
+
+def read_table(source: ModelSource) -> Table:
+    """Read the table of a model.
+
+    Raises `NoTableError` where the model has none, `TrustError` where only a pickled checkpoint is there, and
+    `ModelError` where the model can't be read.
+    """
+    skeleton = source.skeleton
+    embedding = _input_embedding(source)
+    names = {
+        name
+        for name, parameter in skeleton.named_parameters(remove_duplicate=False)
+        if parameter is embedding.weight
+    }
+    stored = _read_gguf(source) if source.gguf else _read_checkpoint(source, names)
+    if stored.weight.shape != embedding.weight.shape:
+        raise ModelError(
+            f"{source.id} stores a table of {_shape(stored.weight)}, its configuration says {_shape(embedding.weight)}"
+        )
+    head = skeleton.get_output_embeddings()
+    info = TableInfo(
+        id=source.id,
+        revision=source.commit,
+        sha256=table_sha256(stored.weight),
+        vocab=stored.weight.shape[0],
+        dim=stored.weight.shape[1],
+        dtype=stored.dtype,
+        nbytes=stored.nbytes,
+        padding_idx=embedding.padding_idx,
+        embed_scale=embedding_scale(embedding),
+        tied=head is not None and getattr(head, "weight", None) is embedding.weight,
+        model_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        model_bytes=stored.checkpoint_bytes,
+    )
+    return Table(stored.weight, info)
+
+
+def table_sha256(weight: Tensor) -> str:
+    """Sha256 of a table's values as little-endian float32, row-major."""
+    digest = hashlib.sha256()
+    for block in weight.detach().cpu().split(8192):
+        values = block.float().contiguous().numpy()
+        digest.update((values if sys.byteorder == "little" else values.byteswap()).data)
+    return digest.hexdigest()
+
+
+def _input_embedding(source: ModelSource) -> nn.Embedding:
+    try:
+        embedding = source.skeleton.get_input_embeddings()
+    except NotImplementedError:
+        embedding = None
+    if not isinstance(embedding, nn.Embedding):
+        raise NoTableError(f"{source.id} ({source.config.model_type}) has no token-embedding table")
+    return embedding
+
+
+def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
+    for single, index in (WEIGHTS, PICKLES):
+        pickled = single.endswith(".bin")
+        index_path = source.file(index)
+        if index_path is not None:
+            described = json.loads(index_path.read_text())
+            shards: dict[str, str] = described["weight_map"]
+        elif source.file(single) is not None:
+            described, shards = {}, {}
+        else:
+            continue
+        if pickled and not source.allow_pickle:
+            raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with --allow-pickle")
+        keys = _keys_of_table(source, names, shards) if shards else None
+        shard = source.file(shards[keys[0]] if keys else single)
+        if shard is None:
+            raise ModelError(f"{source.id} lacks the file {shards[keys[0]] if keys else single} that its index names")
+        total = int(described.get("metadata", {}).get("total_size", 0))
+        try:
+            read = _from_pickle if pickled else _from_safetensors
+            return read(source, shard, names, keys, total)
+        except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+            raise ModelError(f"{shard} is damaged: {str(error).splitlines()[0]}") from error
+    raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
+
+
+def _from_safetensors(
+    source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int
+) -> _Stored:
+    with safe_open(path, framework="pt") as file:
+        stored = list(file.keys())
+        keys = keys or _keys_of_table(source, names, stored)
+        weight = file.get_tensor(keys[0])
+        if not total:
+            slices = (file.get_slice(key) for key in stored)
+            total = sum(math.prod(piece.get_shape()) * _item_bits(piece.get_dtype()) for piece in slices) // 8
+    return _stored(source, weight, keys, total)
+
+
+def _from_pickle(
+    source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int
+) -> _Stored:
+    state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    keys = keys or _keys_of_table(source, names, state)
+    return _stored(source, state[keys[0]].clone(), keys, total or sum(tensor.nbytes for tensor in state.values()))
+
+
+def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) -> _Stored:
+    if not weight.dtype.is_floating_point or weight.dtype.itemsize < 2:
+        raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
+    # A checkpoint may hold a shared table under several names; it counts once.
+    return _Stored(
+        weight, str(weight.dtype).removeprefix("torch."), weight.nbytes, total - (len(keys) - 1) * weight.nbytes
+    )
+
+
+def _keys_of_table(source: ModelSource, names: set[str], keys: Any) -> list[str]:
+    """The checkpoint's keys that transformers would load into the table, by its own renaming rules."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    skeleton = source.skeleton
+    rules = get_model_conversion_mapping(skeleton)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    state, prefix = skeleton.state_dict(), skeleton.base_model_prefix
+    found = []
+    for key in keys:
+        renamed, _ = rename_source_key(key, renamings, converters, prefix, state)
+        if renamed not in state:
+            renamed, _ = rename_source_key(key, [], [], prefix, state)
+        if renamed in names:
+            found.append(key)
+    if not found:
+        raise ModelError(f"{source.id} lacks its token-embedding table: no {sorted(names)[0]} in its weights")
+    return sorted(found)
+
+
+def _read_gguf(source: ModelSource) -> _Stored:
+    import gguf
+
+    assert source.gguf is not None
+    try:
+        tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(source.gguf).tensors}
+    except (ValueError, IndexError, OSError) as error:
+        raise ModelError(f"{source.gguf} is not a GGUF file that can be read: {error}") from error
+    if "token_embd.weight" not in tensors:
+        raise NoTableError(f"{source.id} has no token_embd.weight")
+    table = tensors["token_embd.weight"]
+    weight = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type).copy())
+    total = sum(int(tensor.n_bytes) for tensor in tensors.values())
+    return _Stored(weight, table.tensor_type.name, int(table.n_bytes), total)
+
+
+def _item_bits(code: str) -> int:
+    """Bits of one number of a safetensors type code: F32, BF16, F8_E4M3, BOOL …"""
+    bits = re.match(r"[A-Z]+(\d+)", code)
+    return int(bits[1]) if bits else 8
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
