@@ -1,1 +1,111 @@
-"""orientc."""
+"""orientc: make the token-embedding table of a Transformer small, and measure what that cost.
+
+    import orientc
+
+    artifact = orientc.compress("bert-base-uncased", rank=128)
+    orientc.save(artifact, "bert-r128.safetensors")
+    orientc.substitute(model, orientc.load("bert-r128.safetensors"), head="tied")
+
+Every name below is imported when it is first used: `import orientc` itself takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from orientc._version import __version__
+from orientc.errors import (
+    ArtifactError,
+    ArtifactMismatchError,
+    EvaluationError,
+    FitError,
+    ModelError,
+    ModelNotFoundError,
+    NoTableError,
+    OrientcError,
+    OutputError,
+    RecordError,
+    SubstitutionError,
+    TrustError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from orientc.artifact import Artifact, Description, load, save
+    from orientc.comparison import compare
+    from orientc.compression import PRESETS, compress, svd
+    from orientc.factors import Factors
+    from orientc.methods.autoencoder import Settings
+    from orientc.models import ModelSource
+    from orientc.modules import CompressedEmbedding, CompressedHead
+    from orientc.substitution import head_policies, substitute, substituted
+    from orientc.tables import Table, read_table
+
+_HOMES = {
+    "Artifact": "artifact",
+    "CompressedEmbedding": "modules",
+    "CompressedHead": "modules",
+    "Description": "artifact",
+    "Factors": "factors",
+    "ModelSource": "models",
+    "PRESETS": "compression",
+    "Settings": "methods.autoencoder",
+    "Table": "tables",
+    "compare": "comparison",
+    "compress": "compression",
+    "head_policies": "substitution",
+    "load": "artifact",
+    "read_table": "tables",
+    "save": "artifact",
+    "substitute": "substitution",
+    "substituted": "substitution",
+    "svd": "compression",
+}
+
+__all__ = [
+    "PRESETS",
+    "Artifact",
+    "ArtifactError",
+    "ArtifactMismatchError",
+    "CompressedEmbedding",
+    "CompressedHead",
+    "Description",
+    "EvaluationError",
+    "Factors",
+    "FitError",
+    "ModelError",
+    "ModelNotFoundError",
+    "ModelSource",
+    "NoTableError",
+    "OrientcError",
+    "OutputError",
+    "RecordError",
+    "Settings",
+    "SubstitutionError",
+    "Table",
+    "TrustError",
+    "UsageError",
+    "__version__",
+    "compare",
+    "compress",
+    "head_policies",
+    "load",
+    "read_table",
+    "save",
+    "substitute",
+    "substituted",
+    "svd",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'orientc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"orientc.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

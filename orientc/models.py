@@ -154,7 +154,12 @@ class ModelSource:
         """The model class the checkpoint was saved from; the plain encoder or decoder where it does not say."""
         config = self.config
         auto_map = getattr(config, "auto_map", None) or {}
-        for auto_name in ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModel"):
+        for auto_name in (
+            "AutoModelForCausalLM",
+            "AutoModelForMaskedLM",
+            "AutoModelForSeq2SeqLM",
+            "AutoModel",
+        ):
             if self.trust_remote_code and auto_name in auto_map:
                 loader = importlib.import_module("transformers.dynamic_module_utils").get_class_from_dynamic_module
                 return loader(auto_map[auto_name], str(self.local or self.id), revision=self.revision)
@@ -200,9 +205,7 @@ class ModelSource:
         try:
             yield
         except GatedRepoError:
-            raise ModelNotFoundError(
-                f"{self.id} is gated: accept its terms on the hub and set HF_TOKEN"
-            ) from None
+            raise ModelNotFoundError(f"{self.id} is gated: accept its terms on the hub and set HF_TOKEN") from None
         except RevisionNotFoundError:
             raise ModelNotFoundError(f"{self.id} has no revision {self.revision}") from None
         except (RepositoryNotFoundError, HFValidationError):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from orientc.errors import FitError, UsageError
 
+# The head policies. Of a tied model, the lookup alone is compressed, or lookup and head; an untied model has one.
+INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
+
 
 def stored_numbers(vocab: int, dim: int, rank: int, *, bias: bool) -> int:
     """Numbers kept by latents `[vocab, rank]`, decoder weight `[dim, rank]` and, where there is one, bias `[dim]`."""
@@ -55,4 +58,4 @@ def model_bytes(checkpoint: int, table: int, artifact: int, head: str) -> int:
     `checkpoint`, `table` and `artifact` are bytes. Under *input-only* the head keeps the original table, so
     the artifact comes on top; under *tied* and *untied* it takes the table's place.
     """
-    return checkpoint + artifact if head == "input-only" else checkpoint - table + artifact
+    return checkpoint + artifact if head == INPUT_ONLY else checkpoint - table + artifact

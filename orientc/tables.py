@@ -53,9 +53,7 @@ def read_table(source: ModelSource) -> Table:
     skeleton = source.skeleton
     embedding = _input_embedding(source)
     names = {
-        name
-        for name, parameter in skeleton.named_parameters(remove_duplicate=False)
-        if parameter is embedding.weight
+        name for name, parameter in skeleton.named_parameters(remove_duplicate=False) if parameter is embedding.weight
     }
     stored = _read_gguf(source) if source.gguf else _read_checkpoint(source, names)
     if stored.weight.shape != embedding.weight.shape:
@@ -125,9 +123,7 @@ def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
     raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
 
 
-def _from_safetensors(
-    source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int
-) -> _Stored:
+def _from_safetensors(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
     with safe_open(path, framework="pt") as file:
         stored = list(file.keys())
         keys = keys or _keys_of_table(source, names, stored)
@@ -138,9 +134,7 @@ def _from_safetensors(
     return _stored(source, weight, keys, total)
 
 
-def _from_pickle(
-    source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int
-) -> _Stored:
+def _from_pickle(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
     state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     keys = keys or _keys_of_table(source, names, state)
     return _stored(source, state[keys[0]].clone(), keys, total or sum(tensor.nbytes for tensor in state.values()))
@@ -151,7 +145,10 @@ def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) ->
         raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
     # A checkpoint may hold a shared table under several names; it counts once.
     return _Stored(
-        weight, str(weight.dtype).removeprefix("torch."), weight.nbytes, total - (len(keys) - 1) * weight.nbytes
+        weight,
+        str(weight.dtype).removeprefix("torch."),
+        weight.nbytes,
+        total - (len(keys) - 1) * weight.nbytes,
     )
 
 

@@ -1,1 +1,52 @@
-"""."""
+"""The command line. Torch and transformers are imported inside the commands, so that help comes at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from orientc.errors import OrientcError, UsageError
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code: 0, 1, 2, 130 after Ctrl-C, 143 after SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        from orientc.cli.app import app
+
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except OrientcError as error:
+        return _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        raise
+    except (OSError, MemoryError) as error:
+        return _fail(f"{type(error).__name__}: {error}", 1)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(143)
+
+
+def _fail(message: str, code: int) -> int:
+    one_line = message if message.startswith("Usage") else " ".join(message.split())
+    print(f"orientc: {one_line}", file=sys.stderr)  # noqa: T201
+    return code

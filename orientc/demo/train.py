@@ -100,7 +100,7 @@ class MaskedTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor:
         """Mean cross-entropy over the batch's masked tokens."""
-        return losses_of(model, inputs).mean()  # type: ignore[arg-type]
+        return losses_of(model, inputs).mean()
 
     def _get_train_sampler(self, train_dataset: Lines | None = None) -> LengthGroupedSampler:
         assert isinstance(self.train_dataset, Lines)
@@ -135,9 +135,7 @@ def unigram_perplexity(lines: list[Line], held_out: list[Example]) -> float:
     """Perplexity on the held-out targets of a model that knows token counts alone (add-one smoothed)."""
     counts = collections.Counter(token for line in lines for token in line.ids[1:-1])
     total = sum(counts.values()) + VOCAB
-    losses = [
-        math.log(total / (counts[target] + 1)) for example in held_out for target in example.targets
-    ]
+    losses = [math.log(total / (counts[target] + 1)) for example in held_out for target in example.targets]
     return math.exp(math.fsum(losses) / len(losses))
 
 
@@ -157,9 +155,7 @@ def main() -> None:
     masker = WholeWordMasker(tokenizer, MAX_IDS)
     lines = masker.tokenize(texts, range(len(texts)))
     digests = frozenset(digest(texts[line.number]) for line in lines)
-    held_out = examples(
-        "\n".join(evaluation_paragraphs(digests)), tokenizer, max_ids=MAX_IDS, seed=options.seed
-    )
+    held_out = examples("\n".join(evaluation_paragraphs(digests)), tokenizer, max_ids=MAX_IDS, seed=options.seed)
     unigram = unigram_perplexity(lines, held_out)
     print(f"{len(lines)} lines, {sum(len(line.ids) for line in lines)} tokens", flush=True)  # noqa: T201
     print(f"unigram perplexity {unigram:.1f}", flush=True)  # noqa: T201

@@ -58,7 +58,7 @@ def logits_only_at(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """Right-padded int64 `input_ids` and `attention_mask`, boolean `positions` (all `[batch, length]`), int64 `targets`."""
+    """Right-padded `input_ids` and `attention_mask`, boolean `positions` (all `[batch, length]`), and `targets`."""
     length = max(len(example.input_ids) for example in examples)
     input_ids = torch.full((len(examples), length), pad_id)
     attention_mask = torch.zeros_like(input_ids)

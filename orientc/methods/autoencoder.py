@@ -23,7 +23,7 @@ from orientc.methods import losses, svd
 
 NONLINEAR = ("none", "encoder", "decoder", "both")
 SCHEDULES = ("cosine", "halving")
-STARTS = ("subspace", "random", "artifact")
+INITS = ("subspace", "random", "artifact")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Settings:
 
     `alpha` of the power term goes linearly from `alpha_start` to `alpha_end` over `alpha_epochs`, held within an
     epoch. `schedule` "cosine" takes the learning rate to zero over the fit, step by step; "halving" halves it
-    every `halve_every` epochs. `nonlinear` says after which linear map an ELU follows. `start` is where the fit
+    every `halve_every` epochs. `nonlinear` says after which linear map an ELU follows. `init` is where the fit
     starts from: the principal subspace, PyTorch's random initialisation, or another artifact.
     """
 
@@ -48,7 +48,7 @@ class Settings:
     power_weight: float = losses.Weights.power
     rmse_weight: float = losses.Weights.rmse
     nonlinear: str = "none"
-    start: str = "subspace"
+    init: str = "subspace"
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value no fit can use."""
@@ -62,7 +62,7 @@ class Settings:
         for name in ("learning_rate", "alpha_start", "alpha_end"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name, allowed in {"nonlinear": NONLINEAR, "schedule": SCHEDULES, "start": STARTS}.items():
+        for name, allowed in {"nonlinear": NONLINEAR, "schedule": SCHEDULES, "init": INITS}.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         if not self.cosine_weight + self.power_weight + self.rmse_weight:
@@ -86,12 +86,12 @@ class Settings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-PAPER = Settings(epochs=30, batch_size=32, schedule="halving", alpha_epochs=20, start="random")
+PAPER = Settings(epochs=30, batch_size=32, schedule="halving", alpha_epochs=20, init="random")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch: distances over all rows, the objective made of them, and the learning rate it ended with."""
+    """What is known after an epoch: distances over all rows, the objective made of them, the learning rate at its end."""
 
     epoch: int
     objective: float
@@ -102,7 +102,8 @@ class Epoch:
     def as_dict(self) -> dict[str, Any]:
         """Flat values for JSON and trackers."""
         values = asdict(self)
-        return {"epoch": values.pop("epoch")} | values.pop("distances") | values
+        distances: dict[str, Any] = values.pop("distances")
+        return {"epoch": values.pop("epoch")} | distances | values
 
 
 class Autoencoder(nn.Module):
@@ -173,17 +174,17 @@ def fit(
 ) -> Factors:
     """Fit an autoencoder on `table` `[vocab, dim]` on the device the table is on; factors are float32.
 
-    `start` is needed with `settings.start == "artifact"`. `on_epoch` is called after every epoch. Raises
+    `start` is needed with `settings.init == "artifact"`. `on_epoch` is called after every epoch. Raises
     `FitError` where the loss leaves the range of a float.
     """
     rows = table.float()
     torch.manual_seed(seed)
     model = Autoencoder(rows.shape[1], rank, settings.nonlinear).to(rows.device)
-    if settings.start == "subspace":
+    if settings.init == "subspace":
         model.start_from_subspace(rows)
-    elif settings.start == "artifact":
+    elif settings.init == "artifact":
         if start is None:
-            raise UsageError("start 'artifact' needs the artifact to start from")
+            raise UsageError("init 'artifact' needs the artifact to start from")
         model.start_from_factors(rows, start)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(seed)

@@ -10,15 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.errors import SubstitutionError
 from orientc.factors import Factors
 from orientc.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale
-
-INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
+from orientc.sizes import INPUT_ONLY, TIED, UNTIED
 
 
 def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
@@ -71,9 +69,7 @@ def _plan(model: PreTrainedModel, factors: Factors, head: str) -> dict[str, nn.M
         stand_in: CompressedTable
         if isinstance(module, nn.Embedding):
             _check_forward(module)
-            stand_in = CompressedEmbedding(
-                shared, padding_idx=module.padding_idx, embed_scale=embedding_scale(module)
-            )
+            stand_in = CompressedEmbedding(shared, padding_idx=module.padding_idx, embed_scale=embedding_scale(module))
         elif isinstance(module, nn.Linear):
             if head == INPUT_ONLY:
                 continue
@@ -89,7 +85,7 @@ def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
         if part.get_input_embeddings().weight is not table:
             raise SubstitutionError(
-                f"{type(model).__name__} has separate tables for its encoder and decoder: only a shared one can be replaced"
+                f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )
 
 
@@ -105,7 +101,8 @@ def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
     if head not in allowed:
         tied = "shares" if TIED in allowed else "does not share"
         raise SubstitutionError(
-            f"the head of {type(model).__name__} {tied} the table: the head policy can be {' or '.join(allowed)}, not {head}"
+            f"the head of {type(model).__name__} {tied} the table: "
+            f"the head policy can be {' or '.join(allowed)}, not {head}"
         )
 
 
@@ -118,7 +115,8 @@ def _check_forward(embedding: nn.Embedding) -> None:
 
 def _reads(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
     """Whether the head uses the table, as its own weight or (a head without a projection) directly."""
-    return head.weight is table or head.weight.shape[0] != table.shape[0]
+    weight = head.get_parameter("weight")
+    return weight is table or weight.shape[0] != table.shape[0]
 
 
 def _parameters(factors: Factors, like: Tensor) -> Factors:

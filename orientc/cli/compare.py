@@ -1,0 +1,82 @@
+"""`orientc compare`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orientc.cli import options, terminal
+from orientc.cli.terminal import figure
+
+if TYPE_CHECKING:
+    from orientc.comparison import Comparison, Findings, Row
+
+
+def compare(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATHS]...", help="Artifacts, records, or folders of them. [default: the runs folder]"),
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show artifacts and what was measured with them side by side.
+
+    Example: `orientc compare runs/demo`
+    """
+    from orientc.comparison import compare as line_up
+    from orientc.errors import RecordError
+    from orientc.runs import runs_folder
+
+    findings = line_up(paths or [runs_folder()])
+    show(findings, as_json=as_json, quiet=quiet)
+    if not findings.comparisons:
+        raise RecordError(f"nothing to compare under {', '.join(map(str, paths or [runs_folder()]))}")
+
+
+def show(findings: Findings, *, as_json: bool, quiet: bool) -> None:
+    """Comparisons on stdout, files that could not be used on stderr."""
+    for problem in findings.problems:
+        terminal.note(f"skipped: {problem}", quiet=quiet)
+    if as_json:
+        terminal.show_json({"comparisons": [comparison.as_dict() for comparison in findings.comparisons]})
+        return
+    for comparison in findings.comparisons:
+        _show(comparison)
+
+
+def _show(comparison: Comparison) -> None:
+    header = ["table", "rank", "ratio", "bytes ×", "MB", "bits/w", "model MB", "cos dist", "RMSE"]
+    rows = [_cells(row, comparison.heads) for row in comparison.rows]
+    header += [f"ppl {head}" for head in comparison.heads] + ["fit s"]
+    terminal.show_table(header, rows, title=_title(comparison))
+
+
+def _title(comparison: Comparison) -> str:
+    parts = [comparison.model]
+    if comparison.text:
+        settings = ", ".join(f"{name} {value}" for name, value in comparison.settings.items() if value is not None)
+        parts.append(f"perplexity on {comparison.text} ({settings})")
+    return "; ".join(parts)
+
+
+def _cells(row: Row, heads: tuple[str, ...]) -> list[str]:
+    smallest = min(row.model_mb.values())
+    cells = [
+        row.method,
+        str(row.rank),
+        figure(row.parameter_ratio),
+        figure(row.byte_ratio),
+        f"{row.table_mb:.2f}",
+        figure(row.bits_per_weight),
+        f"{smallest:.2f}",
+        f"{row.cosine:.4f}",
+        f"{row.rmse:.4f}",
+    ]
+    for head in heads:
+        found = row.perplexity.get(head)
+        ratio = f" ({found.ratio:.2f}×)" if found and found.ratio and row.path else ""
+        cells.append(f"{figure(found.value, 4)}{ratio}" if found else "–")
+    return [*cells, "" if row.seconds is None else f"{row.seconds:.1f}"]

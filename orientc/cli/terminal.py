@@ -1,0 +1,104 @@
+"""How commands speak: results on stdout, progress and notes on stderr. The only place that prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from orientc.evaluate.perplexity import Progress
+
+_WIDE = 500  # a pipe has no width: nothing is cut or folded there
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on stdout; numbers that JSON has no word for become null."""
+    print(json.dumps(_plain(value), indent=1, ensure_ascii=False))  # noqa: T201
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """A table on stdout; the first column reads from the left, figures from the right."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
+
+
+def show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns on stdout."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        print(f"{name:<{width}}  {value}")  # noqa: T201
+
+
+def note(message: str, *, quiet: bool = False) -> None:
+    """A line on stderr."""
+    if not quiet:
+        print(f"orientc: {message}", file=sys.stderr)  # noqa: T201
+
+
+@contextlib.contextmanager
+def bar(total: int, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr where that is a terminal; yields `update(steps, what)`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=total)
+        yield lambda steps, what: progress.update(task, advance=steps, description=what)
+
+
+@contextlib.contextmanager
+def stages(*, quiet: bool) -> Iterator[Progress]:
+    """A bar for each stage of an evaluation, on stderr where that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    from orientc.evaluate.perplexity import Progress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+
+        def stage(name: str, total: int) -> None:
+            bars.add_task(name, total=total)
+
+        yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count))
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """A number to some significant digits, without exponents for what people can read."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else str(value)
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace(",", " ")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,73 @@
+"""What can be said of a table before it is compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orientc.compression import DTYPES
+from orientc.errors import FitError
+from orientc.methods.svd import principal_directions
+from orientc.sizes import choose_rank, parameter_ratio, stored_numbers
+from orientc.tables import Table
+
+MB = 1e6
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a parameter ratio means for a table: rank, MB of 10⁶ bytes by type, and the energy that rank keeps."""
+
+    ratio: float
+    rank: int
+    parameter_ratio: float
+    mb: dict[str, float]
+    energy: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A table's facts.
+
+    `share` is its part of all the model's parameters. `norms` are over the rows' Euclidean norms. `energy` maps a
+    rank to the share of the table's squared norm that the best approximation of that rank keeps.
+    """
+
+    table: dict[str, Any]
+    share: float
+    norms: dict[str, float]
+    energy: dict[int, float]
+    sizes: tuple[Size, ...]
+
+
+def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
+    """Measure a table. Ratios it does not allow raise `FitError`."""
+    info = table.info
+    if not table.weight.isfinite().all():
+        raise FitError(f"the table of {info.id} holds numbers that are not finite: the checkpoint is damaged")
+    norms = table.weight.float().norm(dim=1)
+    _, values = principal_directions(table.weight)
+    kept = (values.cumsum(0) / values.sum()).tolist()
+    ranks = sorted({max(1, round(info.dim * share)) for share in SHARES})
+    sizes = []
+    for ratio in ratios:
+        rank = choose_rank(info.vocab, info.dim, rank=None, ratio=ratio, bias=True)
+        numbers = stored_numbers(info.vocab, info.dim, rank, bias=True)
+        mb = {name: numbers * dtype.itemsize / MB for name, dtype in DTYPES.items() if name != "bfloat16"}
+        sizes.append(Size(ratio, rank, parameter_ratio(info.vocab, info.dim, numbers), mb, kept[rank - 1]))
+    return Inspection(
+        table=vars(info),
+        share=info.vocab * info.dim / info.model_parameters,
+        norms={
+            "min": norms.min().item(),
+            "median": norms.median().item(),
+            "mean": norms.mean().item(),
+            "max": norms.max().item(),
+            "std": norms.std().item(),
+            "zero_rows": float((norms == 0).sum().item()),
+        },
+        energy={rank: kept[rank - 1] for rank in ranks},
+        sizes=tuple(sizes),
+    )

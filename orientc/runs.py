@@ -1,0 +1,114 @@
+"""The runs folder: where artifacts, their histories and records lie, and when a fit is done already."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orientc import artifact as artifacts
+from orientc.artifact import Artifact, Description
+from orientc.errors import ArtifactError, OutputError
+from orientc.files import check_writable, short_hash, write_json
+from orientc.versions import versions
+
+if TYPE_CHECKING:
+    from orientc.compression import Plan
+    from orientc.provenance import TableInfo
+
+HISTORY_SUFFIX = ".history.json"
+
+
+def runs_folder(out: Path | None = None) -> Path:
+    """The runs folder asked for, else `ORIENTC_RUNS`, else `runs`."""
+    return out if out is not None else Path(os.environ.get("ORIENTC_RUNS") or "runs")
+
+
+def model_folder(model: str, out: Path | None = None) -> Path:
+    """A model's folder in the runs folder: a hub id with "/" as "--", a local model by its last name."""
+    local = Path(model).exists() or model.startswith((".", "/", "~"))
+    name = Path(model).resolve().name if local else model.replace("/", "--")
+    return runs_folder(out) / name
+
+
+def artifact_path(model: str, plan: Plan, out: Path | None = None) -> Path:
+    """Where a plan's artifact goes: `out` itself where that names an artifact, else its place in the runs folder."""
+    if out is not None and out.suffix == artifacts.SUFFIX:
+        return out
+    name = f"{plan.method}-r{plan.rank}-{short_hash(plan.settings)}{artifacts.SUFFIX}"
+    return model_folder(model, out) / name
+
+
+def history_path(artifact: Path) -> Path:
+    """The history beside an artifact."""
+    return artifact.with_name(artifact.name.removesuffix(artifacts.SUFFIX) + HISTORY_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An artifact in its place. `fresh` is false where it was there already; `seconds` are the fit's then too."""
+
+    path: Path
+    description: Description
+    fresh: bool
+    seconds: float | None
+
+
+def produce(
+    plan: Plan,
+    base: TableInfo,
+    path: Path,
+    fit: Callable[[Callable[[Any], None]], Artifact],
+    *,
+    overwrite: bool = False,
+) -> Stored:
+    """Make an artifact and its history, unless the same one is there already.
+
+    `fit` is handed a function to call with each epoch's report and returns the artifact. Raises `OutputError`
+    where something else is at `path` and `overwrite` is not set, or where `path` can't be written.
+    """
+    done = None if overwrite else _same_at(path, plan, base)
+    if done is not None:
+        return Stored(path, done, fresh=False, seconds=fit_seconds(path))
+    check_writable(path.parent)
+    epochs: list[Any] = []
+    start = time.perf_counter()
+    artifact = fit(epochs.append)
+    seconds = round(time.perf_counter() - start, 3)
+    history = {
+        "format": "orientc-history",
+        "version": 1,
+        "settings": plan.settings,
+        "seconds": seconds,
+        "versions": versions(),
+        "epochs": [epoch.as_dict() for epoch in epochs],
+    }
+    write_json(history_path(path), history)
+    artifacts.save(artifact, path)
+    return Stored(path, artifact.description, fresh=True, seconds=seconds)
+
+
+def fit_seconds(artifact: Path) -> float | None:
+    """How long an artifact's fit took, from its history; None where that is not known."""
+    import json
+
+    try:
+        return float(json.loads(history_path(artifact).read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _same_at(path: Path, plan: Plan, base: TableInfo) -> Description | None:
+    """What is at `path` if it is this plan's artifact of this table; None where nothing is there."""
+    if not path.exists():
+        return None
+    try:
+        found = artifacts.read_description(path)
+    except ArtifactError as error:
+        raise OutputError(f"{path} is in the way and is not a usable artifact: replace it with --overwrite") from error
+    if found.settings != plan.settings or found.base.sha256 != base.sha256:
+        raise OutputError(f"{path} holds another artifact: replace it with --overwrite")
+    return found

@@ -1,0 +1,39 @@
+"""Watch a fit in TensorBoard, Weights & Biases and the like, through accelerate's trackers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orientc.errors import UsageError
+
+
+@contextlib.contextmanager
+def trackers(
+    names: list[str], folder: Path, settings: Mapping[str, Any]
+) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Yield a function that logs an epoch's figures to every tracker named; with no name it does nothing.
+
+    Files go under `folder`. Raises `UsageError` for a tracker that is unknown or not installed.
+    """
+    if not names:
+        yield lambda _epoch, _values: None
+        return
+    from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import LoggerType
+
+    available = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in available:
+            known = ", ".join(sorted(str(entry.value) for entry in LoggerType if entry.value != "all"))
+            raise UsageError(f"tracker {name!r} is not installed or unknown; accelerate knows {known}")
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(log_with=names, project_dir=folder)
+    accelerator.init_trackers("orientc", config=dict(settings))
+    try:
+        yield lambda epoch, values: accelerator.log(dict(values), step=epoch)
+    finally:
+        accelerator.end_training()
