@@ -91,7 +91,7 @@ PAPER = Settings(epochs=30, batch_size=32, schedule="halving", alpha_epochs=20, 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch: distances over all rows, the objective made of them, the learning rate at its end."""
+    """What is known after an epoch: distances over all rows, their objective, the learning rate of the last step."""
 
     epoch: int
     objective: float
