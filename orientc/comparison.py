@@ -15,6 +15,7 @@ from orientc import records
 from orientc.artifact import Description
 from orientc.errors import ArtifactError, RecordError
 from orientc.files import canonical_json, file_sha256
+from orientc.provenance import TableInfo
 from orientc.records import Record
 from orientc.runs import HISTORY_SUFFIX, fit_seconds
 from orientc.sizes import INPUT_ONLY, TIED, UNTIED, model_bytes
@@ -102,6 +103,10 @@ def compare(paths: Iterable[Path]) -> Findings:
                 read.append(records.read(path))
             except RecordError as error:
                 problems.append(str(error))
+    present = {entry.sha256 for entry in found}
+    gone = [record for record in read if record.artifact and record.artifact["sha256"] not in present]
+    problems += [f"{record.file_name}: its artifact is gone or was replaced" for record in gone]
+    read = [record for record in read if record not in gone]
     tables = {entry.description.base.sha256 for entry in found} | {record.model["table_sha256"] for record in read}
     comparisons = [
         comparison
@@ -128,14 +133,13 @@ def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
     originals = [record for record in read if record.artifact is None]
     by_artifact: dict[str, list[Record]] = {sha256: [] for sha256 in known}
     for record in read:
-        if record.artifact is not None and record.artifact["sha256"] in known:
+        if record.artifact is not None:
             by_artifact[record.artifact["sha256"]].append(record)
     original = originals[0].metrics["perplexity"] if originals else None
     rows = [_artifact_row(known[sha256], by_artifact[sha256], original) for sha256 in known]
     rows.sort(key=lambda row: (row.parameter_ratio, row.method))
-    if found:
-        rows.insert(0, _original_row(found[0].description, originals))
-    seen = {head for row in rows for head in row.perplexity if row.path is not None}
+    rows.insert(0, _original_row(found[0].description.base if found else read[0].table, originals))
+    seen = {head for row in rows for head in row.perplexity}
     return Comparison(
         model=read[0].model["id"] if read else found[0].description.base.id,
         text=read[0].text["name"] if read and read[0].text else None,
@@ -145,8 +149,7 @@ def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
     )
 
 
-def _original_row(description: Description, originals: list[Record]) -> Row:
-    base = description.base
+def _original_row(base: TableInfo, originals: list[Record]) -> Row:
     heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
     figures = {head: Figure(originals[0].metrics["perplexity"], 1.0) for head in heads} if originals else {}
     return Row(

@@ -14,6 +14,7 @@ from typing import Any
 
 from orientc.errors import RecordError
 from orientc.files import short_hash, write_json
+from orientc.provenance import TableInfo
 
 FORMAT = "orientc-record"
 VERSION = 1
@@ -24,7 +25,7 @@ ORIGINAL = "original"
 class Record:
     """One evaluation of one model or artifact.
 
-    `model {id, revision, table_sha256, weights_sha256}`; `artifact {path, sha256, method, rank,
+    `model {id, revision, table_sha256, weights_sha256, table}`, the last being a `TableInfo`'s values; `artifact {path, sha256, method, rank,
     bits_per_weight}` or None for the uncompressed model; `head` is the head policy, and for the uncompressed model
     "tied" or "untied" as it is. `text {name, sha256}` for perplexity. GLUE figures are 0–1, SQuAD's 0–100.
     """
@@ -46,6 +47,11 @@ class Record:
         values = asdict(self)
         extra: dict[str, Any] = values.pop("extra")
         return {"format": FORMAT, "version": VERSION} | extra | values
+
+    @property
+    def table(self) -> TableInfo:
+        """What the record says of the base table."""
+        return TableInfo(**self.model["table"])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -125,4 +131,4 @@ def _check(record: Record) -> None:
     for value in (record.artifact, record.text, record.data):
         if value is not None and not isinstance(value, dict):
             raise ValueError("artifact, text and data must be JSON objects or null")
-    _ = record.model["id"], record.model["table_sha256"], record.file_name
+    _ = record.model["id"], record.model["table_sha256"], record.file_name, record.table

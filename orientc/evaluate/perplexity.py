@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,7 @@ def _model(source: ModelSource, info: TableInfo) -> dict[str, Any]:
         "revision": source.commit,
         "table_sha256": info.sha256,
         "weights_sha256": source.weights_sha256(),
+        "table": asdict(info),
     }
 
 
