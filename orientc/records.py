@@ -25,7 +25,8 @@ ORIGINAL = "original"
 class Record:
     """One evaluation of one model or artifact.
 
-    `model {id, revision, table_sha256, weights_sha256, table}`, the last being a `TableInfo`'s values; `artifact {path, sha256, method, rank,
+    `model {id, revision, table_sha256, weights_sha256, table}`, the last being
+    a `TableInfo`'s values; `artifact {path, sha256, method, rank,
     bits_per_weight}` or None for the uncompressed model; `head` is the head policy, and for the uncompressed model
     "tied" or "untied" as it is. `text {name, sha256}` for perplexity. GLUE figures are 0–1, SQuAD's 0–100.
     """
