@@ -7,7 +7,7 @@ and `latents[id]` where there is no decoder.
 Everything else is string metadata, keys sorted: `format` ("orientc"), `format_version`, `codec` (how the latents
 are coded; "plain" is as they are), `method`, `rank`, `activation` ("none" or "elu"), the base table's `base_id`,
 `base_revision`, `base_sha256`, `base_dtype`, `base_bytes`, `base_tied`, `base_model_parameters`,
-`base_model_bytes`, `vocab`, `dim`, `padding_idx`, `embed_scale`; `settings` and `distances` as JSON objects;
+`base_model_bytes`, `vocab`, `dim`, `padding_idx`, `embed_scale`; `settings` and `distances` as flat JSON objects;
 `seed`; `version`, the orientc that wrote it. What is not known (`base_revision`, `padding_idx`, `seed`) is "".
 
 The same artifact is always written as the same bytes. Reading checks the header's size, names, shapes, types,
@@ -193,19 +193,17 @@ def _parse(path: Path) -> Description:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ArtifactError(f"{path} is a safetensors file, but not an orientc artifact")
     try:
-        version = int(metadata["format_version"])
-    except (KeyError, ValueError, TypeError):
-        raise ArtifactError(f"{path} is damaged: its format version is missing") from None
-    if version > FORMAT_VERSION:
-        raise ArtifactError(f"{path} has format version {version}, newer than {FORMAT_VERSION}: update orientc")
-    if metadata.get("codec") != "plain":
-        raise ArtifactError(f"{path} codes its latents as {metadata.get('codec')!r}, unknown here: update orientc")
-    try:
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata holds something else than strings")
+        if (version := _positive(metadata, "format_version")) > FORMAT_VERSION:
+            raise ArtifactError(f"{path} has format version {version}, newer than {FORMAT_VERSION}: update orientc")
+        if metadata["codec"] != "plain":
+            raise ArtifactError(f"{path} codes its latents as {metadata['codec']!r:.60}, unknown here: update orientc")
         return _description(metadata, header, data_bytes)
     except KeyError as error:
         raise ArtifactError(f"{path} is damaged: {error.args[0]} is missing") from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged: {error!s:.200}") from None
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -240,7 +238,7 @@ def _description(metadata: dict[str, str], tensors: dict[str, Any], data_bytes: 
         if entry["shape"] != shapes[name]:
             raise ValueError(f"{name} has shape {entry['shape']}, not {shapes[name]}")
         if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{name} has type {entry['dtype']}, not one of {', '.join(DTYPES)}")
+            raise ValueError(f"{name} has type {entry['dtype']!r}, not one of {', '.join(DTYPES)}")
         dtypes.add(entry["dtype"])
         start, end = entry["data_offsets"]
         if end - start != math.prod(entry["shape"]) * DTYPES[entry["dtype"]][1]:
@@ -257,11 +255,11 @@ def _description(metadata: dict[str, str], tensors: dict[str, Any], data_bytes: 
         raise ValueError(f"its tensors should take {ends[-1]} bytes, the file has {data_bytes}")
     if metadata["activation"] not in ACTIVATIONS:
         raise ValueError(f"activation {metadata['activation']!r} is unknown")
-    settings, distances = json.loads(metadata["settings"]), json.loads(metadata["distances"])
-    if not isinstance(settings, dict) or not isinstance(distances, dict):
-        raise ValueError("settings and distances must be JSON objects")
+    settings, distances = _flat(metadata, "settings"), _flat(metadata, "distances")
+    if missing := sorted({"cosine", "rmse"} - distances.keys()):
+        raise KeyError(f"the {missing[0]} distance")
     embed_scale = float(metadata["embed_scale"])
-    if not math.isfinite(embed_scale) or not all(math.isfinite(value) for value in distances.values()):
+    if not all(math.isfinite(value) for value in (embed_scale, *distances.values())):
         raise ValueError("its metadata holds numbers that are not finite")
     return Description(
         base=TableInfo(
@@ -293,6 +291,13 @@ def _description(metadata: dict[str, str], tensors: dict[str, Any], data_bytes: 
 
 def _positive(metadata: dict[str, str], key: str) -> int:
     value = int(metadata[key])
-    if value < 1:
+    if not 1 <= value < 1 << 63:
         raise ValueError(f"{key} is {value}")
     return value
+
+
+def _flat(metadata: dict[str, str], key: str) -> dict[str, Any]:
+    values = json.loads(metadata[key])
+    if not isinstance(values, dict) or any(isinstance(value, dict | list) for value in values.values()):
+        raise ValueError(f"{key} are not a flat JSON object")
+    return values

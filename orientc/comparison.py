@@ -93,7 +93,8 @@ def compare(paths: Iterable[Path]) -> Findings:
     found: list[_Found] = []
     for path in records.files_under(paths, artifacts.SUFFIX):
         try:
-            found.append(_Found(path, file_sha256(path), artifacts.read_description(path)))
+            description = artifacts.read_description(path)
+            found.append(_Found(path, file_sha256(path), description))
         except ArtifactError as error:
             problems.append(str(error))
     read: list[Record] = []
@@ -103,10 +104,10 @@ def compare(paths: Iterable[Path]) -> Findings:
                 read.append(records.read(path))
             except RecordError as error:
                 problems.append(str(error))
-    present = {entry.sha256 for entry in found}
-    gone = [record for record in read if record.artifact and record.artifact["sha256"] not in present]
-    problems += [f"{record.file_name}: its artifact is gone or was replaced" for record in gone]
-    read = [record for record in read if record not in gone]
+    bases = {entry.sha256: entry.description.base.sha256 for entry in found}
+    reasons = [_unusable(record, bases) for record in read]
+    problems += [f"{record.file_name}: {reason}" for record, reason in zip(read, reasons, strict=True) if reason]
+    read = [record for record, reason in zip(read, reasons, strict=True) if not reason]
     tables = {entry.description.base.sha256 for entry in found} | {record.model["table_sha256"] for record in read}
     comparisons = [
         comparison
@@ -119,11 +120,24 @@ def compare(paths: Iterable[Path]) -> Findings:
     return Findings(tuple(comparisons), tuple(problems))
 
 
+def _unusable(record: Record, bases: dict[str, str]) -> str | None:
+    """Why a record has no place beside the artifacts there are, hash of the file to hash of its base table."""
+    if "perplexity" not in record.metrics:
+        return "it holds no perplexity"
+    if record.artifact is None:
+        return None
+    base = bases.get(record.artifact["sha256"])
+    if base is None:
+        return "its artifact is gone or was replaced"
+    return None if base == record.model["table_sha256"] else "its artifact was made from another model's table"
+
+
 def _of_table(found: list[_Found], read: list[Record]) -> list[Comparison]:
     """Comparisons for one base table: one for each way it was evaluated, or one of sizes and distances alone."""
     ways: dict[str, list[Record]] = {}
     for record in read:
-        way = {"kind": record.kind, "text": record.text, "data": record.data, "settings": record.settings}
+        model = {key: record.model.get(key) for key in ("revision", "weights_sha256")}
+        way = {"model": model, "text": record.text, "data": record.data, "settings": record.settings}
         ways.setdefault(canonical_json(way), []).append(record)
     return [_comparison(found, ways[way]) for way in sorted(ways)] or [_comparison(found, [])]
 

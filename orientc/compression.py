@@ -46,6 +46,8 @@ class Plan:
         check_size(self.rank, self.ratio)
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        if self.seed.bit_length() > 63:
+            raise UsageError(f"seed must fit into 64 bits, {self.seed} does not")
 
     def for_table(self, table: Table) -> Plan:
         """The same plan with the rank it means for this table. Raises `FitError` where there is none."""
@@ -78,18 +80,18 @@ class Plan:
             merged.update(given)
         if merged.pop("method", method) != method:
             raise UsageError(f"these are settings of another method than {method}")
-        if merged.pop("init_sha256", None) != init_sha256:
-            raise UsageError("these settings start from another artifact: name it with --init")
+        merged.pop("init_sha256", None)
+        if merged.get("init") == "artifact" and init_sha256 is None:
+            raise UsageError("these settings start from an artifact: name it with --init")
         own = {entry.name for entry in fields(autoencoder.Settings)} if method == AUTOENCODER else set()
         plan_keys = {"rank", "ratio", "dtype"} | ({"center"} if method == SVD else {"seed"})
-        preset = merged.pop("preset", "default") if method == AUTOENCODER else "default"
+        known = own | plan_keys | ({"preset"} if method == AUTOENCODER else set())
+        if unknown := sorted(merged.keys() - known):
+            raise UsageError(f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+        _check_types(merged)
+        preset = merged.pop("preset", "default")
         if preset not in PRESETS:
             raise UsageError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-        if unknown := sorted(merged.keys() - own - plan_keys):
-            raise UsageError(
-                f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(own | plan_keys))}"
-            )
-        _check_types(merged)
         chosen = replace(PRESETS[preset], **{key: value for key, value in merged.items() if key in own})
         rest = {key: value for key, value in merged.items() if key in plan_keys}
         return cls(method, autoencoder=chosen, init_sha256=init_sha256, **rest)
@@ -174,7 +176,7 @@ def compress(
 def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
     kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
-    kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int}
+    kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
     for name, value in values.items():
         kind = kinds[name]
         allowed = (int, float) if kind is float else (kind,)

@@ -52,7 +52,8 @@ class Record:
     @property
     def table(self) -> TableInfo:
         """What the record says of the base table."""
-        return TableInfo(**self.model["table"])
+        values = self.model["table"]
+        return TableInfo(**{entry.name: values[entry.name] for entry in fields(TableInfo)})
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -92,14 +93,19 @@ def read(path: Path) -> Record:
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise RecordError(f"{path} is not a record")
     version = values.pop("version", None)
-    if not isinstance(version, int) or version > VERSION:
+    if not isinstance(version, int):
+        raise RecordError(f"{path} is damaged: its version is missing")
+    if version > VERSION:
         raise RecordError(f"{path} has record version {version}, newer than {VERSION}: update orientc")
-    names = {entry.name for entry in fields(Record)} - {"extra"}
-    known = {key: value for key, value in values.items() if key in names}
+    names = [entry.name for entry in fields(Record) if entry.name != "extra"]
+    complete: dict[str, Any] = {"text": None, "data": None} | values
     try:
+        known = {name: complete[name] for name in names}
         record = Record(**known, extra={key: value for key, value in values.items() if key not in names})
         _check(record)
-    except (TypeError, KeyError, ValueError) as error:
+    except KeyError as error:
+        raise RecordError(f"{path} is damaged: {error.args[0]} is missing") from None
+    except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from None
     return record
 
@@ -126,10 +132,21 @@ def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
 
 
 def _check(record: Record) -> None:
+    """Raise where an entry that others go by is missing or of the wrong type."""
     mappings = (record.model, record.settings, record.metrics, record.versions)
     if not all(isinstance(value, dict) for value in mappings):
         raise ValueError("model, settings, metrics and versions must be JSON objects")
     for value in (record.artifact, record.text, record.data):
         if value is not None and not isinstance(value, dict):
             raise ValueError("artifact, text and data must be JSON objects or null")
-    _ = record.model["id"], record.model["table_sha256"], record.file_name, record.table
+    names = [record.kind, record.head, record.model["id"], record.model["table_sha256"], record.file_name]
+    names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact else []
+    names += [record.text["name"], record.text["sha256"]] if record.text else []
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("kind, head, names and hashes must be strings")
+    table = record.table
+    sizes = (table.vocab, table.dim, table.nbytes, table.model_parameters, table.model_bytes)
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ValueError("the sizes of its table must be whole numbers above 0")
+    if not all(isinstance(figure, int | float) for figure in record.metrics.values()):
+        raise ValueError("metrics must be numbers")

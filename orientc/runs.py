@@ -96,8 +96,8 @@ def fit_seconds(artifact: Path) -> float | None:
     import json
 
     try:
-        return float(json.loads(history_path(artifact).read_text())["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(history_path(artifact).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

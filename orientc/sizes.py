@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor
+
 from orientc.errors import FitError, UsageError
 
 # The head policies. Of a tied model, the lookup alone is compressed, or lookup and head; an untied model has one.
@@ -44,11 +46,12 @@ def choose_rank(vocab: int, dim: int, *, rank: int | None, ratio: float | None, 
             raise FitError(f"rank {rank} is above the table's width: choose at most {dim}")
         return rank
     assert ratio is not None
-    budget = vocab * dim / ratio - (dim if bias else 0)
-    chosen = min(dim, int(budget // (vocab + dim)))
-    if chosen < 1:
-        largest = parameter_ratio(vocab, dim, stored_numbers(vocab, dim, 1, bias=bias))
-        raise FitError(f"ratio {ratio:g} leaves less than one number per token: choose at most {largest:.1f}")
+    chosen = min(dim, int(vocab * dim / ratio / (vocab + dim)) + 1)
+    while chosen and parameter_ratio(vocab, dim, stored_numbers(vocab, dim, chosen, bias=bias)) < ratio:
+        chosen -= 1
+    if not chosen:
+        largest = floor(10 * parameter_ratio(vocab, dim, stored_numbers(vocab, dim, 1, bias=bias))) / 10
+        raise FitError(f"ratio {ratio:g} leaves less than one number per token: choose at most {largest}")
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,9 @@ from orientc.errors import OrientcError, UsageError
 def main() -> None:
     """Run the command line and leave with its exit code: 0, 1, 2, 130 after Ctrl-C, 143 after SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack our signs: × ∞ –
     try:
         code = _run()
         sys.stdout.flush()
@@ -47,6 +51,6 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    one_line = message if message.startswith("Usage") else " ".join(message.split())
-    print(f"orientc: {one_line}", file=sys.stderr)  # noqa: T201
+    if message:  # none where the help was shown instead
+        print(f"orientc: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     return code

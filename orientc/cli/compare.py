@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def compare(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATHS]...", help="Artifacts, records, or folders of them. [default: the runs folder]"),
+        typer.Argument(metavar="PATHS", help="Artifacts, records, or folders of them. [default: the runs folder]"),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -30,10 +30,12 @@ def compare(
     from orientc.errors import RecordError
     from orientc.runs import runs_folder
 
-    findings = line_up(paths or [runs_folder()])
-    show(findings, as_json=as_json, quiet=quiet)
+    paths = paths or [runs_folder()]
+    findings = line_up(paths)
     if not findings.comparisons:
-        raise RecordError(f"nothing to compare under {', '.join(map(str, paths or [runs_folder()]))}")
+        why = findings.problems or [f"no artifact and no record in {', '.join(map(str, paths))}"]
+        raise RecordError(f"nothing to compare: {'; '.join(why)}")
+    show(findings, as_json=as_json, quiet=quiet)
 
 
 def show(findings: Findings, *, as_json: bool, quiet: bool) -> None:

@@ -47,9 +47,9 @@ def compress(
         typer.Option(metavar="subspace|random|ARTIFACT", help="Where the fit starts from.", show_default=False),
     ] = None,
     nonlinear: Annotated[Nonlinear | None, typer.Option(help="Where an ELU follows.", show_default=False)] = None,
-    epochs: Annotated[int | None, typer.Option(show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(show_default=False)] = None,
-    learning_rate: Annotated[float | None, typer.Option(show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the table.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per step.", show_default=False)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's, at the first step.", show_default=False)] = None,
     schedule: Annotated[
         Schedule | None,
         typer.Option(help="Learning rate to zero, or halved now and then.", show_default=False),
@@ -65,7 +65,7 @@ def compress(
     alpha_epochs: Annotated[
         int | None, typer.Option(help="Epochs over which α is annealed.", show_default=False)
     ] = None,
-    seed: Annotated[int | None, typer.Option(show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws first weights and batches.", show_default=False)] = None,
     dtype: options.StoredDtype = None,
     config: options.Config = None,
     like: options.Like = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ def layers(like: Path | None, config: Path | None, options: Mapping[str, Any]) -
     return [
         artifact.read_description(like).settings if like else {},
         settings_from(config) if config else {},
-        options,
+        {name: value.value if isinstance(value, Enum) else value for name, value in options.items()},
     ]
 
 
@@ -51,7 +52,7 @@ def fit(
 
     def work(log: Any) -> artifact.Artifact:
         with (
-            trackers(log_with or [], path.parent, plan.settings) as track,
+            trackers(log_with or [], path.with_suffix(""), plan.settings) as track,
             terminal.bar(plan.autoencoder.epochs if plan.method == compression.AUTOENCODER else 1, quiet=quiet) as bar,
         ):
 

@@ -66,6 +66,7 @@ def perplexity(
     from orientc.devices import pick_device
     from orientc.evaluate import perplexity as measure
     from orientc.evaluate import texts
+    from orientc.files import check_writable
     from orientc.models import DEMO
     from orientc.runs import model_folder
 
@@ -85,13 +86,15 @@ def perplexity(
         scored = texts.demo() if found.source.id == DEMO else texts.wikitext()
     if force and found.artifact and not quiet:
         terminal.note("--force: the artifact's base table is not checked")
+    folder = found.path.parent if found.path else model_folder(found.source.id, out)
+    check_writable(folder)
     with terminal.stages(quiet=quiet) as progress:
         records = list(
             measure.evaluate(
                 found.source,
                 scored,
                 settings,
-                folder=found.path.parent if found.path else model_folder(found.source.id, out),
+                folder=folder,
                 device=chosen,
                 compressed=(found.path, found.artifact) if found.path and found.artifact else None,
                 heads=head,

@@ -21,7 +21,7 @@ _WIDE = 500  # a pipe has no width: nothing is cut or folded there
 
 def show_json(value: Any) -> None:
     """One JSON document on stdout; numbers that JSON has no word for become null."""
-    print(json.dumps(_plain(value), indent=1, ensure_ascii=False))  # noqa: T201
+    print(json.dumps(_plain(value), indent=1))  # noqa: T201
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
@@ -33,7 +33,8 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:

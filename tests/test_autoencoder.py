@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from orientc.errors import FitError, UsageError
+from orientc.methods import autoencoder, losses, svd
+from orientc.methods.autoencoder import PAPER, Settings
+
+
+@pytest.fixture(scope="module")
+def table() -> Tensor:
+    """A table with the decaying spectrum and the uneven row lengths of a real one."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(1500, 24, generator=generator) * torch.linspace(1.5, 0.2, 24)
+    return 0.1 * directions * torch.rand(1500, 1, generator=generator).add(0.2)
+
+
+def cosine_distance(table: Tensor, factors: svd.Factors) -> float:
+    return losses.measure([(factors.dense(), table)]).cosine
+
+
+def literal_recipe(table: Tensor, rank: int, epochs: int) -> float:
+    """The paper's recipe written out; returns the objective it ends with."""
+    torch.manual_seed(0)
+    encoder, decoder = torch.nn.Linear(table.shape[1], rank), torch.nn.Linear(rank, table.shape[1])
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    for epoch in range(epochs):
+        alpha = 1 - 0.9 * epoch / 20 if epoch < 20 else 0.1
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 / 2 ** (epoch // 4)
+        for indices in torch.randperm(len(table)).split(32):
+            rows = table[indices]
+            decoded = decoder(encoder(rows))
+            cosine = torch.nn.functional.cosine_similarity(decoded, rows, eps=1e-6)
+            power = ((decoded - rows).abs() + 1e-10) ** alpha
+            value = 0.9975 / 5 * (1 - cosine).mean() + 0.0025 * power.mean()
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    with torch.no_grad():
+        decoded = decoder(encoder(table))
+        cosine = torch.nn.functional.cosine_similarity(decoded, table, eps=1e-6)
+        return float(0.9975 / 5 * (1 - cosine).mean() + 0.0025 * ((decoded - table).abs() + 1e-10).pow(0.1).mean())
+
+
+def test_the_paper_preset_ends_where_the_literal_recipe_ends(table: Tensor) -> None:
+    expected = literal_recipe(table, 6, 30)
+    reports: list[autoencoder.Epoch] = []
+    autoencoder.fit(table, 6, PAPER, on_epoch=reports.append)
+    assert len(reports) == 30
+    assert reports[-1].objective == pytest.approx(expected, rel=0.02)
+
+
+def test_the_papers_schedules_are_the_published_ones() -> None:
+    assert [PAPER.alpha(epoch) for epoch in (0, 1, 10, 19, 20, 29)] == pytest.approx([1, 0.955, 0.55, 0.145, 0.1, 0.1])
+    rates = [PAPER.learning_rate_at(epoch, 0.3) for epoch in (0, 3, 4, 8, 29)]
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 1e-3 / 2**7])
+    assert (PAPER.epochs, PAPER.batch_size, PAPER.init, PAPER.nonlinear) == (30, 32, "random", "none")
+
+
+def test_the_default_beats_the_paper_preset_and_svd_in_their_own_measures(table: Tensor) -> None:
+    reports: list[autoencoder.Epoch] = []
+    autoencoder.fit(table, 6, PAPER, on_epoch=reports.append)
+    paper = reports[-1]
+    settings = Settings()
+    factors = autoencoder.fit(table, 6, settings, on_epoch=reports.append)
+    assert reports[-1].objective <= paper.objective
+    assert cosine_distance(table, factors) < cosine_distance(table, svd.fit(table, 6))
+
+
+@pytest.mark.parametrize("nonlinear", autoencoder.NONLINEAR)
+@pytest.mark.parametrize("init", ["subspace", "random"])
+def test_the_reported_distances_are_those_of_the_factors(table: Tensor, nonlinear: str, init: str) -> None:
+    reports: list[autoencoder.Epoch] = []
+    settings = Settings(epochs=2, nonlinear=nonlinear, init=init)
+    factors = autoencoder.fit(table, 6, settings, on_epoch=reports.append)
+    assert factors.activation == ("elu" if nonlinear in ("decoder", "both") else None)
+    assert losses.measure([(factors.dense(), table)]).cosine == pytest.approx(reports[-1].distances.cosine, abs=1e-6)
+    assert reports[1].objective < reports[0].objective
+    assert (factors.latents.min() >= -1) or nonlinear in ("none", "decoder")
+
+
+def test_starting_from_an_artifacts_factors_starts_where_they_are(table: Tensor) -> None:
+    start = svd.fit(table, 6, center=True)
+    model = autoencoder.Autoencoder(24, 6)
+    model.start_from_factors(table, start)
+    torch.testing.assert_close(model.factors(table).dense(), start.dense(), atol=1e-4, rtol=1e-4)
+    fitted = autoencoder.fit(table, 6, Settings(epochs=2, init="artifact"), start=start)
+    assert cosine_distance(table, fitted) < cosine_distance(table, start)
+    with pytest.raises(FitError, match="rank 6, not 5"):
+        autoencoder.fit(table, 5, Settings(init="artifact"), start=start)
+
+
+def test_the_same_seed_gives_the_same_numbers(table: Tensor) -> None:
+    settings = Settings(epochs=2, init="random", batch_size=256)
+    first, again, other = (autoencoder.fit(table, 4, settings, seed=seed).latents for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_loss_that_leaves_the_range_of_a_float_is_an_error(table: Tensor) -> None:
+    with pytest.raises(FitError, match="lower learning rate"):
+        autoencoder.fit(table, 4, Settings(learning_rate=1e38, epochs=3, rmse_weight=1.0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"alpha_end": -1.0},
+        {"rmse_weight": -0.1},
+        {"cosine_weight": 0.0, "power_weight": 0.0},
+        {"nonlinear": "relu"},
+        {"schedule": "linear"},
+        {"init": "zeros"},
+    ],
+)
+def test_settings_no_fit_can_use_are_refused(wrong: dict[str, float | str]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Settings(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from orientc import artifact as artifacts
+from orientc import compression
+from orientc.artifact import Artifact
+from orientc.compression import AUTOENCODER, PRESETS, SVD, Plan, compress, run, svd
+from orientc.errors import FitError, UsageError
+from orientc.methods.autoencoder import Settings
+from orientc.provenance import TableInfo
+from orientc.tables import Table, table_sha256
+
+FAST = Settings(epochs=2, batch_size=32)
+
+
+def table(weight: Tensor | None = None) -> Table:
+    if weight is None:
+        weight = torch.randn(90, 12, generator=torch.Generator().manual_seed(0))
+    info = TableInfo(
+        id="some/model", revision=None, sha256=table_sha256(weight), vocab=weight.shape[0], dim=weight.shape[1],
+        dtype="float32", nbytes=weight.nbytes, padding_idx=None, embed_scale=1.0, tied=True, model_parameters=5000,
+        model_bytes=20_000,
+    )  # fmt: skip
+    return Table(weight, info)
+
+
+def planned(*layers: Mapping[str, Any], method: str = AUTOENCODER) -> Plan:
+    return Plan.from_layers(method, *layers)
+
+
+# -- settings in layers
+
+
+def test_without_layers_above_the_preset_counts() -> None:
+    assert planned({"rank": 4}).autoencoder == PRESETS["default"]
+    assert planned({"rank": 4, "preset": "paper"}).autoencoder == PRESETS["paper"]
+
+
+def test_a_later_layer_goes_over_an_earlier_one() -> None:
+    like = {"rank": 4, "epochs": 7, "batch_size": 8, "seed": 3}
+    config = {"preset": "paper", "epochs": 8, "batch_size": 9}
+    options = {"epochs": 9, "batch_size": None, "seed": None, "preset": None}
+    plan = planned(like, config, options)
+    expected = replace(PRESETS["paper"], epochs=9, batch_size=9)
+    assert (plan.autoencoder, plan.seed, plan.rank) == (expected, 3, 4)
+
+
+def test_a_preset_lies_under_every_layer_wherever_it_is_named() -> None:
+    plan = planned({"rank": 4, "learning_rate": 0.5}, {}, {"preset": "paper"})
+    assert plan.autoencoder == replace(PRESETS["paper"], learning_rate=0.5)
+
+
+def test_the_settings_of_a_plan_replay_it() -> None:
+    for plan in (
+        planned({"rank": 4, "epochs": 3, "nonlinear": "both", "dtype": "float16", "seed": 5}),
+        planned({"rank": 4, "center": True}, method=SVD),
+    ):
+        assert planned(plan.settings, method=plan.method) == plan
+
+
+@pytest.mark.parametrize(("size", "expected"), [({"rank": 2}, (2, None)), ({"ratio": 5}, (None, 5))])
+def test_a_size_takes_the_place_of_an_earlier_one(size: dict[str, Any], expected: tuple[Any, Any]) -> None:
+    for earlier in ({"rank": 4}, {"ratio": 2.5}):
+        plan = planned(earlier, size, {"rank": None, "ratio": None})
+        assert (plan.rank, plan.ratio) == expected
+
+
+@pytest.mark.parametrize("layer", [{}, {"rank": 4, "ratio": 5.0}, {"rank": 0}, {"ratio": 0.5}])
+def test_exactly_one_size_is_given(layer: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        planned(layer)
+
+
+@pytest.mark.parametrize(
+    ("method", "layer", "named"),
+    [
+        (AUTOENCODER, {"epoch": 3}, "'epoch'"),
+        (AUTOENCODER, {"center": True}, "'center'"),
+        (SVD, {"epochs": 3}, "'epochs'"),
+        (SVD, {"seed": 3}, "'seed'"),
+        (SVD, {"preset": "paper"}, "'preset'"),
+        (SVD, {"method": "autoencoder"}, "another method"),
+        (AUTOENCODER, {"method": "svd"}, "another method"),
+        (AUTOENCODER, {"preset": "fast"}, "default, paper"),
+        (AUTOENCODER, {"preset": ["paper"]}, "preset must be of type str"),
+        (AUTOENCODER, {"dtype": "int8"}, "float16"),
+        (AUTOENCODER, {"dtype": ["float16"]}, "dtype must be of type str"),
+        (AUTOENCODER, {"schedule": "steps"}, "halving"),
+        (AUTOENCODER, {"nonlinear": "relu"}, "encoder"),
+        (AUTOENCODER, {"epochs": 2.5}, "epochs must be of type int"),
+        (AUTOENCODER, {"epochs": "3"}, "epochs must be of type int"),
+        (AUTOENCODER, {"epochs": True}, "epochs must be of type int"),
+        (AUTOENCODER, {"epochs": 0}, "epochs must be at least 1"),
+        (AUTOENCODER, {"epochs": {"a": 1}}, "epochs must be of type int"),
+        (AUTOENCODER, {"learning_rate": "0.1"}, "learning_rate must be of type float"),
+        (AUTOENCODER, {"learning_rate": 0}, "learning_rate must be above 0"),
+        (AUTOENCODER, {"learning_rate": math.nan}, "learning_rate must be above 0"),
+        (AUTOENCODER, {"cosine_weight": -1}, "cosine_weight must be at least 0"),
+        (AUTOENCODER, {"cosine_weight": 0, "power_weight": 0}, "at least one of"),
+        (AUTOENCODER, {"seed": 1.0}, "seed must be of type int"),
+        (AUTOENCODER, {"seed": 2**70}, "seed must fit"),
+        (AUTOENCODER, {"rank": "4"}, "rank must be of type int"),
+        (AUTOENCODER, {"rank": True}, "rank must be of type int"),
+        (SVD, {"center": 1}, "center must be of type bool"),
+        (AUTOENCODER, {"init": "artifact"}, "--init"),
+        (AUTOENCODER, {"init": "zeros"}, "subspace"),
+    ],
+)
+def test_a_setting_that_does_not_belong_is_named(method: str, layer: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        planned({"rank": 4} | layer, method=method)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_will_do_for_a_float() -> None:
+    assert planned({"ratio": 5, "cosine_weight": 1}).autoencoder.cosine_weight == 1
+
+
+def test_the_artifact_a_fit_starts_from_is_part_of_its_settings() -> None:
+    one = Plan.from_layers(AUTOENCODER, {"rank": 4, "init": "artifact"}, init_sha256="1" * 64)
+    two = Plan.from_layers(AUTOENCODER, one.settings, init_sha256="2" * 64)
+    assert one.settings["init_sha256"] == "1" * 64
+    assert two.settings == one.settings | {"init_sha256": "2" * 64}
+    with pytest.raises(UsageError, match="--init"):
+        planned(one.settings)
+    assert "init_sha256" not in planned(one.settings, {"init": "random"}).settings
+
+
+# -- what a fit gives
+
+
+def same(one: Artifact, other: Artifact, folder: Path) -> bool:
+    artifacts.save(one, folder / "one.safetensors")
+    artifacts.save(other, folder / "other.safetensors")
+    return (folder / "one.safetensors").read_bytes() == (folder / "other.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("settings", [FAST, replace(FAST, init="random", nonlinear="both", schedule="halving")])
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, settings: Settings) -> None:
+    one = compress(table(), rank=4, settings=settings, seed=3, device="cpu")
+    torch.rand(17)  # whatever the program drew meanwhile
+    assert same(one, compress(table(), rank=4, settings=settings, seed=3, device="cpu"), tmp_path)
+    assert not same(one, compress(table(), rank=4, settings=settings, seed=4, device="cpu"), tmp_path)
+
+
+def test_svd_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    assert same(svd(table(), rank=4, device="cpu"), svd(table(), rank=4, device="cpu"), tmp_path)
+
+
+def test_a_fit_leaves_the_table_alone() -> None:
+    given = table()
+    before = given.weight.clone()
+    compress(given, rank=4, settings=FAST, device="cpu")
+    svd(given, rank=4, center=True, device="cpu")
+    assert torch.equal(given.weight, before)
+
+
+def rows_by_numpy(tensors: Mapping[str, Tensor], activation: str | None) -> np.ndarray[Any, Any]:
+    """The table a file holds, worked out in float64 without any of our code."""
+    numbers = {name: tensor.float().numpy().astype(np.float64) for name, tensor in tensors.items()}
+    rows = numbers["latents"] @ numbers["decoder.weight"].T + numbers.get("decoder.bias", 0.0)
+    return np.where(rows > 0, rows, np.expm1(rows)) if activation == "elu" else rows
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(SVD, rank=4),
+        Plan(SVD, rank=4, center=True),
+        Plan(AUTOENCODER, rank=4, autoencoder=FAST),
+        Plan(AUTOENCODER, rank=4, autoencoder=replace(FAST, nonlinear="decoder")),
+    ],
+)
+def test_distances_are_of_what_is_stored(plan: Plan, dtype: str) -> None:
+    given = table()
+    artifact = run(replace(plan, dtype=dtype), given, device="cpu")
+    rows = given.weight.numpy().astype(np.float64)
+    decoded = rows_by_numpy(artifact.factors.tensors, artifact.factors.activation)
+    cosines = (rows * decoded).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(decoded, axis=1)
+    difference = np.abs(rows - decoded) + 1e-10
+    expected = {
+        "cosine": (1 - cosines).mean(),
+        "rmse": np.sqrt(np.square(difference).mean()),
+        "mae": difference.mean(),
+        "power_0_1": (difference**0.1).mean(),
+        "power_0_6": (difference**0.6).mean(),
+    }
+    assert artifact.description.distances == pytest.approx(expected, rel=1e-4)
+    assert {str(tensor.dtype) for tensor in artifact.factors.tensors.values()} == {f"torch.{dtype}"}
+
+
+def test_narrow_numbers_show_in_the_distances() -> None:
+    wide, narrow = (svd(table(), rank=12, dtype=dtype, device="cpu") for dtype in ("float32", "bfloat16"))
+    assert wide.description.distances["rmse"] < 1e-5 < narrow.description.distances["rmse"]
+
+
+def test_a_description_says_what_was_done() -> None:
+    given = table()
+    described = compress(given, ratio=2.0, settings=FAST, seed=9, dtype="float16", device="cpu").description
+    assert described.base == given.info
+    assert (described.method, described.rank, described.seed, described.dtype) == (AUTOENCODER, 5, 9, "float16")
+    assert described.parameter_ratio >= 2 > 90 * 12 / (90 * 6 + 12 * 6 + 12)
+    plan = {"method": AUTOENCODER, "rank": 5, "seed": 9, "dtype": "float16"}
+    assert described.settings == asdict(FAST) | plan
+    described = svd(given, rank=4, device="cpu").description
+    assert described.settings == {"method": SVD, "rank": 4, "dtype": "float32", "center": False}
+    assert described.seed is None
+
+
+def test_svd_keeps_latents_and_directions_of_the_table() -> None:
+    given = table()
+    factors = svd(given, rank=4, device="cpu").factors
+    assert factors.weight is not None
+    assert factors.bias is None
+    torch.testing.assert_close(factors.latents, given.weight @ factors.weight, atol=1e-5, rtol=1e-5)
+
+
+def test_a_ratio_counts_a_bias_only_where_there_is_one() -> None:
+    given = table(torch.randn(10, 5, generator=torch.Generator().manual_seed(0)))
+    ratio = 50 / 15  # met by rank 1 without a bias alone
+    assert svd(given, ratio=ratio, device="cpu").description.rank == 1
+    with pytest.raises(FitError):
+        svd(given, ratio=ratio, center=True, device="cpu")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("row", [0, 57, 89])
+def test_a_row_that_is_not_finite_is_named(value: float, row: int) -> None:
+    weight = table().weight.clone()
+    weight[row, 3] = value
+    weight[89, 0] = value
+    for method in (SVD, AUTOENCODER):
+        with pytest.raises(FitError, match=rf"row {row} of"):
+            run(Plan(method, rank=4, autoencoder=FAST), table(weight), device="cpu")
+
+
+def test_numbers_too_large_for_float16_are_not_stored_as_infinity() -> None:
+    large = table(table().weight * 1e6)
+    for method in (SVD, AUTOENCODER):
+        with pytest.raises(FitError, match="float16"):
+            run(Plan(method, rank=4, dtype="float16", autoencoder=FAST), large, device="cpu")
+    assert svd(large, rank=4, dtype="bfloat16", device="cpu").description.dtype == "bfloat16"
+
+
+def test_a_rank_above_the_width_is_refused() -> None:
+    with pytest.raises(FitError, match="at most 12"):
+        svd(table(), rank=13, device="cpu")
+
+
+def test_an_unknown_device_is_a_wrong_request() -> None:
+    for name in ("gpu", "cuda:99", "meta:x"):
+        with pytest.raises(UsageError, match="device"):
+            svd(table(), rank=4, device=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tables_of_other_float_types_are_compressed(dtype: torch.dtype) -> None:
+    given = table(table().weight.to(dtype))
+    for artifact in (svd(given, rank=12, device="cpu"), compress(given, rank=12, settings=FAST, device="cpu")):
+        assert artifact.description.distances["cosine"] < 0.01
+
+
+def test_a_fit_can_start_from_another_artifact() -> None:
+    given = table()
+    start = svd(given, rank=4, device="cpu")
+    plan = Plan(AUTOENCODER, rank=4, autoencoder=replace(FAST, init="artifact"), init_sha256="1" * 64)
+    fitted = compression.run(plan, given, device="cpu", start=start.factors)
+    assert fitted.description.settings["init_sha256"] == "1" * 64
+    assert fitted.description.distances["cosine"] < start.description.distances["cosine"] + 0.01
+    with pytest.raises(FitError, match="rank 4, not 5"):
+        compression.run(replace(plan, rank=5), given, device="cpu", start=start.factors)
+    with pytest.raises(UsageError, match="artifact"):
+        compression.run(plan, given, device="cpu")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from orientc.factors import Factors, decode
+from orientc.modules import CompressedEmbedding, CompressedHead, embedding_scale
+
+GENERATOR = torch.Generator().manual_seed(0)
+LATENTS, WEIGHT, BIAS = (torch.randn(*shape, generator=GENERATOR) for shape in ((50, 4), (12, 4), (12,)))
+EVERY_FORM = [
+    Factors(LATENTS),
+    Factors(LATENTS, WEIGHT),
+    Factors(LATENTS, WEIGHT, BIAS),
+    Factors(LATENTS, WEIGHT, BIAS, "elu"),
+]
+
+
+@pytest.mark.parametrize("factors", EVERY_FORM)
+def test_the_lookup_equals_an_embedding_of_the_dense_table(factors: Factors) -> None:
+    ids = torch.tensor([[0, 7, 49], [3, 3, 1]])
+    dense = nn.Embedding.from_pretrained(factors.dense())
+    torch.testing.assert_close(CompressedEmbedding(factors)(ids), dense(ids))
+    torch.testing.assert_close(CompressedEmbedding(factors, embed_scale=2.5)(ids), 2.5 * dense(ids))
+
+
+@pytest.mark.parametrize("factors", EVERY_FORM)
+@pytest.mark.parametrize("bias", [None, nn.Parameter(torch.linspace(-1, 1, 50))])
+def test_the_head_equals_a_projection_by_the_dense_table(factors: Factors, bias: nn.Parameter | None) -> None:
+    hidden = torch.randn(2, 3, factors.dim)
+    expected = nn.functional.linear(hidden, factors.dense(), bias)
+    torch.testing.assert_close(CompressedHead(factors, bias)(hidden), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_padding_row_gets_no_gradient() -> None:
+    lookup = CompressedEmbedding(Factors(LATENTS, WEIGHT), padding_idx=3)
+    lookup(torch.tensor([3, 4])).sum().backward()
+    assert lookup.latents.grad is not None
+    assert lookup.latents.grad[3].abs().sum() == 0
+    assert lookup.latents.grad[4].abs().sum() > 0
+
+
+def test_modules_share_parameters_and_keep_sharing_them_when_moved() -> None:
+    lookup = CompressedEmbedding(Factors(LATENTS, WEIGHT, BIAS))
+    model = nn.ModuleDict({"lookup": lookup, "head": CompressedHead(lookup.factors)}).to(torch.float64)
+    assert len(list(model.parameters())) == 3
+    assert model["lookup"].latents is model["head"].latents
+    assert model["head"].latents.dtype == torch.float64
+
+
+def test_decoding_in_blocks_is_decoding() -> None:
+    factors = EVERY_FORM[-1]
+    whole = decode(factors.latents, factors.weight, factors.bias, factors.activation)
+    torch.testing.assert_close(torch.cat(list(factors.chunks(7))), whole)
+    assert factors.numbers == 50 * 4 + 12 * 4 + 12
+    assert factors.to(torch.float16).nbytes == 2 * factors.numbers
+
+
+def test_the_scale_of_an_embedding_is_read_from_it() -> None:
+    from transformers.models.bart.modeling_bart import BartScaledWordEmbedding
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
+
+    assert embedding_scale(nn.Embedding(3, 4)) == 1.0
+    assert embedding_scale(BartScaledWordEmbedding(3, 4, 0, embed_scale=2.0)) == 2.0
+    with torch.device("meta"):
+        assert embedding_scale(Gemma3TextScaledWordEmbedding(3, 4, 0, embed_scale=3.0)) == 3.0
