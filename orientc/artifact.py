@@ -100,7 +100,8 @@ class Artifact:
         if sha256 != self.description.base.sha256:
             raise ArtifactMismatchError(
                 f"the artifact was made from the table of {self.description.base.id} "
-                f"({self.description.base.sha256[:12]}…), this model's table is another ({sha256[:12]}…)"
+                f"({self.description.base.sha256[:12]}…), this model's table is another ({sha256[:12]}…): name "
+                "its base model with --model, or go on with --force"
             )
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from orientc.artifact import Artifact, Description
 from orientc.devices import pick_device
@@ -56,6 +55,11 @@ class Plan:
         return replace(self, rank=rank, ratio=None)
 
     @property
+    def epochs(self) -> int | None:
+        """How many epochs the fit takes; None for a closed form."""
+        return self.autoencoder.epochs if self.method == AUTOENCODER else None
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Flat and complete, as the artifact records them; equal settings give equal artifacts."""
         common = {"method": self.method, "rank": self.rank, "dtype": self.dtype}
@@ -69,8 +73,10 @@ class Plan:
         """A plan from flat settings, later layers over earlier ones; an entry that is None says nothing.
 
         The keys are those of `settings`, and `ratio` and `preset`. A rank or ratio takes the place of any an
-        earlier layer gave. Raises `UsageError` for a key or value that does not belong.
+        earlier layer gave; a preset lies under all layers. Raises `UsageError` for a key or value that does not
+        belong.
         """
+        own = {entry.name for entry in fields(autoencoder.Settings)} if method == AUTOENCODER else set()
         merged: dict[str, Any] = {}
         for layer in layers:
             given = {key: value for key, value in layer.items() if value is not None}
@@ -78,12 +84,13 @@ class Plan:
                 merged.pop("rank", None)
                 merged.pop("ratio", None)
             merged.update(given)
+        if "method" in merged and "preset" in merged:
+            raise UsageError("a preset and an artifact's settings are both complete: give one of them")
         if merged.pop("method", method) != method:
             raise UsageError(f"these are settings of another method than {method}")
         merged.pop("init_sha256", None)
         if merged.get("init") == "artifact" and init_sha256 is None:
             raise UsageError("these settings start from an artifact: name it with --init")
-        own = {entry.name for entry in fields(autoencoder.Settings)} if method == AUTOENCODER else set()
         plan_keys = {"rank", "ratio", "dtype"} | ({"center"} if method == SVD else {"seed"})
         known = own | plan_keys | ({"preset"} if method == AUTOENCODER else set())
         if unknown := sorted(merged.keys() - known):
@@ -111,7 +118,7 @@ def run(
     """
     plan = plan.for_table(table)
     assert plan.rank is not None
-    _check_finite(table.weight)
+    table.check_finite()
     weight = table.weight.to(pick_device(device))
     if plan.method == SVD:
         factors = truncated_svd.fit(weight, plan.rank, center=plan.center)
@@ -186,10 +193,3 @@ def _check_types(values: Mapping[str, Any]) -> None:
 
 def _table(model: str | Table) -> Table:
     return model if isinstance(model, Table) else read_table(ModelSource.resolve(model))
-
-
-def _check_finite(weight: Tensor) -> None:
-    finite = torch.cat([block.isfinite().all(dim=1) for block in weight.split(CHUNK)])
-    if not finite.all():
-        row = int((~finite).nonzero()[0])
-        raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")

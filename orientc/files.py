@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -48,9 +49,18 @@ def check_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """Write `value` as indented JSON, atomically; numbers JSON has no word for become null."""
+    text = json.dumps(strict_json(value), indent=1, ensure_ascii=False) + "\n"
     write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def strict_json(value: Any) -> Any:
+    """`value` with keys as strings, and None for numbers JSON has no word for (infinite or not a number)."""
+    if isinstance(value, dict):
+        return {str(key): strict_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def canonical_json(value: Any) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from orientc.compression import DTYPES
-from orientc.errors import FitError
 from orientc.methods.svd import principal_directions
 from orientc.sizes import choose_rank, parameter_ratio, stored_numbers
 from orientc.tables import Table
@@ -45,8 +44,7 @@ class Inspection:
 def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     """Measure a table. Ratios it does not allow raise `FitError`."""
     info = table.info
-    if not table.weight.isfinite().all():
-        raise FitError(f"the table of {info.id} holds numbers that are not finite: the checkpoint is damaged")
+    table.check_finite()
     norms = table.weight.float().norm(dim=1)
     _, values = principal_directions(table.weight)
     kept = (values.cumsum(0) / values.sum()).tolist()

@@ -148,5 +148,5 @@ def _check(record: Record) -> None:
     sizes = (table.vocab, table.dim, table.nbytes, table.model_parameters, table.model_bytes)
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError("the sizes of its table must be whole numbers above 0")
-    if not all(isinstance(figure, int | float) for figure in record.metrics.values()):
-        raise ValueError("metrics must be numbers")
+    if not all(figure is None or isinstance(figure, int | float) for figure in record.metrics.values()):
+        raise ValueError("metrics must be numbers, or null where they are not finite")

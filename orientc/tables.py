@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 import re
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orientc.errors import ModelError, NoTableError, TrustError
-from orientc.models import PICKLES, WEIGHTS, ModelSource
+from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
+from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line
 from orientc.modules import embedding_scale
 from orientc.provenance import TableInfo
 
@@ -32,6 +34,13 @@ class Table:
 
     weight: Tensor
     info: TableInfo
+
+    def check_finite(self) -> None:
+        """Raise `FitError` naming the first row that holds a number that is not finite."""
+        finite = torch.cat([block.isfinite().all(dim=1) for block in self.weight.split(8192)])
+        if not finite.all():
+            row = int((~finite).nonzero()[0])
+            raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
 
 
 @dataclass(frozen=True)
@@ -98,29 +107,46 @@ def _input_embedding(source: ModelSource) -> nn.Embedding:
 
 
 def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
-    for single, index in (WEIGHTS, PICKLES):
-        pickled = single.endswith(".bin")
-        index_path = source.file(index)
-        if index_path is not None:
-            described = json.loads(index_path.read_text())
-            shards: dict[str, str] = described["weight_map"]
-        elif source.file(single) is not None:
-            described, shards = {}, {}
-        else:
-            continue
-        if pickled and not source.allow_pickle:
-            raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with --allow-pickle")
-        keys = _keys_of_table(source, names, shards) if shards else None
-        shard = source.file(shards[keys[0]] if keys else single)
+    path = _weights(source)
+    read = _from_safetensors if path.name in WEIGHTS else _from_pickle
+    keys, total = None, 0
+    if path.suffix == ".json":
+        shards, total = _read_index(path)
+        keys = _keys_of_table(source, names, shards)
+        shard = source.file(shards[keys[0]])
         if shard is None:
-            raise ModelError(f"{source.id} lacks the file {shards[keys[0]] if keys else single} that its index names")
-        total = int(described.get("metadata", {}).get("total_size", 0))
+            raise ModelError(f"{source.id} lacks the file {shards[keys[0]]} that its index names")
+        path = shard
+    try:
+        return read(source, path, names, keys, total)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError) as error:
+        raise ModelError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _weights(source: ModelSource) -> Path:
+    """The checkpoint's one file, or the index of its shards; safetensors before anything pickled."""
+    missing: ModelNotFoundError | None = None
+    for name in (*WEIGHTS, *(PICKLES if source.allow_pickle else ())):
         try:
-            read = _from_pickle if pickled else _from_safetensors
-            return read(source, shard, names, keys, total)
-        except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-            raise ModelError(f"{shard} is damaged: {str(error).splitlines()[0]}") from error
+            if (path := source.file(name)) is not None:
+                return path
+        except ModelNotFoundError as error:  # without the hub a checkpoint of another form may be in the cache
+            missing = error
+    if missing:
+        raise missing
+    if not source.allow_pickle and any(map(source.has, PICKLES)):
+        raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with --allow-pickle")
     raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
+
+
+def _read_index(path: Path) -> tuple[dict[str, str], int]:
+    """Which shard holds which tensor, and the bytes of all tensors (0 where the index does not say)."""
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        shards = {str(key): str(shard) for key, shard in described["weight_map"].items()}
+        return shards, int((described.get("metadata") or {}).get("total_size", 0))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not an index of a checkpoint's shards: {first_line(error)}") from error
 
 
 def _from_safetensors(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
@@ -135,7 +161,12 @@ def _from_safetensors(source: ModelSource, path: Path, names: set[str], keys: li
 
 
 def _from_pickle(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
-    state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    try:
+        loaded = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} is damaged, or holds more than tensors: it is not read any further") from error
+    items = loaded.items() if isinstance(loaded, dict) else ()
+    state = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
     keys = keys or _keys_of_table(source, names, state)
     return _stored(source, state[keys[0]].clone(), keys, total or sum(tensor.nbytes for tensor in state.values()))
 
@@ -180,12 +211,12 @@ def _read_gguf(source: ModelSource) -> _Stored:
     assert source.gguf is not None
     try:
         tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(source.gguf).tensors}
-    except (ValueError, IndexError, OSError) as error:
-        raise ModelError(f"{source.gguf} is not a GGUF file that can be read: {error}") from error
-    if "token_embd.weight" not in tensors:
-        raise NoTableError(f"{source.id} has no token_embd.weight")
-    table = tensors["token_embd.weight"]
-    weight = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type).copy())
+        if "token_embd.weight" not in tensors:
+            raise NoTableError(f"{source.id} has no token_embd.weight")
+        table = tensors["token_embd.weight"]
+        weight = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type).copy())
+    except (ValueError, IndexError, OSError, NotImplementedError) as error:
+        raise ModelError(f"{source.gguf} is not a GGUF file that can be read: {first_line(error)}") from error
     total = sum(int(tensor.n_bytes) for tensor in tensors.values())
     return _Stored(weight, table.tensor_type.name, int(table.n_bytes), total)
 

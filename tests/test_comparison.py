@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -281,3 +282,11 @@ def test_comparing_imports_neither_torch_nor_transformers(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["2", "[]"]
+
+
+def test_an_infinite_perplexity_survives_the_file(tmp_path: Path) -> None:
+    """JSON has no word for infinity: it is kept as null, and read as what it was."""
+    path = records.write(record(math.inf), tmp_path)
+    assert "Infinity" not in path.read_text()
+    found = only(tmp_path)
+    assert {figure.value for figure in found.rows[0].perplexity.values()} == {math.inf}

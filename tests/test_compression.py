@@ -60,6 +60,11 @@ def test_a_preset_lies_under_every_layer_wherever_it_is_named() -> None:
     assert plan.autoencoder == replace(PRESETS["paper"], learning_rate=0.5)
 
 
+def test_a_preset_on_top_of_an_artifacts_complete_settings_is_refused() -> None:
+    with pytest.raises(UsageError, match="give one of them"):
+        planned(planned({"rank": 4}).settings, {}, {"preset": "paper"})
+
+
 def test_the_settings_of_a_plan_replay_it() -> None:
     for plan in (
         planned({"rank": 4, "epochs": 3, "nonlinear": "both", "dtype": "float16", "seed": 5}),

@@ -36,7 +36,7 @@ def test_the_model_knows_its_language() -> None:
 
 
 def test_no_scored_paragraph_was_trained_on() -> None:
-    text = evaluation_text()
+    text = evaluation_text().content
     packed = (FOLDER / "seen.bin").read_bytes()
     seen = {packed[at : at + corpus.DIGEST_BYTES] for at in range(0, len(packed), corpus.DIGEST_BYTES)}
     assert len(seen) > 50_000
@@ -59,5 +59,5 @@ def test_paragraphs_are_joined_over_hard_wraps_and_cut_at_blank_lines() -> None:
 def test_scored_lines_are_numbered_alike_in_training_and_evaluation() -> None:
     """The demo's own text yields enough masked tokens for a stable figure."""
     source = ModelSource.resolve("demo")
-    found = masked.examples(evaluation_text(), source.tokenizer, max_ids=128, seed=0)
+    found = masked.examples(evaluation_text().content, source.tokenizer, max_ids=128, seed=0)
     assert sum(len(example.targets) for example in found) > 5000

@@ -115,7 +115,6 @@ def test_a_missing_entry_is_named(tmp_path: Path, key: str) -> None:
         ("text", "name", None),
         ("text", "sha256", 3),
         ("metrics", "perplexity", "12.5"),
-        ("metrics", "perplexity", None),
     ],
 )
 def test_an_entry_of_the_wrong_type_is_refused(tmp_path: Path, entry: str | None, key: str, value: Any) -> None:

@@ -53,7 +53,7 @@ def fit(
     def work(log: Any) -> artifact.Artifact:
         with (
             trackers(log_with or [], path.with_suffix(""), plan.settings) as track,
-            terminal.bar(plan.autoencoder.epochs if plan.method == compression.AUTOENCODER else 1, quiet=quiet) as bar,
+            terminal.bar(plan.epochs, quiet=quiet) as bar,
         ):
 
             def on_epoch(epoch: Any) -> None:

@@ -20,6 +20,7 @@ def inspect(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show what a model's table is like and what a ratio would make of it, or all an artifact says of itself.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -74,4 +76,13 @@ Device = Annotated[
     typer.Option(help="cpu, cuda, cuda:1, mps …  [default: accelerate's choice]", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")]
+
+
+def _quieten(quiet: bool) -> bool:
+    """Keep the libraries' own bars away too; told before any of them is imported."""
+    if quiet or not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.", callback=_quieten)]

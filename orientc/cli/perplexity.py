@@ -63,6 +63,7 @@ def perplexity(
     Example: `orientc perplexity runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text wiki.txt`
     """
     from orientc import arguments
+    from orientc.demo import evaluation_text
     from orientc.devices import pick_device
     from orientc.evaluate import perplexity as measure
     from orientc.evaluate import texts
@@ -83,9 +84,7 @@ def perplexity(
     if text is not None:
         scored = texts.from_file(text)
     else:
-        scored = texts.demo() if found.source.id == DEMO else texts.wikitext()
-    if force and found.artifact and not quiet:
-        terminal.note("--force: the artifact's base table is not checked")
+        scored = evaluation_text() if found.source.id == DEMO else texts.wikitext()
     folder = found.path.parent if found.path else model_folder(found.source.id, out)
     check_writable(folder)
     with terminal.stages(quiet=quiet) as progress:

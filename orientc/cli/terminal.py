@@ -13,7 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from orientc.files import strict_json
+
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from orientc.evaluate.perplexity import Progress
 
 _WIDE = 500  # a pipe has no width: nothing is cut or folded there
@@ -21,7 +25,7 @@ _WIDE = 500  # a pipe has no width: nothing is cut or folded there
 
 def show_json(value: Any) -> None:
     """One JSON document on stdout; numbers that JSON has no word for become null."""
-    print(json.dumps(_plain(value), indent=1))  # noqa: T201
+    print(json.dumps(strict_json(value), indent=1))  # noqa: T201
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
@@ -51,33 +55,26 @@ def note(message: str, *, quiet: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def bar(total: int, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on stderr where that is a terminal; yields `update(steps, what)`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task("starting", total=total)
-        yield lambda steps, what: progress.update(task, advance=steps, description=what)
+def bar(total: int | None, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar, pulsing where there is no `total`; yields `update(steps, what)`."""
+    with _bars(quiet) as bars:
+        task = bars.add_task("working", total=total)
+        yield lambda steps, what: bars.update(task, advance=steps, description=what)
 
 
 @contextlib.contextmanager
 def stages(*, quiet: bool) -> Iterator[Progress]:
-    """A bar for each stage of an evaluation, on stderr where that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
+    """A bar for each stage of an evaluation, and warnings as notes."""
     from orientc.evaluate.perplexity import Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Bars(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+    with _bars(quiet) as bars:
 
         def stage(name: str, total: int) -> None:
             bars.add_task(name, total=total)
 
-        yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count))
+        yield Progress(
+            stage, lambda count: bars.advance(bars.task_ids[-1], count), lambda message: note(message, quiet=quiet)
+        )
 
 
 def figure(value: float, digits: int = 3) -> str:
@@ -90,11 +87,11 @@ def figure(value: float, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}".replace(",", " ")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _bars(quiet: bool) -> Bars:
+    """Progress bars on stderr where that is a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Bars(*columns, console=console, disable=quiet or not console.is_terminal)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from orientc.demo.corpus import DIGEST_BYTES, evaluation_paragraphs
+from orientc.evaluate.texts import Text
 
 FOLDER = Path(__file__).parent / "model"
 
 
-def evaluation_text() -> str:
+def evaluation_text() -> Text:
     """Python's language reference, one paragraph a line, without paragraphs the model was trained on."""
     packed = (FOLDER / "seen.bin").read_bytes()
     seen = frozenset(packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES))
-    return "\n".join(evaluation_paragraphs(seen))
+    return Text("python-language-reference", "\n".join(evaluation_paragraphs(seen)))

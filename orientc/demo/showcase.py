@@ -12,7 +12,8 @@ import torch
 from orientc import runs
 from orientc.artifact import Artifact, load
 from orientc.compression import AUTOENCODER, SVD, Plan, run
-from orientc.evaluate import perplexity, texts
+from orientc.demo import evaluation_text
+from orientc.evaluate import perplexity
 from orientc.models import DEMO, ModelSource
 from orientc.tables import Table, read_table
 
@@ -20,16 +21,16 @@ RATIOS = (5.0, 10.0)  # parameter ratios, fixed before any figure was seen
 
 
 def artifacts(out: Path | None, device: str | None, on_fit: Callable[[str], None]) -> list[Path]:
-    """Fit both methods at every ratio, or find what is there already. `on_fit` is told which fit begins."""
+    """Fit both methods at every ratio, or find what is there already. `on_fit` is told which fit is done."""
     table = read_table(ModelSource.resolve(DEMO))
     found = []
     for ratio in RATIOS:
         for method in (SVD, AUTOENCODER):
             plan = Plan(method, ratio=ratio).for_table(table)
             path = runs.artifact_path(DEMO, plan, out)
-            on_fit(f"{method}, ratio {ratio:g}")
             runs.produce(plan, table.info, path, partial(_fit, plan, table, device))
             found.append(path)
+            on_fit(f"{method}, ratio {ratio:g}")
     return found
 
 
@@ -39,7 +40,7 @@ def _fit(plan: Plan, table: Table, device: str | None, log: Callable[[Any], None
 
 def evaluate(paths: list[Path], device: torch.device, progress: perplexity.Progress) -> None:
     """Perplexity of the demo model on its own text, uncompressed and with each artifact under each head policy."""
-    source, text = ModelSource.resolve(DEMO), texts.demo()
+    source, text = ModelSource.resolve(DEMO), evaluation_text()
     for path in paths:
         for _ in perplexity.evaluate(
             source,

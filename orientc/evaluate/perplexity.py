@@ -15,7 +15,7 @@ from transformers.models.auto import modeling_auto
 
 from orientc import records
 from orientc.artifact import Artifact
-from orientc.errors import EvaluationError, UsageError
+from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluate import causal, masked
 from orientc.evaluate.scoring import Example, score
 from orientc.evaluate.texts import Text
@@ -56,18 +56,19 @@ class Settings:
         """Raise `UsageError` for a value no evaluation can use."""
         for name in ("limit", "window", "stride", "batch_size"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
+            if value is not None and not 1 <= value < 2**31:
+                raise UsageError(f"{name} must be at least 1 (and below 2³¹), not {value}")
         if self.window and self.stride and self.stride > self.window:
             raise UsageError(f"stride {self.stride} is above window {self.window}: tokens between would be skipped")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Whom to tell how far an evaluation is: `stage(name, examples)` as one begins, `advance(examples)` within it."""
+    """Whom to tell how an evaluation goes: `stage(name, examples)`, then `advance(examples)`; `warn(message)`."""
 
     stage: Callable[[str, int], None] = lambda _name, _total: None
     advance: Callable[[int], None] = lambda _count: None
+    warn: Callable[[str], None] = lambda _message: None
 
 
 def protocol_of(source: ModelSource) -> str:
@@ -130,8 +131,13 @@ def evaluate(
     """
     progress = progress or Progress()
     info = read_table(source).info
-    if compressed and not force:
-        compressed[1].check_base(info.sha256)
+    if compressed:
+        try:
+            compressed[1].check_base(info.sha256)
+        except ArtifactMismatchError:
+            if not force:
+                raise
+            progress.warn("--force: going on with an artifact of another table")
     model = load(source, settings.dtype, device)
     scored, full_settings = examples(source, model, text, settings)
     if not scored:

@@ -51,10 +51,3 @@ def wikitext() -> Text:
             f"can't load {repository} through the hub ({reason[0]}): name a text of your own with --text FILE"
         ) from error
     return Text(f"{repository}/{configuration}/{split}", "".join(rows["text"]))
-
-
-def demo() -> Text:
-    """The demo model's own held-out text: Python's language reference, one paragraph a line."""
-    from orientc.demo import evaluation_text
-
-    return Text("python-language-reference", evaluation_text())

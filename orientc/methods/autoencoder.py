@@ -57,8 +57,8 @@ class Settings:
             "cosine_weight": 0, "power_weight": 0, "rmse_weight": 0,
         }.items():  # fmt: skip
             value = getattr(self, name)
-            if not low <= value < math.inf:
-                raise UsageError(f"{name} must be at least {low}, not {value}")
+            if not low <= value < 2**31:
+                raise UsageError(f"{name} must be at least {low} (and below 2³¹), not {value}")
         for name in ("learning_rate", "alpha_start", "alpha_end"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
