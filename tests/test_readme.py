@@ -1,0 +1,85 @@
+"""The README's commands and code, run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from hub import Hub
+from transformers import PreTrainedTokenizerFast
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+SETUP = [command for command in COMMANDS if "-m venv" in command]
+USE = [command for command in COMMANDS if command not in SETUP]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, wordpiece: PreTrainedTokenizerFast) -> dict[str, str]:
+    """Where `orientc` is the code under test."""
+    bin_folder = tmp_path_factory.mktemp("bin")
+    command = bin_folder / "orientc"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m orientc "$@"\n')
+    command.chmod(0o755)
+    return os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_setup_commands_are_run_by_ci() -> None:
+    """`.ci/run` takes them from the README; here, that they are what it looks for and end in what they promise."""
+    assert [command.rsplit("/", 1)[1] for command in SETUP] == ["orientc demo", "python -m pytest"]
+    assert all(command.startswith("python3 -m venv .venv && .venv/bin/pip install") for command in SETUP)
+    assert "grep '^\\$ python3 -m venv' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_command_and_every_line_of_python_runs(
+    environment: dict[str, str], wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """In one folder, one after the other; hub names stand for a tiny model on a loopback hub."""
+    assert len(USE) > 8
+    published = tmp_path / "published"
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(wordpiece), hidden_size=160, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    transformers.BertForMaskedLM(config).save_pretrained(published)
+    wordpiece.save_pretrained(published)
+    work = tmp_path / "work"
+    work.mkdir()
+    python = "\n".join(blocks("python"))
+    with Hub() as hub:
+        hub.publish("google-bert/bert-base-uncased", published, alias="bert-base-uncased")
+        online = environment | hub.environment(tmp_path / "huggingface")
+        for command in [["bash", "-e", "-c", "\n".join(USE)], [sys.executable, "-c", python]]:
+            done = subprocess.run(command, cwd=work, env=online, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, done.stderr
+            assert "Traceback" not in done.stderr
+    assert (work / "perplexity.json").stat().st_size > 100
+    made = {path.name.split("-")[0] for path in (work / "runs" / "bert-base-uncased").glob("*.safetensors")}
+    assert made == {"autoencoder", "svd"}
+
+
+def test_the_demo_prints_both_methods_at_both_ratios(environment: dict[str, str], tmp_path: Path) -> None:
+    """And its pasted output in the README has the same header and rows."""
+    done = subprocess.run(
+        ["orientc", "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    printed, pasted = done.stdout.splitlines(), blocks("console")[0].splitlines()[1:]
+    assert len(printed) == len(pasted)
+    assert printed[1].split() == pasted[1].split()
+    first_words = [line.split()[0] for line in printed[3:]]
+    assert first_words == ["original", "autoencoder", "svd", "autoencoder", "svd"]
+    assert first_words == [line.split()[0] for line in pasted[3:]]
