@@ -11,7 +11,7 @@ import torch
 from orientc.artifact import Artifact, Description
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
-from orientc.factors import CHUNK, Factors
+from orientc.factors import Factors
 from orientc.methods import autoencoder, losses
 from orientc.methods import svd as truncated_svd
 from orientc.models import ModelSource
@@ -127,7 +127,7 @@ def run(
     factors = factors.to(DTYPES[plan.dtype])
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
         raise FitError(f"the compressed table does not fit into {plan.dtype}: store it as float32 or bfloat16")
-    distances = losses.measure(zip(factors.chunks(CHUNK), table.weight.float().split(CHUNK), strict=True))
+    distances = losses.distances(factors, table.weight)
     description = Description(
         base=table.info,
         method=plan.method,

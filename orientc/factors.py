@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK = 8192  # rows decoded at a time where the whole table passes through
+CHUNK = 2048  # rows decoded at a time where the whole table passes through; a few MB, which caches hold
 
 
 def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activation: str | None) -> Tensor:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
+import os.path
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,19 +19,22 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import (
+from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, resolve_revision, try_to_load_from_cache
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's, under any of its names
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    RevisionResolutionError,
 )
+from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError
+from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
 from orientc.files import file_sha256
 
 DEMO = "demo"
@@ -58,8 +64,11 @@ class ModelSource:
         allow_pickle: bool = False,
         trust_remote_code: bool = False,
     ) -> ModelSource:
-        """Find out what `model` stands for. Raises `ModelNotFoundError` for a path that does not exist."""
-        path = Path(model).expanduser()
+        """Find out what `model` stands for.
+
+        Raises `ModelNotFoundError` for a path that does not exist, `UsageError` for a local model's revision.
+        """
+        path = Path(os.path.expanduser(model))
         local: Path | None = None
         if model == DEMO:
             local = Path(__file__).parent / "demo" / "model"
@@ -71,6 +80,8 @@ class ModelSource:
             raise ModelError(f"{model} is neither a model folder nor a .gguf file")
         elif model.startswith((".", "/", "~")) or model.count("/") > 1:
             raise ModelNotFoundError(f"there is no folder {model}")
+        if local is not None and revision is not None:
+            raise UsageError(f"{model} is on this machine: a revision is for models on the hub")
         return cls(model, local, revision, allow_pickle, trust_remote_code)
 
     @property
@@ -86,19 +97,19 @@ class ModelSource:
         if self.local is not None:
             path = self.local / name
             return path if path.is_file() else None
-        with self._hub_errors():
-            try:
-                return Path(hf_hub_download(self.id, name, revision=self.revision))
-            except LocalEntryNotFoundError:
-                raise
-            except EntryNotFoundError:
-                return None
+        return self._hub_file(name)
+
+    def has(self, name: str) -> bool:
+        """Whether the model has such a file; nothing is downloaded. Raises as `file` does."""
+        return (self.file(name) if self.local is not None else self._hub_file(name, dry_run=True)) is not None
 
     @cached_property
     def commit(self) -> str | None:
-        """The hub commit the files come from; None for a local model."""
-        config = None if self.local else self.file("config.json")
-        return config.parent.name if config else None
+        """The hub commit the files come from, all of them; None for a local model."""
+        if self.local is not None:
+            return None
+        with self._hub_errors():
+            return resolve_revision(self.id, revision=self.revision).resolved
 
     @cached_property
     def config(self) -> PreTrainedConfig:
@@ -110,16 +121,21 @@ class ModelSource:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer. Raises `ModelError` where it has none that is usable."""
-        return self._from_pretrained(AutoTokenizer)
+        tokenizer: PreTrainedTokenizerBase = self._from_pretrained(AutoTokenizer)
+        # Where a tokenizer's files are missing, transformers makes one that knows special tokens alone.
+        if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens, "▁"}:
+            raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
+        return tokenizer
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
         """The checkpoint's architecture without numbers: on the meta device, shared parameters shared."""
+        config = self.config
         with torch.device("meta"), _quiet():
             try:
-                return self._architecture()(self.config)
-            except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-                raise ModelError(f"{self.id} can't be built from its configuration: {_first_line(error)}") from error
+                return self._architecture()(config)
+            except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
+                raise ModelError(f"{self.id} can't be built from its configuration: {first_line(error)}") from error
 
     def load(self, auto_class: Any, *, dtype: torch.dtype) -> PreTrainedModel:
         """The whole model through one of transformers' auto classes, in `dtype`, in evaluation mode.
@@ -147,7 +163,7 @@ class ModelSource:
             return None
         if self.gguf:
             return file_sha256(self.gguf)
-        files = sorted([*self.local.glob("*.safetensors"), *self.local.glob("*.bin")])
+        files = sorted([*self.local.glob("*.safetensors"), *self.local.glob("pytorch_model*.bin")])
         return file_sha256(*files)
 
     def _architecture(self) -> Any:
@@ -162,10 +178,11 @@ class ModelSource:
         ):
             if self.trust_remote_code and auto_name in auto_map:
                 loader = importlib.import_module("transformers.dynamic_module_utils").get_class_from_dynamic_module
-                return loader(auto_map[auto_name], str(self.local or self.id), revision=self.revision)
+                return loader(auto_map[auto_name], str(self.local or self.id), revision=self.commit)
         for name in config.architectures or ():
-            if hasattr(transformers, name):
-                return getattr(transformers, name)
+            named = getattr(transformers, name, None)
+            if isinstance(named, type) and issubclass(named, PreTrainedModel):
+                return named
         auto = transformers.AutoModelForCausalLM if self.gguf else transformers.AutoModel
         return auto._model_mapping[type(config)]
 
@@ -180,7 +197,7 @@ class ModelSource:
             try:
                 return auto_class.from_pretrained(
                     where,
-                    revision=self.revision if self.local else (self.revision or self.commit),
+                    revision=self.commit,
                     trust_remote_code=self.trust_remote_code,
                     **options,
                 )
@@ -192,16 +209,32 @@ class ModelSource:
     def _explain(self, auto_class: Any, error: Exception) -> ModelError:
         """One line for what transformers raised while loading this model."""
         text = str(error)
-        if "trust_remote_code" in text:
+        if "trust_remote_code" in text and not self.trust_remote_code:
             return TrustError(f"{self.id} needs code from its own repository: allow it with --trust-remote-code")
-        if "pytorch_model.bin" in text or "no file named model.safetensors" in text:
+        if ("pytorch_model.bin" in text or "no file named model.safetensors" in text) and not self.allow_pickle:
             return TrustError(f"{self.id} has no safetensors weights: allow .bin files with --allow-pickle")
         if auto_class is AutoTokenizer:
-            return ModelError(f"{self.id} has no tokenizer that can be used: {_first_line(error)}")
-        return ModelError(f"{self.id} can't be loaded: {_first_line(error)}")
+            return ModelError(f"{self.id} has no tokenizer that can be used: {first_line(error)}")
+        return ModelError(f"{self.id} can't be loaded: {first_line(error)}")
+
+    def _hub_file(self, name: str, *, dry_run: bool = False) -> Path | None:
+        """Where a file of the hub's is in the cache, or in a dry run would be; None where the model has none such."""
+        with self._hub_errors():
+            if try_to_load_from_cache(self.id, name, revision=self.commit) is _CACHED_NO_EXIST:
+                return None
+            try:
+                found = hf_hub_download(self.id, name, revision=self.commit, dry_run=dry_run)
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                return None
+        return Path(found if isinstance(found, str) else found.local_path)
 
     @contextlib.contextmanager
     def _hub_errors(self) -> Iterator[None]:
+        """Within it the hub's library keeps its warnings to itself, and its errors become ours."""
+        verbosity = hub_logging.get_verbosity()
+        hub_logging.set_verbosity(logging.ERROR)
         try:
             yield
         except GatedRepoError:
@@ -212,11 +245,14 @@ class ModelSource:
             raise ModelNotFoundError(
                 f"there is no model {self.id}: neither a folder here nor one on the hub (a private one needs HF_TOKEN)"
             ) from None
-        except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        except (LocalEntryNotFoundError, RevisionResolutionError, HTTPError, ConnectionError) as error:
+            reason = first_line(error if isinstance(error, HTTPError) else error.__cause__ or error).rstrip(".")
             raise ModelNotFoundError(
-                f"{self.id} is not on this machine and {constants.ENDPOINT} can't be reached: "
+                f"{self.id} is not on this machine and can't be had from {constants.ENDPOINT} ({reason}): "
                 "check the network, or name a local folder, a .gguf file, or demo"
             ) from error
+        finally:
+            hub_logging.set_verbosity(verbosity)
 
 
 def usable_positions(model: PreTrainedModel) -> int | None:
@@ -241,8 +277,9 @@ def _require_gguf() -> None:
         raise ModelError("reading .gguf files needs the extra: pip install 'orientc[gguf]'") from None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, in one line."""
+    lines = re.sub(r":\s*\n\s*", ": ", str(error).strip()).splitlines()
     return lines[0] if lines else type(error).__name__
 
 

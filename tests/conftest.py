@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; a test that wants a hub runs processes of its own
+
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +17,6 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"  # a test that wants a hub starts one of its own, in a process of its own
 
 SENTENCES = [
     f"The {adjective} {noun} {verb} over the {other} while everybody else in the quiet village was still asleep = = ."

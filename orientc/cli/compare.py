@@ -50,8 +50,9 @@ def show(findings: Findings, *, as_json: bool, quiet: bool) -> None:
 
 
 def _show(comparison: Comparison) -> None:
-    header = ["table", "rank", "ratio", "bytes ×", "MB", "bits/w", "model MB", "cos dist", "RMSE"]
-    rows = [_cells(row, comparison.heads) for row in comparison.rows]
+    smallest = list(comparison.rows[0].model_mb)[-1]  # the policy that makes the model small
+    header = ["table", "rank", "ratio", "byte ratio", "MB", "bits/w", f"model MB {smallest}", "cos dist", "RMSE"]
+    rows = [_cells(row, comparison.heads, smallest) for row in comparison.rows]
     header += [f"ppl {head}" for head in comparison.heads] + ["fit s"]
     terminal.show_table(header, rows, title=_title(comparison))
 
@@ -64,8 +65,7 @@ def _title(comparison: Comparison) -> str:
     return "; ".join(parts)
 
 
-def _cells(row: Row, heads: tuple[str, ...]) -> list[str]:
-    smallest = min(row.model_mb.values())
+def _cells(row: Row, heads: tuple[str, ...], smallest: str) -> list[str]:
     cells = [
         row.method,
         str(row.rank),
@@ -73,7 +73,7 @@ def _cells(row: Row, heads: tuple[str, ...]) -> list[str]:
         figure(row.byte_ratio),
         f"{row.table_mb:.2f}",
         figure(row.bits_per_weight),
-        f"{smallest:.2f}",
+        f"{row.model_mb[smallest]:.2f}",
         f"{row.cosine:.4f}",
         f"{row.rmse:.4f}",
     ]

@@ -81,7 +81,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 def _quieten(quiet: bool) -> bool:
     """Keep the libraries' own bars away too; told before any of them is imported."""
     if quiet or not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"
+        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
     return quiet
 
 

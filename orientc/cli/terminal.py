@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from orientc.evaluate.perplexity import Progress
 
-_WIDE = 500  # a pipe has no width: nothing is cut or folded there
+_WIDE = 500  # a table takes the width it needs, in a pipe and on a narrow terminal alike: no figure is ever cut
 
 
 def show_json(value: Any) -> None:
@@ -32,13 +32,12 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     """A table on stdout; the first column reads from the left, figures from the right."""
     if title:
         print(title)  # noqa: T201
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else _WIDE
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:

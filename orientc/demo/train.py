@@ -11,6 +11,7 @@ import argparse
 import collections
 import json
 import math
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,41 @@ def unigram_perplexity(lines: list[Line], held_out: list[Example]) -> float:
     return math.exp(math.fsum(losses) / len(losses))
 
 
+def train(
+    model: BertForMaskedLM, lines: list[Line], masker: WholeWordMasker, curve: Curve, options: argparse.Namespace
+) -> None:
+    """Train `model` in place, with fresh masks each time a line is drawn."""
+
+    def masked_batch(drawn: list[tuple[Line, int]]) -> dict[str, Tensor]:
+        return collate([masker.mask(line, f"{options.seed}:{draw}") for line, draw in drawn], pad_id=0)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        MaskedTrainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=scratch,
+                num_train_epochs=options.epochs,
+                per_device_train_batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=500,
+                weight_decay=0.01,
+                adam_beta2=0.98,
+                bf16=True,
+                use_cpu=not torch.cuda.is_available(),
+                remove_unused_columns=False,
+                seed=options.seed,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                logging_steps=options.curve_every,
+            ),
+            train_dataset=Lines(lines),
+            data_collator=masked_batch,
+            callbacks=[curve],
+        ).train()
+
+
 def main() -> None:
     """Train and write the model folder."""
     parser = argparse.ArgumentParser(prog="python -m orientc.demo.train", description="Train the demo model.")
@@ -146,7 +182,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=6)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--curve-every", type=int, default=1000, help="steps between two points of the curve")
+    parser.add_argument("--curve-every", type=int, default=500, help="steps between two points of the curve")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -156,55 +192,20 @@ def main() -> None:
     lines = masker.tokenize(texts, range(len(texts)))
     digests = frozenset(digest(texts[line.number]) for line in lines)
     held_out = examples("\n".join(evaluation_paragraphs(digests)), tokenizer, max_ids=MAX_IDS, seed=options.seed)
-    unigram = unigram_perplexity(lines, held_out)
-    print(f"{len(lines)} lines, {sum(len(line.ids) for line in lines)} tokens", flush=True)  # noqa: T201
-    print(f"unigram perplexity {unigram:.1f}", flush=True)  # noqa: T201
+    facts = {
+        "lines": len(lines),
+        "tokens_per_epoch": sum(len(line.ids) for line in lines),
+        "settings": {name: value for name, value in vars(options).items() if name != "folder"},
+        "unigram_perplexity": round(unigram_perplexity(lines, held_out), 1),
+    }
+    print(json.dumps(facts), flush=True)  # noqa: T201
 
-    def masked_batch(drawn: list[tuple[Line, int]]) -> dict[str, Tensor]:
-        return collate([masker.mask(line, f"{options.seed}:{draw}") for line, draw in drawn], pad_id=0)
-
-    curve = Curve(held_out, options.curve_every)
-    trainer = MaskedTrainer(
-        model=new_model(options.seed),
-        args=TrainingArguments(
-            output_dir=str(options.folder / "checkpoints"),
-            num_train_epochs=options.epochs,
-            per_device_train_batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=500,
-            weight_decay=0.01,
-            adam_beta2=0.98,
-            bf16=True,
-            use_cpu=not torch.cuda.is_available(),
-            remove_unused_columns=False,
-            seed=options.seed,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            logging_steps=options.curve_every,
-        ),
-        train_dataset=Lines(lines),
-        data_collator=masked_batch,
-        callbacks=[curve],
-    )
-    trainer.train()
-
-    trainer.model.to(torch.float16).save_pretrained(options.folder)
+    model, curve = new_model(options.seed), Curve(held_out, options.curve_every)
+    train(model, lines, masker, curve, options)
+    model.to(torch.float16).save_pretrained(options.folder)
     tokenizer.save_pretrained(options.folder)
     (options.folder / "seen.bin").write_bytes(b"".join(sorted(digests)))
-    (options.folder / "training.json").write_text(
-        json.dumps(
-            {
-                "lines": len(lines),
-                "tokens_per_epoch": sum(len(line.ids) for line in lines),
-                "settings": {name: value for name, value in vars(options).items() if name != "folder"},
-                "unigram_perplexity": round(unigram, 1),
-                "curve": curve.points,
-            },
-            indent=1,
-        )
-    )
+    (options.folder / "training.json").write_text(json.dumps(facts | {"curve": curve.points}, indent=1))
 
 
 if __name__ == "__main__":

@@ -36,14 +36,14 @@ class Settings:
     starts from: the principal subspace, PyTorch's random initialisation, or another artifact.
     """
 
-    epochs: int = 6
+    epochs: int = 4
     batch_size: int = 1024
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     halve_every: int = 4
     alpha_start: float = 1.0
     alpha_end: float = 0.1
-    alpha_epochs: int = 4
+    alpha_epochs: int = 3
     cosine_weight: float = losses.Weights.cosine
     power_weight: float = losses.Weights.power
     rmse_weight: float = losses.Weights.rmse

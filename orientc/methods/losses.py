@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from orientc.factors import CHUNK, Factors
+
 COSINE_EPS = 1e-6
 POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0
 
@@ -90,3 +92,8 @@ def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
         power_0_1=power_0_1 / numbers,
         power_0_6=power_0_6 / numbers,
     )
+
+
+def distances(factors: Factors, table: Tensor) -> Distances:
+    """How far a compressed table is from the original `[vocab, dim]` (any float type)."""
+    return measure(zip(factors.chunks(CHUNK), table.float().split(CHUNK), strict=True))
