@@ -105,7 +105,7 @@ class Artifact:
             )
 
 
-def save(artifact: Artifact, path: Path) -> None:
+def save(artifact: Artifact, path: str | Path) -> None:
     """Write an artifact atomically; the same artifact gives the same bytes. Raises `OutputError`."""
     import torch
 
@@ -127,18 +127,18 @@ def save(artifact: Artifact, path: Path) -> None:
         for tensor in tensors.values():
             stream.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
 
-    write_atomically(path, write)
+    write_atomically(Path(path), write)
 
 
-def read_description(path: Path) -> Description:
+def read_description(path: str | Path) -> Description:
     """What the artifact at `path` says of itself, from its header alone. Raises `ArtifactError`."""
     try:
-        return _parse(path)
+        return _parse(Path(path))
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def load(path: Path) -> Artifact:
+def load(path: str | Path) -> Artifact:
     """Read and validate an artifact. Raises `ArtifactError` where it is damaged, foreign or too new."""
     from safetensors import SafetensorError, safe_open
 

@@ -84,22 +84,22 @@ class _Found:
     description: Description
 
 
-def compare(paths: Iterable[Path]) -> Findings:
+def compare(paths: Iterable[str | Path]) -> Findings:
     """Read every artifact and record under `paths` (files or folders) and line them up.
 
     Damaged or foreign artifacts and records are named in `problems` and skipped.
     """
-    paths = list(paths)
-    problems = [f"there is nothing at {path}" for path in paths if not path.exists()]
+    given = [Path(path) for path in paths]
+    problems = [f"there is nothing at {path}" for path in given if not path.exists()]
     found: list[_Found] = []
-    for path in records.files_under(paths, artifacts.SUFFIX):
+    for path in records.files_under(given, artifacts.SUFFIX):
         try:
             description = artifacts.read_description(path)
             found.append(_Found(path, file_sha256(path), description))
         except ArtifactError as error:
             problems.append(str(error))
     read: list[Record] = []
-    for path in records.files_under(paths, ".json"):
+    for path in records.files_under(given, ".json"):
         if not path.name.endswith(HISTORY_SUFFIX):
             try:
                 read.append(records.read(path))

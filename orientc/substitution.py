@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from orientc.artifact import Artifact
 from orientc.errors import SubstitutionError
 from orientc.factors import Factors
 from orientc.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale
@@ -26,21 +27,21 @@ def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
     return (INPUT_ONLY, TIED) if head is not None and _reads(model, head, table) else (UNTIED,)
 
 
-def substitute(model: PreTrainedModel, factors: Factors, head: str) -> PreTrainedModel:
+def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> PreTrainedModel:
     """Replace the model's table in place and return the model.
 
     `head` is "tied" (lookup and output projection run from the factors), "input-only" (the projection keeps the
     original table) or "untied" (the projection never shared it, or there is none). Stand-ins take the table's
     dtype and device. Raises `SubstitutionError` where this can't be done right; the model is unchanged then.
     """
-    _apply(model, _plan(model, factors, head))
+    _apply(model, _plan(model, compressed, head))
     return model
 
 
 @contextlib.contextmanager
-def substituted(model: PreTrainedModel, factors: Factors, head: str) -> Iterator[PreTrainedModel]:
+def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> Iterator[PreTrainedModel]:
     """`substitute` for the length of a context; on leaving it the model is as it was."""
-    plan = _plan(model, factors, head)
+    plan = _plan(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
     tied = {name: module.get_expanded_tied_weights_keys() for name, module in _models(model)}
     _apply(model, plan)
@@ -52,8 +53,9 @@ def substituted(model: PreTrainedModel, factors: Factors, head: str) -> Iterator
         _record_tied(model, tied)
 
 
-def _plan(model: PreTrainedModel, factors: Factors, head: str) -> dict[str, nn.Module]:
+def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
     """A replacement for each module that has to go, by its name; raises before anything is touched."""
+    factors = compressed.factors if isinstance(compressed, Artifact) else compressed
     table = model.get_input_embeddings().weight
     if (factors.vocab, factors.dim) != tuple(table.shape):
         raise SubstitutionError(

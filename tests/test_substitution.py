@@ -125,6 +125,16 @@ def test_tying_again_and_training_a_step_keep_the_model_working(name: str) -> No
     assert (outputs_of(model) - expected).abs().max() > 0
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3"])
+def test_a_substituted_model_generates_as_with_the_dense_table(name: str) -> None:
+    model = build(name)
+    factors = factors_of(model)
+    dense = with_dense_table(model, factors, "tied")
+    prompt = {"input_ids": torch.tensor([[5, 6, 7]]), "max_new_tokens": 8, "do_sample": False}
+    expected = dense.generate(**prompt)
+    assert torch.equal(substitute(model, factors, "tied").generate(**prompt), expected)
+
+
 def test_the_bias_of_a_masked_lm_head_survives_and_stays_tied() -> None:
     model = build("bert")
     bias = model.cls.predictions.bias

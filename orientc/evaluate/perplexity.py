@@ -179,7 +179,7 @@ def evaluate(
         path, artifact = compressed
         described = _artifact(path, artifact)
         for head in _wanted(head_policies(model), heads):
-            with substituted(model, artifact.factors, head):
+            with substituted(model, artifact, head):
                 yield measured(replace(blank, artifact=described, head=head), head)
 
 
