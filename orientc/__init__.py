@@ -18,6 +18,7 @@ from orientc._version import __version__
 from orientc.errors import (
     ArtifactError,
     ArtifactMismatchError,
+    DeviceError,
     EvaluationError,
     FitError,
     ModelError,
@@ -71,6 +72,7 @@ __all__ = [
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
+    "DeviceError",
     "EvaluationError",
     "Factors",
     "FitError",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from orientc.errors import UsageError
+from orientc.errors import DeviceError, UsageError
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device called `name`, or the one accelerate picks. Raises `UsageError` for one that is not there."""
+    """The device called `name`, or the one accelerate picks.
+
+    Raises `UsageError` for a name that is no device's, `DeviceError` for a device that is not there.
+    """
     if name is None:
         from accelerate import PartialState
 
@@ -16,7 +19,10 @@ def pick_device(name: str | None = None) -> torch.device:
         return device
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"{name!r} is not the name of a device: cpu, cuda, cuda:1, mps …") from None
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from None
+        raise DeviceError(f"there is no {name} here ({str(error).splitlines()[0]}): choose another --device") from None
     return device

@@ -512,9 +512,9 @@ def test_another_process_gives_the_same_bytes_and_says_nothing_else(
 
 
 def test_a_terminal_that_lacks_our_signs_is_no_error(orientc_process: Orientc, artifact: Path) -> None:
-    ended = orientc_process("compare", artifact, PYTHONIOENCODING="ascii")
+    ended = orientc_process("inspect", artifact, PYTHONIOENCODING="ascii")
     assert (ended.code, ended.err) == (0, "")
-    assert "bytes \\xd7" in ended.out
+    assert "\\xd7 32 float32" in ended.out
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
@@ -575,3 +575,8 @@ def test_a_fit_that_is_told_to_stop_leaves_nothing(bert_folder: Path, tmp_path: 
             process.kill()
     assert (process.returncode, printed, said) == (code, "", "")
     assert os.listdir(out.parent) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_one_line(orientc: Orientc, bert_folder: Path) -> None:
+    assert "no cuda here" in one_line(orientc("svd", bert_folder, "--rank", "4", "--device", "cuda"), 1)

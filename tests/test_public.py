@@ -19,6 +19,7 @@ NAMES = [
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
+    "DeviceError",
     "EvaluationError",
     "Factors",
     "FitError",

@@ -67,7 +67,7 @@ def _title(comparison: Comparison) -> str:
 
 def _cells(row: Row, heads: tuple[str, ...], smallest: str) -> list[str]:
     cells = [
-        row.method,
+        Path(row.path).stem if row.path else row.method,
         str(row.rank),
         figure(row.parameter_ratio),
         figure(row.byte_ratio),
