@@ -5,7 +5,6 @@ Figures share a table only where they are comparable: one base model, one text, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,7 +149,7 @@ def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
     for record in read:
         if record.artifact is not None:
             by_artifact[record.artifact["sha256"]].append(record)
-    original = _perplexity(originals[0]) if originals else None
+    original = originals[0].perplexity if originals else None
     rows = [_artifact_row(known[sha256], by_artifact[sha256], original) for sha256 in known]
     rows.sort(key=lambda row: (row.parameter_ratio, row.method))
     rows.insert(0, _original_row(found[0].description.base if found else read[0].table, originals))
@@ -164,15 +163,9 @@ def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
     )
 
 
-def _perplexity(record: Record) -> float:
-    """A record's perplexity; JSON has no word for infinity and keeps null."""
-    value = record.metrics["perplexity"]
-    return math.inf if value is None else float(value)
-
-
 def _original_row(base: TableInfo, originals: list[Record]) -> Row:
     heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
-    figures = {head: Figure(_perplexity(originals[0]), 1.0) for head in heads} if originals else {}
+    figures = {head: Figure(originals[0].perplexity, 1.0) for head in heads} if originals else {}
     return Row(
         method=records.ORIGINAL,
         rank=base.dim,
@@ -195,7 +188,7 @@ def _artifact_row(entry: _Found, read: list[Record], original: float | None) -> 
     base = description.base
     heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
     figures = {
-        record.head: Figure(value := _perplexity(record), value / original if original else None) for record in read
+        record.head: Figure(value := record.perplexity, value / original if original else None) for record in read
     }
     return Row(
         method=description.method,

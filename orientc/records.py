@@ -7,6 +7,7 @@ data, the settings the figures depend on, and the figures. Keys it does not know
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -54,6 +55,12 @@ class Record:
         """What the record says of the base table."""
         values = self.model["table"]
         return TableInfo(**{entry.name: values[entry.name] for entry in fields(TableInfo)})
+
+    @property
+    def perplexity(self) -> float:
+        """The perplexity measured; JSON has no word for infinity and keeps null."""
+        value = self.metrics["perplexity"]
+        return math.inf if value is None else float(value)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import transformers
+from conftest import Ended
 
 from orientc.demo import FOLDER, corpus, evaluation_text
 from orientc.evaluate import masked
 from orientc.models import ModelSource
 from orientc.tables import read_table
+
+Orientc = Callable[..., Ended]
 
 
 def test_the_packaged_model_is_what_it_should_be() -> None:
@@ -33,6 +38,19 @@ def test_the_model_knows_its_language() -> None:
         logits = model(**found).logits[0, 2]
     best = source.tokenizer.convert_ids_to_tokens(logits.topk(20).indices.tolist())
     assert {"with", "class", "def", "import", "if", "assert", "return"} & set(best)
+
+
+def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(orientc: Orientc, tmp_path: Path) -> None:
+    assert orientc("svd", "demo", "--rank", 3, "--out", tmp_path).code == 0
+    first = orientc("demo", "--out", tmp_path, "--json")
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert orientc("demo", "--out", tmp_path, "--json") == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+    [comparison] = json.loads(first.out)["comparisons"]
+    assert [row["rank"] for row in comparison["rows"]] == [192, 37, 37, 18, 18]
+    for row in comparison["rows"][1:]:
+        assert row["perplexity"].keys() == {"input-only", "tied"}
+        assert row["parameter_ratio"] >= (5 if row["rank"] == 37 else 10)
 
 
 def test_no_scored_paragraph_was_trained_on() -> None:

@@ -65,9 +65,17 @@ def _title(comparison: Comparison) -> str:
     return "; ".join(parts)
 
 
+def _name(row: Row) -> str:
+    """The artifact's file name without its suffix, which by default begins with the method; else the method too."""
+    if row.path is None:
+        return row.method
+    stem = Path(row.path).stem
+    return stem if stem.startswith(row.method) else f"{stem} ({row.method})"
+
+
 def _cells(row: Row, heads: tuple[str, ...], smallest: str) -> list[str]:
     cells = [
-        Path(row.path).stem if row.path else row.method,
+        _name(row),
         str(row.rank),
         figure(row.parameter_ratio),
         figure(row.byte_ratio),

@@ -24,5 +24,5 @@ def demo(
     with terminal.bar(2 * len(showcase.RATIOS), quiet=quiet) as bar:
         paths = showcase.artifacts(out, device, lambda what: bar(1, what))
     with terminal.stages(quiet=quiet) as progress:
-        showcase.evaluate(paths, chosen, progress)
-    show(compare({path.parent for path in paths}), as_json=as_json, quiet=quiet)
+        records = showcase.evaluate(paths, chosen, progress)
+    show(compare([*paths, *records]), as_json=as_json, quiet=quiet)

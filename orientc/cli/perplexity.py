@@ -65,6 +65,7 @@ def perplexity(
     from orientc import arguments
     from orientc.demo import evaluation_text
     from orientc.devices import pick_device
+    from orientc.errors import UsageError
     from orientc.evaluate import perplexity as measure
     from orientc.evaluate import texts
     from orientc.files import check_writable
@@ -85,6 +86,8 @@ def perplexity(
         scored = texts.from_file(text)
     else:
         scored = evaluation_text() if found.source.id == DEMO else texts.wikitext()
+    if found.path and out:
+        raise UsageError("records of an artifact go beside it: --out is for those of a model")
     folder = found.path.parent if found.path else model_folder(found.source.id, out)
     check_writable(folder)
     with terminal.stages(quiet=quiet) as progress:
@@ -105,7 +108,7 @@ def perplexity(
     if as_json:
         terminal.show_json({"protocol": protocol, "records": [record.as_dict() for record in records]})
         return
-    original = records[0].metrics["perplexity"]
+    original = records[0].perplexity
     terminal.show_table(
         ["table", "perplexity", "ratio", "loss", "tokens", "seconds"],
         [
@@ -113,8 +116,8 @@ def perplexity(
                 f"{record.artifact['method']} r{record.artifact['rank']}, {record.head}"
                 if record.artifact
                 else "original",
-                terminal.figure(record.metrics["perplexity"], 4),
-                f"{record.metrics['perplexity'] / original:.3f}×",
+                terminal.figure(record.perplexity, 4),
+                f"{record.perplexity / original:.3f}×",
                 f"{record.metrics['loss']:.4f}",
                 str(record.metrics["tokens"]),
                 f"{record.seconds:.1f}",

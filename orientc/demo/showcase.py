@@ -38,11 +38,16 @@ def _fit(plan: Plan, table: Table, device: str | None, log: Callable[[Any], None
     return run(plan, table, device=device, on_epoch=log)
 
 
-def evaluate(paths: list[Path], device: torch.device, progress: perplexity.Progress) -> None:
-    """Perplexity of the demo model on its own text, uncompressed and with each artifact under each head policy."""
+def evaluate(paths: list[Path], device: torch.device, progress: perplexity.Progress) -> set[Path]:
+    """Perplexity of the demo model on its own text, uncompressed and with each artifact under each head policy.
+
+    Returns the records' paths, beside the artifacts.
+    """
     source, text = ModelSource.resolve(DEMO), evaluation_text()
-    for path in paths:
-        for _ in perplexity.evaluate(
+    return {
+        path.parent / record.file_name
+        for path in paths
+        for record in perplexity.evaluate(
             source,
             text,
             perplexity.Settings(),
@@ -50,5 +55,5 @@ def evaluate(paths: list[Path], device: torch.device, progress: perplexity.Progr
             device=device,
             compressed=(path, load(path)),
             progress=progress,
-        ):
-            pass
+        )
+    }
