@@ -22,7 +22,7 @@ def pick_device(name: str | None = None) -> torch.device:
     except RuntimeError:
         raise UsageError(f"{name!r} is not the name of a device: cpu, cuda, cuda:1, mps …") from None
     try:
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise DeviceError(f"there is no {name} here ({str(error).splitlines()[0]}): choose another --device") from None
     return device

@@ -15,7 +15,7 @@ from orientc import artifact as artifacts
 from orientc import compression
 from orientc.artifact import Artifact
 from orientc.compression import AUTOENCODER, PRESETS, SVD, Plan, compress, run, svd
-from orientc.errors import FitError, UsageError
+from orientc.errors import DeviceError, FitError, OrientcError, UsageError
 from orientc.methods.autoencoder import Settings
 from orientc.provenance import TableInfo
 from orientc.tables import Table, table_sha256
@@ -264,10 +264,12 @@ def test_a_rank_above_the_width_is_refused() -> None:
         svd(table(), rank=13, device="cpu")
 
 
-def test_an_unknown_device_is_a_wrong_request() -> None:
-    for name in ("gpu", "cuda:99", "meta:x"):
-        with pytest.raises(UsageError, match="device"):
-            svd(table(), rank=4, device=name)
+@pytest.mark.parametrize(
+    ("name", "error"), [("gpu", UsageError), ("meta:x", UsageError), ("cuda:99", DeviceError), ("meta", DeviceError)]
+)
+def test_a_device_that_is_not_there_is_an_error(name: str, error: type[OrientcError]) -> None:
+    with pytest.raises(error, match="device"):
+        svd(table(), rank=4, device=name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
