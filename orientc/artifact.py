@@ -142,7 +142,7 @@ def load(path: str | Path) -> Artifact:
     """Read and validate an artifact. Raises `ArtifactError` where it is damaged, foreign or too new."""
     from safetensors import SafetensorError, safe_open
 
-    from orientc.factors import Factors
+    from orientc.factors import CHUNK, Factors
 
     description = read_description(path)
     try:
@@ -151,7 +151,7 @@ def load(path: str | Path) -> Artifact:
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
     for name, tensor in tensors.items():
-        if not all(block.isfinite().all() for block in tensor.split(8192)):
+        if not all(block.isfinite().all() for block in tensor.split(CHUNK)):
             raise ArtifactError(f"{path} is damaged: {name} holds numbers that are not finite")
     factors = Factors(
         tensors["latents"], tensors.get("decoder.weight"), tensors.get("decoder.bias"), description.activation

@@ -18,9 +18,7 @@ from orientc.files import canonical_json, file_sha256
 from orientc.provenance import TableInfo
 from orientc.records import Record
 from orientc.runs import HISTORY_SUFFIX, fit_seconds
-from orientc.sizes import INPUT_ONLY, TIED, UNTIED, model_bytes
-
-MB = 1e6
+from orientc.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes
 
 
 @dataclass(frozen=True)

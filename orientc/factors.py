@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,12 +63,16 @@ class Factors:
 
     def to(self, dtype: torch.dtype) -> Factors:
         """The same factors on the CPU in another float type, contiguous."""
+        return self.map(lambda tensor: tensor.detach().to("cpu", dtype).contiguous())
 
-        def cast(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.detach().to("cpu", dtype).contiguous()
-
-        latents = self.latents.detach().to("cpu", dtype).contiguous()
-        return replace(self, latents=latents, weight=cast(self.weight), bias=cast(self.bias))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Factors:
+        """The factors with `change` applied to each tensor that is there."""
+        return replace(
+            self,
+            latents=change(self.latents),
+            weight=None if self.weight is None else change(self.weight),
+            bias=None if self.bias is None else change(self.bias),
+        )
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The table as float32 blocks of at most `rows` rows, in order; the whole is never in memory."""

@@ -8,10 +8,9 @@ from typing import Any
 
 from orientc.compression import DTYPES
 from orientc.methods.svd import principal_directions
-from orientc.sizes import choose_rank, parameter_ratio, stored_numbers
+from orientc.sizes import MB, choose_rank, parameter_ratio, stored_numbers
 from orientc.tables import Table
 
-MB = 1e6
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -93,8 +94,6 @@ def produce(
 
 def fit_seconds(artifact: Path) -> float | None:
     """How long an artifact's fit took, from its history; None where that is not known."""
-    import json
-
     try:
         return float(json.loads(history_path(artifact).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -9,6 +9,8 @@ from orientc.errors import FitError, UsageError
 # The head policies. Of a tied model, the lookup alone is compressed, or lookup and head; an untied model has one.
 INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
 
+MB = 1e6  # bytes
+
 
 def stored_numbers(vocab: int, dim: int, rank: int, *, bias: bool) -> int:
     """Numbers kept by latents `[vocab, rank]`, decoder weight `[dim, rank]` and, where there is one, bias `[dim]`."""

@@ -24,7 +24,8 @@ def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
     """The head policies that make sense for a model: input-only and tied, or untied."""
     table = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
-    return (INPUT_ONLY, TIED) if head is not None and _reads(model, head, table) else (UNTIED,)
+    shared = head is not None and (head.weight is table or not _projects(head, table))
+    return (INPUT_ONLY, TIED) if shared else (UNTIED,)
 
 
 def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> PreTrainedModel:
@@ -43,8 +44,7 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
     """`substitute` for the length of a context; on leaving it the model is as it was."""
     plan = _plan(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
-    tied = {name: module.get_expanded_tied_weights_keys() for name, module in _models(model)}
-    _apply(model, plan)
+    tied = _apply(model, plan)
     try:
         yield model
     finally:
@@ -94,7 +94,7 @@ def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
 def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
     """Refuse heads that can't be served, and policies that don't fit the model."""
     projection = model.get_output_embeddings()
-    if projection is not None and projection.weight.shape[0] != table.shape[0]:
+    if projection is not None and not _projects(projection, table):
         raise SubstitutionError(
             f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
             f"so {head} can't be done: load the model without its head"
@@ -115,27 +115,23 @@ def _check_forward(embedding: nn.Embedding) -> None:
         raise SubstitutionError(f"{type(embedding).__name__} does more than look rows up: it can't be replaced")
 
 
-def _reads(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
-    """Whether the head uses the table, as its own weight or (a head without a projection) directly."""
-    weight = head.get_parameter("weight")
-    return weight is table or weight.shape[0] != table.shape[0]
+def _projects(head: nn.Module, table: Tensor) -> bool:
+    """Whether the head's own weight is a projection to the vocabulary; if not, it reads the table directly."""
+    return head.get_parameter("weight").shape[0] == table.shape[0]
 
 
 def _parameters(factors: Factors, like: Tensor) -> Factors:
     """The factors as new parameters of the dtype and device of `like`."""
-
-    def parameter(tensor: Tensor | None) -> nn.Parameter | None:
-        return None if tensor is None else nn.Parameter(tensor.detach().to(like, copy=True))
-
-    latents = nn.Parameter(factors.latents.detach().to(like, copy=True))
-    return Factors(latents, parameter(factors.weight), parameter(factors.bias), factors.activation)
+    return factors.map(lambda tensor: nn.Parameter(tensor.detach().to(like, copy=True)))
 
 
-def _apply(model: PreTrainedModel, plan: dict[str, nn.Module]) -> None:
+def _apply(model: PreTrainedModel, plan: dict[str, nn.Module]) -> dict[str, dict[str, str]]:
+    """Put the stand-ins in; returns the shared weights of the model and its submodels as they were before."""
     before = {name: module.get_expanded_tied_weights_keys() for name, module in _models(model)}
     for name, stand_in in plan.items():
         model.set_submodule(name, stand_in)
     _record_tied(model, {name: _still_tied(module, before[name]) for name, module in _models(model)})
+    return before
 
 
 def _still_tied(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
+from orientc.factors import CHUNK
 from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line
 from orientc.modules import embedding_scale
 from orientc.provenance import TableInfo
@@ -37,7 +38,7 @@ class Table:
 
     def check_finite(self) -> None:
         """Raise `FitError` naming the first row that holds a number that is not finite."""
-        finite = torch.cat([block.isfinite().all(dim=1) for block in self.weight.split(8192)])
+        finite = torch.cat([block.isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
         if not finite.all():
             row = int((~finite).nonzero()[0])
             raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
@@ -90,7 +91,7 @@ def read_table(source: ModelSource) -> Table:
 def table_sha256(weight: Tensor) -> str:
     """Sha256 of a table's values as little-endian float32, row-major."""
     digest = hashlib.sha256()
-    for block in weight.detach().cpu().split(8192):
+    for block in weight.detach().cpu().split(CHUNK):
         values = block.float().contiguous().numpy()
         digest.update((values if sys.byteorder == "little" else values.byteswap()).data)
     return digest.hexdigest()

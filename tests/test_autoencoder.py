@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.fit import literal_loop
 from torch import Tensor
 
 from orientc.errors import FitError, UsageError
@@ -21,32 +22,8 @@ def cosine_distance(table: Tensor, factors: svd.Factors) -> float:
     return losses.distances(factors, table).cosine
 
 
-def literal_recipe(table: Tensor, rank: int, epochs: int) -> float:
-    """The paper's recipe written out; returns the objective it ends with."""
-    torch.manual_seed(0)
-    encoder, decoder = torch.nn.Linear(table.shape[1], rank), torch.nn.Linear(rank, table.shape[1])
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
-    for epoch in range(epochs):
-        alpha = 1 - 0.9 * epoch / 20 if epoch < 20 else 0.1
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 / 2 ** (epoch // 4)
-        for indices in torch.randperm(len(table)).split(32):
-            rows = table[indices]
-            decoded = decoder(encoder(rows))
-            cosine = torch.nn.functional.cosine_similarity(decoded, rows, eps=1e-6)
-            power = ((decoded - rows).abs() + 1e-10) ** alpha
-            value = 0.9975 / 5 * (1 - cosine).mean() + 0.0025 * power.mean()
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-    with torch.no_grad():
-        decoded = decoder(encoder(table))
-        cosine = torch.nn.functional.cosine_similarity(decoded, table, eps=1e-6)
-        return float(0.9975 / 5 * (1 - cosine).mean() + 0.0025 * ((decoded - table).abs() + 1e-10).pow(0.1).mean())
-
-
 def test_the_paper_preset_ends_where_the_literal_recipe_ends(table: Tensor) -> None:
-    expected = literal_recipe(table, 6, 30)
+    expected = losses.distances(literal_loop(table, 6), table).objective(losses.Weights())
     reports: list[autoencoder.Epoch] = []
     autoencoder.fit(table, 6, PAPER, on_epoch=reports.append)
     assert len(reports) == 30

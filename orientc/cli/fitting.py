@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orientc.cli import terminal
 from orientc.cli.terminal import figure
+from orientc.sizes import MB
 
 if TYPE_CHECKING:
     from orientc.compression import Plan
@@ -86,10 +87,10 @@ def facts(description: Any) -> list[tuple[str, str]]:
     return [
         (
             "base model",
-            f"{base.id}, table {base.vocab} × {base.dim} {base.dtype}, {base.nbytes / 1e6:.2f} MB",
+            f"{base.id}, table {base.vocab} × {base.dim} {base.dtype}, {base.nbytes / MB:.2f} MB",
         ),
         ("method", f"{description.method}, rank {description.rank}, {description.dtype}"),
-        ("size", f"{description.nbytes / 1e6:.2f} MB, {figure(description.bits_per_weight)} bits per weight"),
+        ("size", f"{description.nbytes / MB:.2f} MB, {figure(description.bits_per_weight)} bits per weight"),
         (
             "ratio",
             f"{figure(description.parameter_ratio)} in parameters, {figure(description.byte_ratio)} in bytes",

@@ -8,6 +8,7 @@ import typer
 
 from orientc.cli import options, terminal
 from orientc.cli.terminal import figure
+from orientc.sizes import MB
 
 
 def inspect(
@@ -48,7 +49,7 @@ def inspect(
     terminal.show_facts(
         [
             ("model", table["id"] + (f" ({table['revision']})" if table["revision"] else "")),
-            ("table", f"{table['vocab']} × {table['dim']} {table['dtype']}, {table['nbytes'] / 1e6:.2f} MB"),
+            ("table", f"{table['vocab']} × {table['dim']} {table['dtype']}, {table['nbytes'] / MB:.2f} MB"),
             ("share", f"{facts.share:.1%} of {table['model_parameters'] / 1e6:.1f} M parameters"),
             ("head", "tied" if table["tied"] else "untied, or none"),
             ("padding index", str(table["padding_idx"])),
@@ -106,7 +107,7 @@ def _artifact(path: str, *, as_json: bool) -> None:
             ("base sha256", base.sha256),
             (
                 "base model",
-                f"{base.model_parameters / 1e6:.1f} M parameters, {base.model_bytes / 1e6:.2f} MB",
+                f"{base.model_parameters / 1e6:.1f} M parameters, {base.model_bytes / MB:.2f} MB",
             ),
             ("padding index", str(base.padding_idx)),
             ("embedding scale", figure(base.embed_scale, 6)),

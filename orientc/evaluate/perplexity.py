@@ -23,14 +23,13 @@ from orientc.files import file_sha256
 from orientc.models import ModelSource, usable_positions
 from orientc.provenance import TableInfo
 from orientc.records import Record
-from orientc.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.sizes import TIED, UNTIED
 from orientc.substitution import head_policies, substituted
 from orientc.tables import read_table
 from orientc.versions import versions
 
 KIND = "perplexity"
 MASKED, CAUSAL = "masked", "causal"
-HEADS = (INPUT_ONLY, TIED, "both")
 LARGEST_WINDOW = 1024
 BATCH = {MASKED: 32, CAUSAL: 2}
 
