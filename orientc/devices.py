@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from orientc import processes
 from orientc.errors import DeviceError, UsageError
 
 
@@ -12,10 +13,10 @@ def pick_device(name: str | None = None) -> torch.device:
 
     Raises `UsageError` for a name that is no device's, `DeviceError` for a device that is not there.
     """
-    if name is None:
-        from accelerate import PartialState
-
-        device: torch.device = PartialState().device
+    if name is None or processes.count() > 1:
+        if name not in (None, "cpu"):
+            raise UsageError("with several processes accelerate gives each its device: leave --device out, or cpu")
+        device: torch.device = processes.joined(cpu=name == "cpu").device
         return device
     try:
         device = torch.device(name)

@@ -6,16 +6,22 @@ import io
 import os
 import signal
 import sys
+import time
 from types import FrameType
 
 import typer
 
+from orientc import processes
 from orientc.errors import OrientcError, UsageError
+
+_MAIN_FIRST = 10  # seconds
 
 
 def main() -> None:
     """Run the command line and leave with its exit code: 0, 1, 2, 130 after Ctrl-C, 143 after SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
+    if not processes.is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack our signs: × ∞ –
@@ -51,6 +57,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
+    if not processes.is_main():  # as a rule the main one fails of the same, says so, and the launcher ends them all
+        time.sleep(_MAIN_FIRST)
     if message:  # none where the help was shown instead
         print(f"orientc: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     return code

@@ -62,15 +62,14 @@ def perplexity(
 
     Example: `orientc perplexity runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text wiki.txt`
     """
-    from orientc import arguments
+    from orientc import arguments, processes
     from orientc.demo import evaluation_text
     from orientc.devices import pick_device
-    from orientc.errors import UsageError
     from orientc.evaluate import perplexity as measure
     from orientc.evaluate import texts
     from orientc.files import check_writable
     from orientc.models import DEMO
-    from orientc.runs import model_folder
+    from orientc.runs import records_folder
 
     settings = measure.Settings(limit, window, stride, not no_bos, seed, batch_size, dtype)
     chosen = pick_device(device)
@@ -82,13 +81,12 @@ def perplexity(
         trust_remote_code=trust_remote_code,
     )
     protocol = measure.protocol_of(found.source)
-    if text is not None:
-        scored = texts.from_file(text)
-    else:
-        scored = evaluation_text() if found.source.id == DEMO else texts.wikitext()
-    if found.path and out:
-        raise UsageError("records of an artifact go beside it: --out is for those of a model")
-    folder = found.path.parent if found.path else model_folder(found.source.id, out)
+    with processes.main_first():
+        if text is not None:
+            scored = texts.from_file(text)
+        else:
+            scored = evaluation_text() if found.source.id == DEMO else texts.wikitext()
+    folder = records_folder(found.source.id, found.path, out)
     check_writable(folder)
     with terminal.stages(quiet=quiet) as progress:
         records = list(

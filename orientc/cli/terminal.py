@@ -13,12 +13,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from orientc import processes
 from orientc.files import strict_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from orientc.evaluate.perplexity import Progress
+    from orientc.evaluate.progress import Progress
 
 _WIDE = 500  # a table takes the width it needs, in a pipe and on a narrow terminal alike: no figure is ever cut
 
@@ -49,7 +50,7 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 def note(message: str, *, quiet: bool = False) -> None:
     """A line on stderr."""
-    if not quiet:
+    if not quiet and processes.is_main():
         print(f"orientc: {message}", file=sys.stderr)  # noqa: T201
 
 
@@ -63,17 +64,21 @@ def bar(total: int | None, *, quiet: bool) -> Iterator[Callable[[int, str], None
 
 @contextlib.contextmanager
 def stages(*, quiet: bool) -> Iterator[Progress]:
-    """A bar for each stage of an evaluation, and warnings as notes."""
-    from orientc.evaluate.perplexity import Progress
+    """A bar for each stage of an evaluation, and warnings as notes, each once."""
+    from orientc.evaluate.progress import Progress
 
+    said: set[str] = set()
     with _bars(quiet) as bars:
 
         def stage(name: str, total: int) -> None:
             bars.add_task(name, total=total)
 
-        yield Progress(
-            stage, lambda count: bars.advance(bars.task_ids[-1], count), lambda message: note(message, quiet=quiet)
-        )
+        def warn(message: str) -> None:
+            if message not in said:
+                note(message, quiet=quiet)
+            said.add(message)
+
+        yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count), warn)
 
 
 def figure(value: float, digits: int = 3) -> str:
@@ -93,4 +98,4 @@ def _bars(quiet: bool) -> Bars:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    return Bars(*columns, console=console, disable=quiet or not console.is_terminal)
+    return Bars(*columns, console=console, disable=quiet or not console.is_terminal or not processes.is_main())

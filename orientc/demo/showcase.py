@@ -14,6 +14,7 @@ from orientc.artifact import Artifact, load
 from orientc.compression import AUTOENCODER, SVD, Plan, run
 from orientc.demo import evaluation_text
 from orientc.evaluate import perplexity
+from orientc.evaluate.progress import Progress
 from orientc.models import DEMO, ModelSource
 from orientc.tables import Table, read_table
 
@@ -38,7 +39,7 @@ def _fit(plan: Plan, table: Table, device: str | None, log: Callable[[Any], None
     return run(plan, table, device=device, on_epoch=log)
 
 
-def evaluate(paths: list[Path], device: torch.device, progress: perplexity.Progress) -> set[Path]:
+def evaluate(paths: list[Path], device: torch.device, progress: Progress) -> set[Path]:
     """Perplexity of the demo model on its own text, uncompressed and with each artifact under each head policy.
 
     Returns the records' paths, beside the artifacts.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,18 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from orientc import records
+from orientc import processes, records
 from orientc.artifact import Artifact
-from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
+from orientc.errors import EvaluationError, UsageError
 from orientc.evaluate import causal, masked
+from orientc.evaluate.progress import Progress
 from orientc.evaluate.scoring import Example, score
+from orientc.evaluate.subjects import base_table, described_artifact, described_model
 from orientc.evaluate.texts import Text
-from orientc.files import file_sha256
 from orientc.models import ModelSource, usable_positions
-from orientc.provenance import TableInfo
 from orientc.records import Record
 from orientc.sizes import TIED, UNTIED
 from orientc.substitution import head_policies, substituted
-from orientc.tables import read_table
 from orientc.versions import versions
 
 KIND = "perplexity"
@@ -59,15 +58,6 @@ class Settings:
                 raise UsageError(f"{name} must be at least 1 (and below 2³¹), not {value}")
         if self.window and self.stride and self.stride > self.window:
             raise UsageError(f"stride {self.stride} is above window {self.window}: tokens between would be skipped")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Whom to tell how an evaluation goes: `stage(name, examples)`, then `advance(examples)`; `warn(message)`."""
-
-    stage: Callable[[str, int], None] = lambda _name, _total: None
-    advance: Callable[[int], None] = lambda _count: None
-    warn: Callable[[str], None] = lambda _message: None
 
 
 def protocol_of(source: ModelSource) -> str:
@@ -129,14 +119,7 @@ def evaluate(
     `ArtifactMismatchError` unless `force`.
     """
     progress = progress or Progress()
-    info = read_table(source).info
-    if compressed:
-        try:
-            compressed[1].check_base(info.sha256)
-        except ArtifactMismatchError:
-            if not force:
-                raise
-            progress.warn("--force: going on with an artifact of another table")
+    info = base_table(source, compressed[1] if compressed else None, force=force, progress=progress)
     model = load(source, settings.dtype, device)
     scored, full_settings = examples(source, model, text, settings)
     if not scored:
@@ -145,7 +128,7 @@ def evaluate(
         )
     blank = Record(
         kind=KIND,
-        model=_model(source, info),
+        model=described_model(source, info),
         artifact=None,
         head=TIED if info.tied else UNTIED,
         text={"name": text.name, "sha256": text.sha256},
@@ -156,7 +139,7 @@ def evaluate(
     )
 
     def measured(record: Record, name: str) -> Record:
-        found = None if again else records.reusable(record, folder)
+        found = processes.from_main(lambda: None if again else records.reusable(record, folder))
         if found:
             return found
         progress.stage(name, len(scored))
@@ -170,13 +153,14 @@ def evaluate(
         )
         metrics = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
         record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
-        records.write(record, folder)
+        if processes.is_main():
+            records.write(record, folder)
         return record
 
     yield measured(blank, records.ORIGINAL)
     if compressed:
         path, artifact = compressed
-        described = _artifact(path, artifact)
+        described = described_artifact(path, artifact)
         for head in _wanted(head_policies(model), heads):
             with substituted(model, artifact, head):
                 yield measured(replace(blank, artifact=described, head=head), head)
@@ -227,24 +211,3 @@ def _wanted(policies: tuple[str, ...], heads: str) -> tuple[str, ...]:
     if heads not in policies:
         raise EvaluationError(f"the head does not share the table, so there is no {heads} figure: leave --head out")
     return (heads,)
-
-
-def _model(source: ModelSource, info: TableInfo) -> dict[str, Any]:
-    return {
-        "id": source.id,
-        "revision": source.commit,
-        "table_sha256": info.sha256,
-        "weights_sha256": source.weights_sha256(),
-        "table": asdict(info),
-    }
-
-
-def _artifact(path: Path, artifact: Artifact) -> dict[str, Any]:
-    description = artifact.description
-    return {
-        "path": str(path),
-        "sha256": file_sha256(path),
-        "method": description.method,
-        "rank": description.rank,
-        "bits_per_weight": round(description.bits_per_weight, 4),
-    }

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from orientc import processes
+
 
 @dataclass(frozen=True)
 class Example:
@@ -95,16 +97,20 @@ def score(
     """Mean loss over all targets of `examples`, on the device the model is on.
 
     Examples of like length share a batch; the figure does not depend on `batch_size` beyond float32
-    rounding. `on_batch` is called with the number of examples just scored.
+    rounding. Several processes take turns at the batches, which are the same ones, and all get the figure of the
+    whole. `on_batch` is called with the number of examples just scored.
     """
     model.eval()
     by_length = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     sums: list[float] = []
-    for start in range(0, len(by_length), batch_size):
-        batch = by_length[start : start + batch_size]
-        tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
-        sums.append(losses_of(model, tensors).double().sum().item())
+    mine = processes.index() * batch_size
+    for start in range(0, len(by_length), batch_size * processes.count()):
+        everyones = by_length[start : start + batch_size * processes.count()]
+        if batch := everyones[mine : mine + batch_size]:
+            tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
+            sums.append(float(losses_of(model, tensors).double().sum()))
         if on_batch:
-            on_batch(len(batch))
+            on_batch(len(everyones))
     tokens = sum(len(example.targets) for example in examples)
-    return Score(math.fsum(sums) / tokens, tokens)
+    everyones_sums = processes.gather(sums)
+    return Score(math.fsum(everyones_sums) / tokens, tokens)
