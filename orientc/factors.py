@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,6 +50,10 @@ class Factors:
         """The stored tensors under their names in an artifact."""
         named = {"latents": self.latents, "decoder.weight": self.weight, "decoder.bias": self.bias}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Factors:
+        """Factors of the same kind from tensors under their names in an artifact."""
+        return Factors(tensors["latents"], tensors.get("decoder.weight"), tensors.get("decoder.bias"), self.activation)
 
     @property
     def numbers(self) -> int:

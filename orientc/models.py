@@ -7,11 +7,12 @@ rest is what transformers makes of it. Nothing is downloaded or read before it i
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import logging
 import os.path
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,10 +33,20 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RevisionResolutionError,
 )
 from huggingface_hub.utils import logging as hub_logging
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from orientc import compact
+from orientc.compact import Compact
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
 from orientc.files import file_sha256
+from orientc.quiet import quietly
 
 DEMO = "demo"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -114,9 +125,26 @@ class ModelSource:
     @cached_property
     def config(self) -> PreTrainedConfig:
         """The model's configuration. Raises `ModelError` where there is none or it is unusable."""
-        if not self.gguf and self.file("config.json") is None:
-            raise ModelError(f"{self.id} has no config.json: it is not a transformers model")
-        return self._from_pretrained(AutoConfig)
+        if self._compact is None:
+            return self._from_pretrained(AutoConfig)
+        compact, values = self._compact
+        try:
+            return CONFIG_MAPPING[compact.model_type].from_dict(values)
+        except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
+            raise ModelError(f"{self.id} has a configuration that can't be used: {first_line(error)}") from error
+
+    @property
+    def compact(self) -> Compact | None:
+        """How the model holds its table where it is in the compact form; None for any other model."""
+        return self._compact and self._compact[0]
+
+    @cached_property
+    def _compact(self) -> tuple[Compact, dict[str, Any]] | None:
+        if self.gguf:
+            return None
+        if (path := self.file(compact.CONFIG)) is None:
+            raise ModelError(f"{self.id} has no {compact.CONFIG}: it is not a transformers model")
+        return compact.read(path)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -131,29 +159,71 @@ class ModelSource:
     def skeleton(self) -> PreTrainedModel:
         """The checkpoint's architecture without numbers: on the meta device, shared parameters shared."""
         config = self.config
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quietly():
             try:
-                return self._architecture()(config)
+                architecture = self._architecture()
+                return (self.compact.build(architecture) if self.compact else architecture)(config)
             except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
                 raise ModelError(f"{self.id} can't be built from its configuration: {first_line(error)}") from error
 
-    def load(self, auto_class: Any, *, dtype: torch.dtype) -> PreTrainedModel:
+    def class_for(self, auto_class: Any) -> type[PreTrainedModel]:
+        """The model class that one of transformers' auto classes stands for here.
+
+        Raises `EvaluationError` where the architecture has none such.
+        """
+        if self.trust_remote_code and auto_class.__name__ in (getattr(self.config, "auto_map", None) or {}):
+            remote: type[PreTrainedModel] = self._remote_class(auto_class.__name__)
+            return remote
+        try:
+            found: type[PreTrainedModel] = auto_class._model_mapping[type(self.config)]
+        except KeyError:
+            kind = auto_class.__name__.removeprefix("AutoModelFor")
+            raise EvaluationError(
+                f"{self.id} ({self.config.model_type}) has no {kind} class in transformers: name another model"
+            ) from None
+        return found
+
+    def load(
+        self,
+        auto_class: Any,
+        *,
+        dtype: torch.dtype,
+        new_head: bool = False,
+        configure: Callable[[PreTrainedConfig], object] | None = None,
+        attention: str | None = None,
+    ) -> PreTrainedModel:
         """The whole model through one of transformers' auto classes, in `dtype`, in evaluation mode.
 
-        Raises `EvaluationError` where the checkpoint lacks weights this class needs: transformers would draw
-        them at random.
+        With `new_head` what the class puts on top of the encoder or decoder may be missing in the checkpoint, or be
+        of other sizes there, and is drawn at random then. `configure` changes the configuration first; `attention`
+        names one of transformers' implementations. Raises `EvaluationError` where the checkpoint lacks weights
+        this class needs: transformers would draw those too at random.
         """
+        config = copy.deepcopy(self.config)
+        if configure:
+            configure(config)
+        model_class = self.class_for(auto_class)
         model, info = self._from_pretrained(
-            auto_class,
+            self.compact.build(model_class) if self.compact else model_class,
             dtype=dtype,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are among the lacking, below
+            config=config,
+            **({"attn_implementation": attention} if attention else {}),
             **({} if self.gguf or self.allow_pickle else {"use_safetensors": True}),
         )
-        if info["missing_keys"]:
+        lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+        lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta}  # shared, and not there
+        if new_head:
+            lacking = {key for key in lacking if not _on_top(model, key)}
+        if lacking:
             raise EvaluationError(
-                f"{self.id} lacks weights that {type(model).__name__} needs, {sorted(info['missing_keys'])[0]} "
-                "among them: it was not saved with this head"
+                f"{self.id} lacks weights that {type(model).__name__} needs, {sorted(lacking)[0]} among them: "
+                "it was not saved with this head"
             )
+        compact.check_left_over(self.id, info["unexpected_keys"])
+        if self.gguf:  # its weights are plain numbers by now: a model that can be trained and saved
+            model.hf_quantizer.remove_quantization_config(model)
         loaded: PreTrainedModel = model.eval()
         return loaded
 
@@ -177,14 +247,18 @@ class ModelSource:
             "AutoModel",
         ):
             if self.trust_remote_code and auto_name in auto_map:
-                loader = importlib.import_module("transformers.dynamic_module_utils").get_class_from_dynamic_module
-                return loader(auto_map[auto_name], str(self.local or self.id), revision=self.commit)
+                return self._remote_class(auto_name)
         for name in config.architectures or ():
             named = getattr(transformers, name, None)
             if isinstance(named, type) and issubclass(named, PreTrainedModel):
                 return named
         auto = transformers.AutoModelForCausalLM if self.gguf else transformers.AutoModel
         return auto._model_mapping[type(config)]
+
+    def _remote_class(self, auto_name: str) -> Any:
+        """A model class from the repository's own code."""
+        loader = importlib.import_module("transformers.dynamic_module_utils").get_class_from_dynamic_module
+        return loader(self.config.auto_map[auto_name], str(self.local or self.id), revision=self.commit)
 
     def _from_pretrained(self, auto_class: Any, **options: Any) -> Any:
         """`auto_class.from_pretrained` for this source; what goes wrong becomes a `ModelError`."""
@@ -193,7 +267,7 @@ class ModelSource:
             where, options = str(self.gguf.parent), {"gguf_file": self.gguf.name, **options}
         else:
             where = str(self.local or self.id)
-        with self._hub_errors(), _quiet():
+        with self._hub_errors(), quietly():
             try:
                 return auto_class.from_pretrained(
                     where,
@@ -270,6 +344,14 @@ def usable_positions(model: PreTrainedModel) -> int | None:
     return int(limit) if limit and limit > 0 else None
 
 
+def _on_top(model: PreTrainedModel, key: str) -> bool:
+    """Whether a parameter belongs to what a task's class adds to the encoder or decoder (BERT's pooler included)."""
+    bare = isinstance(model, transformers.AutoModel._model_mapping.get(type(model.config), ()))
+    table = model.get_input_embeddings()
+    parts = {name for name, module in model.named_children() if isinstance(module, PreTrainedModel) or module is table}
+    return (not bare and key.partition(".")[0] not in parts | {model.base_model_prefix}) or "pooler." in key
+
+
 def _require_gguf() -> None:
     try:
         importlib.import_module("gguf")
@@ -281,18 +363,3 @@ def first_line(error: BaseException) -> str:
     """What a library's error says first, in one line."""
     lines = re.sub(r":\s*\n\s*", ": ", str(error).strip()).splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars and notices off the terminal; errors reach the user as ours."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -16,15 +16,15 @@ from transformers import PreTrainedModel
 from orientc.artifact import Artifact
 from orientc.errors import SubstitutionError
 from orientc.factors import Factors
-from orientc.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale
+from orientc.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale, shares, table_of
 from orientc.sizes import INPUT_ONLY, TIED, UNTIED
 
 
 def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
     """The head policies that make sense for a model: input-only and tied, or untied."""
-    table = model.get_input_embeddings().weight
+    table = table_of(model.get_input_embeddings())
     head = model.get_output_embeddings()
-    shared = head is not None and (head.weight is table or not _projects(head, table))
+    shared = head is not None and (shares(head, table) or not _projects(head, table))
     return (INPUT_ONLY, TIED) if shared else (UNTIED,)
 
 
@@ -56,23 +56,24 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
 def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
     """A replacement for each module that has to go, by its name; raises before anything is touched."""
     factors = compressed.factors if isinstance(compressed, Artifact) else compressed
-    table = model.get_input_embeddings().weight
-    if (factors.vocab, factors.dim) != tuple(table.shape):
+    embedding = model.get_input_embeddings()
+    table, size = table_of(embedding), (embedding.num_embeddings, embedding.embedding_dim)
+    if (factors.vocab, factors.dim) != size:
         raise SubstitutionError(
-            f"the compressed table is {factors.vocab} × {factors.dim}, the model's {table.shape[0]} × {table.shape[1]}"
+            f"the compressed table is {factors.vocab} × {factors.dim}, the model's {size[0]} × {size[1]}"
         )
     _check_lookups(model, table)
     _check_head(model, table, head)
     shared = _parameters(factors, table)
     plan: dict[str, nn.Module] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if not any(parameter is table for parameter in module.parameters(recurse=False)):
+        if not shares(module, table):
             continue
         stand_in: CompressedTable
-        if isinstance(module, nn.Embedding):
+        if isinstance(module, nn.Embedding | CompressedEmbedding):
             _check_forward(module)
             stand_in = CompressedEmbedding(shared, padding_idx=module.padding_idx, embed_scale=embedding_scale(module))
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | CompressedHead):
             if head == INPUT_ONLY:
                 continue
             stand_in = CompressedHead(shared, module.bias)
@@ -85,7 +86,7 @@ def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> 
 def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
     """Refuse models whose encoder or decoder looks tokens up in a table of its own."""
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
-        if part.get_input_embeddings().weight is not table:
+        if table_of(part.get_input_embeddings()) is not table:
             raise SubstitutionError(
                 f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )
@@ -108,8 +109,10 @@ def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
         )
 
 
-def _check_forward(embedding: nn.Embedding) -> None:
+def _check_forward(embedding: nn.Embedding | CompressedEmbedding) -> None:
     """Refuse embeddings that do more to a row than scale it, or that rescale rows on lookup."""
+    if isinstance(embedding, CompressedEmbedding):
+        return
     scaled = hasattr(embedding, "embed_scale")
     if (type(embedding).forward is not nn.Embedding.forward and not scaled) or embedding.max_norm is not None:
         raise SubstitutionError(f"{type(embedding).__name__} does more than look rows up: it can't be replaced")
@@ -117,7 +120,7 @@ def _check_forward(embedding: nn.Embedding) -> None:
 
 def _projects(head: nn.Module, table: Tensor) -> bool:
     """Whether the head's own weight is a projection to the vocabulary; if not, it reads the table directly."""
-    return head.get_parameter("weight").shape[0] == table.shape[0]
+    return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
 
 
 def _parameters(factors: Factors, like: Tensor) -> Factors:

@@ -22,10 +22,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from orientc.compact import check_left_over
 from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
 from orientc.factors import CHUNK
 from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line
-from orientc.modules import embedding_scale
+from orientc.modules import CompressedEmbedding, embedding_scale, shares, table_of
 from orientc.provenance import TableInfo
 
 
@@ -52,6 +53,7 @@ class _Stored:
     dtype: str
     nbytes: int
     checkpoint_bytes: int
+    sha256: str
 
 
 def read_table(source: ModelSource) -> Table:
@@ -62,26 +64,22 @@ def read_table(source: ModelSource) -> Table:
     """
     skeleton = source.skeleton
     embedding = _input_embedding(source)
-    names = {
-        name for name, parameter in skeleton.named_parameters(remove_duplicate=False) if parameter is embedding.weight
-    }
-    stored = _read_gguf(source) if source.gguf else _read_checkpoint(source, names)
-    if stored.weight.shape != embedding.weight.shape:
-        raise ModelError(
-            f"{source.id} stores a table of {_shape(stored.weight)}, its configuration says {_shape(embedding.weight)}"
-        )
+    if isinstance(embedding, CompressedEmbedding):
+        stored = _read_factors(source, embedding)
+    else:
+        stored = _read_gguf(source, embedding.weight) if source.gguf else _read_tensor(source, embedding.weight)
     head = skeleton.get_output_embeddings()
     info = TableInfo(
         id=source.id,
         revision=source.commit,
-        sha256=table_sha256(stored.weight),
+        sha256=stored.sha256,
         vocab=stored.weight.shape[0],
         dim=stored.weight.shape[1],
         dtype=stored.dtype,
         nbytes=stored.nbytes,
         padding_idx=embedding.padding_idx,
         embed_scale=embedding_scale(embedding),
-        tied=head is not None and getattr(head, "weight", None) is embedding.weight,
+        tied=head is not None and shares(head, table_of(embedding)),
         model_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         model_bytes=stored.checkpoint_bytes,
     )
@@ -97,14 +95,37 @@ def table_sha256(weight: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _input_embedding(source: ModelSource) -> nn.Embedding:
+def _input_embedding(source: ModelSource) -> nn.Embedding | CompressedEmbedding:
     try:
         embedding = source.skeleton.get_input_embeddings()
     except NotImplementedError:
         embedding = None
-    if not isinstance(embedding, nn.Embedding):
+    if not isinstance(embedding, nn.Embedding | CompressedEmbedding):
         raise NoTableError(f"{source.id} ({source.config.model_type}) has no token-embedding table")
     return embedding
+
+
+def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Stored:
+    """The table a model in the compact form decodes; its hash is over the factors, so no rounding can change it."""
+    factors = embedding.factors
+    stored = {name: _read_tensor(source, parameter) for name, parameter in factors.tensors.items()}
+    read = factors.with_tensors({name: part.weight for name, part in stored.items()})
+    hashes = "".join(part.sha256 for part in stored.values())
+    return _Stored(
+        read.dense(),
+        stored["latents"].dtype,
+        sum(part.nbytes for part in stored.values()),
+        stored["latents"].checkpoint_bytes,
+        hashlib.sha256(hashes.encode()).hexdigest(),
+    )
+
+
+def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
+    """The tensor that a checkpoint stores for a parameter of the skeleton."""
+    named = source.skeleton.named_parameters(remove_duplicate=False)
+    stored = _read_checkpoint(source, {name for name, entry in named if entry is parameter})
+    _check_shape(source, stored.weight, parameter)
+    return stored
 
 
 def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
@@ -181,6 +202,7 @@ def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) ->
         str(weight.dtype).removeprefix("torch."),
         weight.nbytes,
         total - (len(keys) - 1) * weight.nbytes,
+        table_sha256(weight),
     )
 
 
@@ -194,19 +216,22 @@ def _keys_of_table(source: ModelSource, names: set[str], keys: Any) -> list[str]
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     state, prefix = skeleton.state_dict(), skeleton.base_model_prefix
-    found = []
+    found, unknown = [], []
     for key in keys:
         renamed, _ = rename_source_key(key, renamings, converters, prefix, state)
         if renamed not in state:
             renamed, _ = rename_source_key(key, [], [], prefix, state)
         if renamed in names:
             found.append(key)
+        if renamed not in state:
+            unknown.append(key)
+    check_left_over(source.id, unknown)
     if not found:
         raise ModelError(f"{source.id} lacks its token-embedding table: no {sorted(names)[0]} in its weights")
     return sorted(found)
 
 
-def _read_gguf(source: ModelSource) -> _Stored:
+def _read_gguf(source: ModelSource, parameter: Tensor) -> _Stored:
     import gguf
 
     assert source.gguf is not None
@@ -218,8 +243,9 @@ def _read_gguf(source: ModelSource) -> _Stored:
         weight = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type).copy())
     except (ValueError, IndexError, OSError, NotImplementedError) as error:
         raise ModelError(f"{source.gguf} is not a GGUF file that can be read: {first_line(error)}") from error
+    _check_shape(source, weight, parameter)
     total = sum(int(tensor.n_bytes) for tensor in tensors.values())
-    return _Stored(weight, table.tensor_type.name, int(table.n_bytes), total)
+    return _Stored(weight, table.tensor_type.name, int(table.n_bytes), total, table_sha256(weight))
 
 
 def _item_bits(code: str) -> int:
@@ -228,5 +254,7 @@ def _item_bits(code: str) -> int:
     return int(bits[1]) if bits else 8
 
 
-def _shape(tensor: Tensor) -> str:
-    return " × ".join(map(str, tensor.shape))
+def _check_shape(source: ModelSource, weight: Tensor, parameter: Tensor) -> None:
+    if weight.shape != parameter.shape:
+        stored, configured = (" × ".join(map(str, tensor.shape)) for tensor in (weight, parameter))
+        raise ModelError(f"{source.id} stores a table of {stored}, its configuration says {configured}")
