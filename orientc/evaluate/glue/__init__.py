@@ -1,0 +1,1 @@
+"""GLUE: the nine tasks, their data, their figures, and the benchmark's submission files."""

@@ -1,0 +1,1 @@
+"""SQuAD v1.1: its data, the sliding windows, the spans they give, and the official figures."""
