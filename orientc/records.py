@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from orientc.provenance import TableInfo
 FORMAT = "orientc-record"
 VERSION = 1
 ORIGINAL = "original"
+MODEL_CONFIG = "config.json"  # what a folder with a model in it has
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Record:
         return math.inf if value is None else float(value)
 
     @property
+    def figures(self) -> dict[str, float]:
+        """The figures tables are compared by, under names that are clear without the record: "sst2.accuracy"."""
+        if self.kind == "perplexity":
+            return {f"perplexity.{self.head}": self.perplexity} if "perplexity" in self.metrics else {}
+        subject = (self.data or {}).get("task") or self.kind
+        return {f"{subject}.{name}": float(value) for name, value in self.metrics.items() if value is not None}
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Everything the figures depend on: equal identities should give equal figures."""
         model = {key: self.model.get(key) for key in ("table_sha256", "weights_sha256", "revision")}
@@ -79,9 +89,10 @@ class Record:
 
     @property
     def file_name(self) -> str:
-        """`<artifact or "original">.<kind>-<head>-<8 hex digits of the identity>.json`."""
+        """`<artifact or "original">.<kind>[-<task>]-<head>-<8 hex digits of the identity>.json`."""
         stem = Path(self.artifact["path"]).name.removesuffix(".safetensors") if self.artifact else ORIGINAL
-        return f"{stem}.{self.kind}-{self.head}-{short_hash(self.identity)}.json"
+        task = f"-{self.data['task']}" if self.data and self.data.get("task") else ""
+        return f"{stem}.{self.kind}{task}-{self.head}-{short_hash(self.identity)}.json"
 
 
 def write(record: Record, folder: Path) -> Path:
@@ -128,11 +139,21 @@ def reusable(record: Record, folder: Path) -> Record | None:
 
 
 def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
-    """Files with a suffix: each path itself where it is one, everything below it where it is a folder; sorted."""
+    """Files with a suffix: each path itself where it is one, what lies below it where it is a folder; sorted.
+
+    Not below: folders with models and checkpoints, and what else an evaluation leaves in a folder named as its record.
+    """
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(path.rglob(f"*{suffix}"))))
+            below: list[Path] = []
+            for place, folders, names in os.walk(path):
+                if MODEL_CONFIG in names and Path(place) != path:
+                    folders.clear()
+                    continue
+                folders[:] = [name for name in folders if f"{name}.json" not in names]
+                below += (Path(place, name) for name in names if name.endswith(suffix))
+            found.update(dict.fromkeys(sorted(below)))
         elif path.name.endswith(suffix):
             found[path] = None
     yield from found

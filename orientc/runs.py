@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orientc import artifact as artifacts
 from orientc.artifact import Artifact, Description
-from orientc.errors import ArtifactError, OutputError
+from orientc.errors import ArtifactError, OutputError, UsageError
 from orientc.files import check_writable, short_hash, write_json
 from orientc.versions import versions
 
@@ -32,7 +32,19 @@ def model_folder(model: str, out: Path | None = None) -> Path:
     """A model's folder in the runs folder: a hub id with "/" as "--", a local model by its last name."""
     local = Path(model).exists() or model.startswith((".", "/", "~"))
     name = Path(model).resolve().name if local else model.replace("/", "--")
-    return runs_folder(out) / name
+    folder = runs_folder(out) / name
+    # beside a model that lies there itself: in its own folder, what is made of it would be taken for a part of it
+    return folder.with_name(f"{name}-runs") if local and folder.resolve() == Path(model).resolve() else folder
+
+
+def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
+    """Where records go: beside the artifact that is evaluated, else into the model's folder in the runs folder.
+
+    Raises `UsageError` where `out` is given for an artifact.
+    """
+    if artifact and out:
+        raise UsageError("records of an artifact go beside it: --out is for those of a model")
+    return artifact.parent if artifact else model_folder(model, out)
 
 
 def artifact_path(model: str, plan: Plan, out: Path | None = None) -> Path:

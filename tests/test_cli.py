@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import typer
-from conftest import Ended
+from conftest import Ended, files_in, one_line
 from safetensors.torch import load_file, save_file
 
 from orientc import artifact as artifacts
@@ -39,20 +39,6 @@ def artifact(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> Path:
     path = tmp_path / "bert.safetensors"
     assert orientc("svd", bert_folder, "--rank", "4", "--out", path).code == 0
     return path
-
-
-def one_line(ended: Ended, code: int) -> str:
-    """What a command says on stderr when it fails as it should."""
-    assert ended.code == code, ended
-    assert ended.out == ""
-    lines = ended.err.splitlines()
-    assert len(lines) == 1, ended.err
-    assert lines[0].startswith("orientc: ")
-    return lines[0]
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
 # -- requests that are wrong by themselves
@@ -450,17 +436,21 @@ def commands() -> dict[str, Command]:
 
 
 def test_the_commands() -> None:
-    assert list(commands()) == ["demo", "inspect", "compress", "svd", "perplexity", "compare"]
+    assert list(commands()) == ["demo", "inspect", "compress", "svd", "perplexity", "glue", "squad", "compare"]
 
 
 @pytest.mark.parametrize("name", commands())
-def test_a_commands_help_has_an_example_and_a_word_for_every_option(orientc: Orientc, name: str) -> None:
+def test_a_commands_help_has_an_example_and_a_word_for_every_option(
+    orientc: Orientc, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # in a narrower terminal long names are cut
     ended = orientc(name, "--help")
     assert ended.code == 0
     assert f"Example: orientc {name}" in ended.out
     assert orientc(name, "-h").out == ended.out
     for parameter in commands()[name].params:
         assert parameter.help, f"{name} {parameter.name}"
+        assert all(option in ended.out for option in parameter.opts if option.startswith("-")), parameter.opts
 
 
 @pytest.mark.parametrize("name", commands())
@@ -481,7 +471,9 @@ def test_the_version_is_the_packages(orientc: Orientc) -> None:
 # -- as processes
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["svd", "m", "--rnk", "4"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["compress", "--help"], ["glue", "--help"], ["svd", "m", "--rnk", "4"]]
+)
 def test_help_and_wrong_options_do_not_wait_for_torch(arguments: list[str]) -> None:
     code = (
         "import sys; from orientc.cli import main\n"

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from conftest import SENTENCES, Ended
+from conftest import SENTENCES, Ended, glue_rows, squad_questions
 from hub import Hub, write_dataset
 
 BERT = "bert-base-uncased"
 BERT_NOW = "google-bert/bert-base-uncased"  # as on the real hub, the short name redirects
 WIKITEXT = "Salesforce/wikitext"
+GLUE = "nyu-mll/glue"
+SQUAD = "rajpurkar/squad"
 
 
 @pytest.fixture
@@ -205,3 +207,67 @@ def test_an_unreachable_hub_is_one_line(tmp_path: Path, orientc_process: Callabl
 
     assert complaint(ended).startswith(f"{BERT} is not on this machine and can't be had from {hub.endpoint} (")
     assert "check the network" in ended.err
+
+
+TUNING = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--save-steps", 100, "--json")
+
+
+def test_model_and_task_come_from_the_hub_and_are_there_offline(
+    hub: Hub, environment: dict[str, str], single: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
+) -> None:
+    commit = hub.publish(BERT_NOW, single, alias=BERT)
+    splits = {
+        name: [
+            {"sentence": row["sentence"], "label": row["label"], "idx": number}
+            for number, row in enumerate(glue_rows("SST-2", file))
+        ]
+        for name, file in (("train", "train"), ("validation", "dev"))
+    }
+    splits["test"] = [row | {"label": -1} for row in splits["validation"][:3]]
+    published = write_dataset(tmp_path / "glue", {"sst2": splits, "rte": splits})
+    hub.publish(GLUE, published, kind="datasets")
+
+    # bert-base-uncased is what a task takes where no model is named
+    tuned = orientc_process("glue", "--task", "sst2", *TUNING, "--predict", **environment)
+
+    assert (tuned.code, tuned.err.count("\n")) == (0, 0), tuned.err
+    document = json.loads(tuned.out)
+    (run,) = document["runs"]
+    record = run["record"]
+    assert (record["model"]["id"], record["model"]["revision"]) == (BERT, commit)
+    assert (record["data"]["name"], record["data"]["task"]) == (GLUE, "sst2")
+    assert Path(run["path"]).parent == Path("runs", BERT)
+    (submission,) = document["submissions"]
+    assert len((tmp_path / submission / "SST-2.tsv").read_text().splitlines()) == 4
+    assert hub.downloads(BERT_NOW) == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert not any(file.startswith("rte/") for file in hub.downloads(GLUE, "datasets"))
+
+    asked = len(hub.log)
+    offline = environment | {"HF_HUB_OFFLINE": "1"}
+    again = orientc_process("glue", "--task", "sst2", *TUNING, "--overwrite", **offline)
+
+    assert (again.code, again.err) == (0, "")
+    assert json.loads(again.out)["runs"][0]["record"]["metrics"] == record["metrics"]
+    assert len(hub.log) == asked
+
+
+def test_questions_come_from_the_hub(
+    hub: Hub, environment: dict[str, str], single: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
+) -> None:
+    hub.publish(BERT_NOW, single, alias=BERT)
+    rows = {split: squad_questions(split) for split in ("train", "validation")}
+    hub.publish(SQUAD, write_dataset(tmp_path / "squad", {"plain_text": rows}), kind="datasets")
+
+    tuned = orientc_process("squad", "--model", BERT, *TUNING, **environment)
+
+    assert (tuned.code, tuned.err) == (0, "")
+    document = json.loads(tuned.out)
+    (run,) = document["runs"]
+    assert run["record"]["data"]["name"] == SQUAD
+    (predictions,) = document["predictions"]
+
+    offline = environment | {"HF_HUB_OFFLINE": "1"}
+    scored = orientc_process("squad", "--score", predictions, "--json", **offline)
+
+    assert (scored.code, scored.err) == (0, "")
+    assert json.loads(scored.out) == run["record"]["metrics"] | {"questions": 5, "missing": 0, "extra": 0}

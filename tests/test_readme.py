@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hub import Hub
+from conftest import SENTENCES
+from hub import Hub, write_dataset
 from transformers import PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parent.parent
@@ -29,11 +30,12 @@ USE = [command for command in COMMANDS if command not in SETUP]
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory, wordpiece: PreTrainedTokenizerFast) -> dict[str, str]:
-    """Where `orientc` is the code under test."""
+    """Where `orientc` is the code under test, and Python and torch are those that run it."""
     bin_folder = tmp_path_factory.mktemp("bin")
-    command = bin_folder / "orientc"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m orientc "$@"\n')
-    command.chmod(0o755)
+    for name, module in {"orientc": "orientc", "torchrun": "torch.distributed.run"}.items():
+        command = bin_folder / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        command.chmod(0o755)
     return os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -58,9 +60,24 @@ def test_every_command_and_every_line_of_python_runs(
     wordpiece.save_pretrained(published)
     work = tmp_path / "work"
     work.mkdir()
+    sentences = [{"sentence": line, "label": number % 2, "idx": number} for number, line in enumerate(SENTENCES)]
+    questions = [
+        {
+            "id": str(number),
+            "title": "Village",
+            "question": "Who was asleep?",
+            "context": line,
+            "answers": {"text": ["everybody else"], "answer_start": [line.index("everybody else")]},
+        }
+        for number, line in enumerate(SENTENCES)
+    ]
+    glue = write_dataset(tmp_path / "glue", {"sst2": {"train": sentences, "validation": sentences[:9]}})
+    squad = write_dataset(tmp_path / "squad", {"plain_text": {"train": questions, "validation": questions[:9]}})
     python = "\n".join(blocks("python"))
     with Hub() as hub:
         hub.publish("google-bert/bert-base-uncased", published, alias="bert-base-uncased")
+        hub.publish("nyu-mll/glue", glue, kind="datasets")
+        hub.publish("rajpurkar/squad", squad, kind="datasets")
         online = environment | hub.environment(tmp_path / "huggingface")
         for command in [["bash", "-e", "-c", "\n".join(USE)], [sys.executable, "-c", python]]:
             done = subprocess.run(command, cwd=work, env=online, capture_output=True, text=True, timeout=600)

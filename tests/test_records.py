@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,22 @@ RECORD = Record(
     text={"name": "text.txt", "sha256": "2" * 64},
 )
 ORIGINAL = replace(RECORD, artifact=None)
+GLUE = replace(
+    RECORD,
+    kind="glue",
+    head="untied",
+    text=None,
+    data={"task": "mrpc", "name": "glue", "sha256": "3" * 64, "limit_train": None, "limit_eval": None},
+    settings={"epochs": 3.0, "seed": 1},
+    metrics={"accuracy": 0.75, "f1": 0.5},
+)
+SQUAD = replace(
+    GLUE,
+    kind="squad",
+    artifact=None,
+    data={"name": "squad", "sha256": "4" * 64},
+    metrics={"exact_match": 50.0, "f1": 62.5},
+)
 
 
 def refused(path: Path, content: object) -> str:
@@ -40,7 +57,7 @@ def refused(path: Path, content: object) -> str:
     return line
 
 
-@pytest.mark.parametrize("record", [RECORD, ORIGINAL, replace(RECORD, text=None, data={"task": "cola"})])
+@pytest.mark.parametrize("record", [RECORD, ORIGINAL, GLUE, SQUAD])
 def test_a_record_comes_back_as_it_was(tmp_path: Path, record: Record) -> None:
     path = records.write(record, tmp_path / "new")
     assert path.name == record.file_name
@@ -188,6 +205,17 @@ def test_the_same_evaluation_again_replaces_its_record(tmp_path: Path) -> None:
 def test_names_say_what_was_measured() -> None:
     assert RECORD.file_name.startswith("svd-r2-1234abcd.perplexity-tied-")
     assert ORIGINAL.file_name.startswith("original.perplexity-tied-")
+    assert GLUE.file_name.startswith("svd-r2-1234abcd.glue-mrpc-untied-")
+    assert SQUAD.file_name.startswith("original.squad-untied-")
+
+
+def test_figures_have_names_that_are_clear_without_the_record() -> None:
+    assert RECORD.figures == {"perplexity.tied": 12.5}
+    assert GLUE.figures == {"mrpc.accuracy": 0.75, "mrpc.f1": 0.5}
+    assert SQUAD.figures == {"squad.exact_match": 50.0, "squad.f1": 62.5}
+    assert replace(RECORD, metrics={"perplexity": None}).figures == {"perplexity.tied": math.inf}
+    assert replace(RECORD, metrics={"loss": 1.0}).figures == {}
+    assert replace(GLUE, metrics={"accuracy": None, "f1": 1}).figures == {"mrpc.f1": 1.0}
 
 
 def test_files_are_found_in_folders_and_by_name_once_and_in_order(tmp_path: Path) -> None:
@@ -197,3 +225,27 @@ def test_files_are_found_in_folders_and_by_name_once_and_in_order(tmp_path: Path
     paths = [tmp_path / "b" / "2.json", tmp_path, tmp_path / "a.txt", tmp_path / "none.json"]
     found = [path.relative_to(tmp_path).as_posix() for path in records.files_under(paths, ".json")]
     assert found == ["b/2.json", "a.json", "b/1.json", "none.json"]
+
+
+def test_models_and_what_lies_beside_a_record_of_their_name_are_passed_over(tmp_path: Path) -> None:
+    for name in (
+        "run.json",
+        "run/predictions.json",
+        "run/deep/er.json",
+        "run.checkpoints/checkpoint-1/config.json",
+        "run.checkpoints/checkpoint-1/orientc-run.json",
+        "model/config.json",
+        "model/part/x.json",
+        "other/x.json",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+
+    def found(*paths: Path) -> list[str]:
+        return [path.relative_to(tmp_path).as_posix() for path in records.files_under(paths, ".json")]
+
+    assert found(tmp_path) == ["other/x.json", "run.json"]
+    # a folder that was named is searched, whatever it is; so is a file
+    assert found(tmp_path / "model") == ["model/config.json", "model/part/x.json"]
+    assert found(tmp_path / "run") == ["run/deep/er.json", "run/predictions.json"]
+    assert found(tmp_path / "model" / "config.json") == ["model/config.json"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orientc._version import __version__
-from orientc.cli import compare, compress, demo, inspect, perplexity, svd
+from orientc.cli import compare, compress, demo, glue, inspect, perplexity, squad, svd
 
 app = typer.Typer(
     name="orientc",
@@ -39,4 +39,6 @@ app.command()(inspect.inspect)
 app.command()(compress.compress)
 app.command()(svd.svd)
 app.command()(perplexity.perplexity)
+app.command()(glue.glue)
+app.command()(squad.squad)
 app.command()(compare.compare)

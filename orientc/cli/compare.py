@@ -11,7 +11,7 @@ from orientc.cli import options, terminal
 from orientc.cli.terminal import figure
 
 if TYPE_CHECKING:
-    from orientc.comparison import Comparison, Findings, Row
+    from orientc.comparison import Comparison, Figure, Findings, Row
 
 
 def compare(
@@ -52,8 +52,8 @@ def show(findings: Findings, *, as_json: bool, quiet: bool) -> None:
 def _show(comparison: Comparison) -> None:
     smallest = list(comparison.rows[0].model_mb)[-1]  # the policy that makes the model small
     header = ["table", "rank", "ratio", "byte ratio", "MB", "bits/w", f"model MB {smallest}", "cos dist", "RMSE"]
-    rows = [_cells(row, comparison.heads, smallest) for row in comparison.rows]
-    header += [f"ppl {head}" for head in comparison.heads] + ["fit s"]
+    rows = [_cells(row, comparison.columns, smallest) for row in comparison.rows]
+    header += [name.replace("perplexity.", "ppl ").replace(".", " ") for name in comparison.columns] + ["fit s"]
     terminal.show_table(header, rows, title=_title(comparison))
 
 
@@ -61,7 +61,7 @@ def _title(comparison: Comparison) -> str:
     parts = [comparison.model]
     if comparison.text:
         settings = ", ".join(f"{name} {value}" for name, value in comparison.settings.items() if value is not None)
-        parts.append(f"perplexity on {comparison.text} ({settings})")
+        parts.append(f"{comparison.kind} on {comparison.text} ({settings})")
     return "; ".join(parts)
 
 
@@ -73,7 +73,7 @@ def _name(row: Row) -> str:
     return stem if stem.startswith(row.method) else f"{stem} ({row.method})"
 
 
-def _cells(row: Row, heads: tuple[str, ...], smallest: str) -> list[str]:
+def _cells(row: Row, columns: tuple[str, ...], smallest: str) -> list[str]:
     cells = [
         _name(row),
         str(row.rank),
@@ -85,8 +85,20 @@ def _cells(row: Row, heads: tuple[str, ...], smallest: str) -> list[str]:
         f"{row.cosine:.4f}",
         f"{row.rmse:.4f}",
     ]
-    for head in heads:
-        found = row.perplexity.get(head)
-        ratio = f" ({found.ratio:.2f}×)" if found and found.ratio and row.path else ""
-        cells.append(f"{figure(found.value, 4)}{ratio}" if found else "–")
+    cells += [_figure(name, row.figures.get(name), against=row.path is not None) for name in columns]
     return [*cells, "" if row.seconds is None else f"{row.seconds:.1f}"]
+
+
+def _figure(name: str, found: Figure | None, *, against: bool) -> str:
+    """A figure, its deviation over seeds, and what it is `against` the uncompressed model's."""
+    if found is None:
+        return "–"
+    perplexity = name.startswith("perplexity.")
+    shown = figure(found.value, 4) if perplexity else f"{found.value:.4f}"
+    if found.std is not None:
+        shown += f" ± {found.std:.4f}"
+    if against and perplexity and found.ratio:
+        shown += f" ({found.ratio:.2f}×)"
+    elif against and not perplexity and found.difference is not None:
+        shown += f" ({found.difference:+.4f})"
+    return shown

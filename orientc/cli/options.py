@@ -54,6 +54,70 @@ StoredDtype = Annotated[
     typer.Option("--dtype", help="Type of the stored numbers. [default: float32]", show_default=False),
 ]
 
+
+# -- fine-tuning
+class TrainEmbeddings(StrEnum):
+    """What of the table trains."""
+
+    decoder = "decoder"
+    all = "all"
+    none = "none"
+
+
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(metavar="ARTIFACT", help="Compressed table to put in. [default: none]", show_default=False),
+]
+TaskModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Hub id, local folder or demo. [default: the artifact's base, else bert-base-uncased]",
+        show_default=False,
+    ),
+]
+LimitTrain = Annotated[
+    int | None, typer.Option(min=1, help="Train on so many, the first after a seeded shuffle.", show_default=False)
+]
+LimitEval = Annotated[int | None, typer.Option(min=1, help="Score only so many, the first.", show_default=False)]
+Epochs = Annotated[float, typer.Option(help="Passes over the training set; 0 scores the model as it is.")]
+BatchSize = Annotated[int, typer.Option(help="Examples at a time, over all processes together.")]
+GradientAccumulation = Annotated[int, typer.Option(help="Batches per step.")]
+LearningRate = Annotated[float, typer.Option(help="AdamW's; falls linearly to 0.")]
+Warmup = Annotated[float, typer.Option(help="Share of the steps in which the learning rate rises.")]
+WeightDecay = Annotated[float, typer.Option(help="AdamW's.")]
+MaxLength = Annotated[int, typer.Option(help="Tokens per example, special ones included.")]
+Seed = Annotated[int, typer.Option(help="Draws the head, the order of the examples and dropout.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,…", help="Several seeds: mean ± standard deviation.", show_default=False),
+]
+TrainEmbeddingsOption = Annotated[
+    TrainEmbeddings,
+    typer.Option(
+        "--train-embeddings",
+        help="Of a compressed table its decoder, all of it, or nothing trains; an uncompressed one with all alone.",
+    ),
+]
+Precision = Annotated[Dtype, typer.Option(help="Type the model computes in; its weights stay float32.")]
+Attention = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="eager, sdpa, flash_attention_2 … [default: transformers' choice]"),
+]
+GroupByLength = Annotated[
+    bool, typer.Option("--group-by-length", help="Batches of examples of like length: faster, in another order.")
+]
+CheckpointDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder for checkpoints while training. [default: beside the record]", show_default=False),
+]
+SaveSteps = Annotated[
+    int | None, typer.Option(min=1, help="Checkpoint every so many steps. [default: every epoch]", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run.")]
+OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Run again what was run before.")]
+
 # -- settings from elsewhere
 Config = Annotated[Path | None, typer.Option(help="Settings from a TOML or JSON file, named as the options are.")]
 Like = Annotated[Path | None, typer.Option(metavar="ARTIFACT", help="The settings of another artifact, rank and all.")]
