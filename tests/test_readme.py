@@ -80,7 +80,7 @@ def test_every_command_and_every_line_of_python_runs(
         hub.publish("rajpurkar/squad", squad, kind="datasets")
         online = environment | hub.environment(tmp_path / "huggingface")
         for command in [["bash", "-e", "-c", "\n".join(USE)], [sys.executable, "-c", python]]:
-            done = subprocess.run(command, cwd=work, env=online, capture_output=True, text=True, timeout=600)
+            done = subprocess.run(command, cwd=work, env=online, capture_output=True, text=True, timeout=1200)
             assert done.returncode == 0, done.stderr
             assert "Traceback" not in done.stderr
     assert (work / "perplexity.json").stat().st_size > 100

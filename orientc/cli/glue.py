@@ -75,13 +75,10 @@ def glue(
     Example: `orientc glue --task sst2 --embeddings runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors`
     """
     from orientc import processes
-    from orientc.devices import pick_device
     from orientc.evaluate import finetune
     from orientc.evaluate.glue import data as sets
     from orientc.evaluate.glue import run
     from orientc.evaluate.glue.tasks import TASKS, averages
-    from orientc.files import check_writable
-    from orientc.runs import records_folder
 
     every = [
         finetune.Settings(
@@ -100,12 +97,22 @@ def glue(
         )
         for number in tuning.seeds(seed, seeds)
     ]
-    found = tuning.subject(
-        embeddings, model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+    setup = tuning.prepare(
+        embeddings,
+        model,
+        device=device,
+        out=out,
+        options={
+            "checkpoint_dir": checkpoint_dir,
+            "save_steps": save_steps,
+            "resume": resume,
+            "overwrite": overwrite,
+            "force": force,
+        },
+        revision=revision,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
     )
-    chosen = pick_device(device)
-    folder = records_folder(found.source.id, found.path, out)
-    check_writable(folder)
     limits = {"limit_train": limit_train if epochs else None, "limit_eval": limit_eval}
     runs: dict[str, list[Run]] = {}
     with terminal.stages(quiet=quiet) as progress:
@@ -117,28 +124,9 @@ def glue(
                 progress.warn(f"not used: {line}")
             for settings in every:
                 work = run.work(
-                    found,
-                    TASKS[name],
-                    loaded,
-                    settings,
-                    limits=limits,
-                    tests=tests,
-                    progress=progress,
+                    setup.subject, TASKS[name], loaded, settings, limits=limits, tests=tests, progress=progress
                 )
-                done = finetune.run(
-                    found,
-                    work,
-                    settings,
-                    folder=folder,
-                    device=chosen,
-                    checkpoint_dir=checkpoint_dir,
-                    save_steps=save_steps,
-                    resume=resume,
-                    overwrite=overwrite,
-                    force=force,
-                    progress=progress,
-                )
-                runs.setdefault(name, []).append(done)
+                runs.setdefault(name, []).append(setup.run(work, settings, progress))
     summaries = {name: tuning.summary(done) for name, done in runs.items()}
     averaged = averages(
         {

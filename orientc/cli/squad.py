@@ -69,11 +69,7 @@ def squad(
         _score(score, data, limit_eval, as_json=as_json, quiet=quiet)
         return
 
-    from orientc.devices import pick_device
-    from orientc.evaluate import finetune
     from orientc.evaluate.squad import run
-    from orientc.files import check_writable
-    from orientc.runs import records_folder
 
     every = [
         run.Settings(
@@ -93,12 +89,22 @@ def squad(
         )
         for number in tuning.seeds(seed, seeds)
     ]
-    found = tuning.subject(
-        embeddings, model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+    setup = tuning.prepare(
+        embeddings,
+        model,
+        device=device,
+        out=out,
+        options={
+            "checkpoint_dir": checkpoint_dir,
+            "save_steps": save_steps,
+            "resume": resume,
+            "overwrite": overwrite,
+            "force": force,
+        },
+        revision=revision,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
     )
-    chosen = pick_device(device)
-    folder = records_folder(found.source.id, found.path, out)
-    check_writable(folder)
     limits = {"limit_train": limit_train if epochs else None, "limit_eval": limit_eval}
     with terminal.stages(quiet=quiet) as progress:
         with processes.main_first():
@@ -109,19 +115,7 @@ def squad(
                 f"{loaded.unusable[0]} the first"
             )
         runs = [
-            finetune.run(
-                found,
-                run.work(found, loaded, settings, limits=limits, progress=progress),
-                settings,
-                folder=folder,
-                device=chosen,
-                checkpoint_dir=checkpoint_dir,
-                save_steps=save_steps,
-                resume=resume,
-                overwrite=overwrite,
-                force=force,
-                progress=progress,
-            )
+            setup.run(run.work(setup.subject, loaded, settings, limits=limits, progress=progress), settings, progress)
             for settings in every
         ]
     predictions = [str(entry.folder / run.PREDICTIONS) for entry in runs]

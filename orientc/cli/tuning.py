@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +11,59 @@ from orientc.cli import terminal
 from orientc.spread import Spread
 
 if TYPE_CHECKING:
+    import torch
+
     from orientc.arguments import Subject
-    from orientc.evaluate.finetune import Run
+    from orientc.evaluate.finetune import Run, Settings, Work
+    from orientc.evaluate.progress import Progress
 
 DEFAULT_MODEL = "bert-base-uncased"
 
 
-def subject(embeddings: Path | None, model: str | None, **source: Any) -> Subject:
-    """The model to fine-tune, and the artifact to put into it."""
-    from orientc import arguments
-    from orientc.errors import UsageError
+@dataclass(frozen=True)
+class Setup:
+    """What is fine-tuned, where, and how `finetune.run` is to go about it: its further `options`."""
 
-    if embeddings is None:
-        return arguments.subject(model or DEFAULT_MODEL, **source)
-    if not arguments.is_artifact(str(embeddings)):
+    subject: Subject
+    device: torch.device
+    folder: Path
+    options: Mapping[str, Any]
+
+    def run(self, work: Work, settings: Settings, progress: Progress) -> Run:
+        """Fine-tune and score."""
+        from orientc.evaluate import finetune
+
+        return finetune.run(
+            self.subject, work, settings, folder=self.folder, device=self.device, progress=progress, **self.options
+        )
+
+
+def prepare(
+    embeddings: Path | None,
+    model: str | None,
+    *,
+    device: str | None,
+    out: Path | None,
+    options: Mapping[str, Any],
+    **source: Any,
+) -> Setup:
+    """Find the model and the artifact to put into it, a device, and a folder that can be written in."""
+    from orientc import arguments
+    from orientc.devices import pick_device
+    from orientc.errors import UsageError
+    from orientc.files import check_writable
+    from orientc.runs import records_folder
+
+    if embeddings and not arguments.is_artifact(str(embeddings)):
         raise UsageError(f"--embeddings takes an artifact, which ends in .safetensors, not {embeddings}")
-    return arguments.subject(str(embeddings), model=model, **source)
+    if embeddings:
+        found = arguments.subject(str(embeddings), model=model, **source)
+    else:
+        found = arguments.subject(model or DEFAULT_MODEL, **source)
+    chosen = pick_device(device)
+    folder = records_folder(found.source.id, found.path, out)
+    check_writable(folder)
+    return Setup(found, chosen, folder, options)
 
 
 def seeds(one: int, several: str | None) -> list[int]:
