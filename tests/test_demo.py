@@ -49,7 +49,7 @@ def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(orientc: 
     [comparison] = json.loads(first.out)["comparisons"]
     assert [row["rank"] for row in comparison["rows"]] == [192, 37, 37, 18, 18]
     for row in comparison["rows"][1:]:
-        assert row["perplexity"].keys() == {"input-only", "tied"}
+        assert row["figures"].keys() == {"perplexity.input-only", "perplexity.tied"}
         assert row["parameter_ratio"] >= (5 if row["rank"] == 37 else 10)
 
 
