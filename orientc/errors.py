@@ -13,9 +13,11 @@
     ├── SubstitutionError      this artifact can't be put into this model under this head policy
     ├── EvaluationError        a model can't be evaluated as asked, or a text is unusable
     ├── RecordError            a record is damaged, foreign or too new
+    ├── SweepError             some cells of a sweep failed; the others are done
+    ├── GateError              a gate that the caller set is not met
     └── OutputError            a result can't be written, or something else is already there
 
-The command line ends with 2 for a `UsageError` and with 1 for every other.
+The command line ends with 2 for a `UsageError`, with 3 for a `GateError` and with 1 for every other.
 """
 
 from __future__ import annotations
@@ -71,6 +73,14 @@ class EvaluationError(OrientcError):
 
 class RecordError(OrientcError):
     """A record is damaged, foreign, or newer than this version understands."""
+
+
+class SweepError(OrientcError):
+    """Some cells of a sweep failed; the others are done."""
+
+
+class GateError(OrientcError):
+    """A gate that the caller set is not met."""
 
 
 class OutputError(OrientcError):

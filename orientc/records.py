@@ -70,7 +70,8 @@ class Record:
         if self.kind == "perplexity":
             return {f"perplexity.{self.head}": self.perplexity} if "perplexity" in self.metrics else {}
         subject = (self.data or {}).get("task") or self.kind
-        return {f"{subject}.{name}": float(value) for name, value in self.metrics.items() if value is not None}
+        figures = {name: value for name, value in self.metrics.items() if value is not None and name != "sentences"}
+        return {f"{subject}.{name}": float(value) for name, value in figures.items()}
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from types import FrameType
 import typer
 
 from orientc import processes
-from orientc.errors import OrientcError, UsageError
+from orientc.errors import GateError, OrientcError, UsageError
 
+_CODES = {UsageError: 2, GateError: 3}  # every other error of ours: 1
 _MAIN_FIRST = 10  # seconds
 
 
@@ -43,7 +44,7 @@ def _run() -> int:
     except typer.TyperException as error:
         return _fail(error.format_message(), error.exit_code)
     except OrientcError as error:
-        return _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        return _fail(str(error), next((code for kind, code in _CODES.items() if isinstance(error, kind)), 1))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orientc.cli import options, terminal
-from orientc.cli.terminal import figure
 
 if TYPE_CHECKING:
-    from orientc.comparison import Comparison, Figure, Findings, Row
+    from orientc.comparison import Comparison, Findings
+    from orientc.conditions import Condition
+
+
+class Format(StrEnum):
+    """Forms a comparison can take."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+    html = "html"
+
+
+Several = list[str] | None
 
 
 def compare(
@@ -19,86 +34,124 @@ def compare(
         list[Path] | None,
         typer.Argument(metavar="PATHS", help="Artifacts, records, or folders of them. [default: the runs folder]"),
     ] = None,
+    format: Annotated[Format, typer.Option("--format", help="For people, for a README, for programs.")] = Format.table,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw quality against size: .png, .svg, .pdf; - for the terminal."),
+    ] = None,
+    quality: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Figure that size is weighed against. [default: tied perplexity if any]"),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(metavar="NAME", help="Sort rows by this; -NAME, largest first.")] = None,
+    where: Annotated[Several, typer.Option(metavar="CONDITION", help="Only rows with, say, 'rank <= 64'.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Only these: rank, table_mb, perplexity.tied, sst2 …")
+    ] = None,
+    require: Annotated[
+        Several,
+        typer.Option(
+            metavar="CONDITION",
+            help="A gate: 'perplexity.tied <= 1.2x', 'sst2.accuracy >= -0.5pt', 'rmse < 0.1'. Exit code 3 if missed.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show artifacts and what was measured with them side by side.
+    """Show artifacts and what was measured with them side by side, and hold them against gates.
 
-    Example: `orientc compare runs/demo`
+    Example: `orientc compare runs/demo --require 'perplexity.tied <= 1.2x'`
     """
+    from orientc import conditions
+    from orientc.comparison import FACTS
     from orientc.comparison import compare as line_up
-    from orientc.errors import RecordError
     from orientc.runs import runs_folder
 
-    paths = paths or [runs_folder()]
-    findings = line_up(paths)
+    wanted = [conditions.Condition.parse(text) for text in where or []]
+    gates = [conditions.Condition.parse(text) for text in require or []]
+    shown = [name.strip() for name in columns.split(",")] if columns else None
+    findings = line_up(paths or [runs_folder()])
+    report(findings, paths or [runs_folder()], quiet=quiet)
+    given = [condition.name for condition in wanted]
+    conditions.check_names(findings.comparisons, [*given, *([sort.removeprefix("-")] if sort else [])])
+    conditions.check_names(findings.comparisons, shown or [], [*FACTS, "seconds"])
+    chosen = [conditions.select(comparison, wanted, sort) for comparison in findings.comparisons]
+    show(chosen, Format.json if as_json else format, shown=shown, quality=quality)
+    if plot:
+        draw(chosen, plot, quality)
+    hold(chosen, gates)
+
+
+def report(findings: Findings, paths: Sequence[Path], *, quiet: bool) -> None:
+    """Files that could not be used, on stderr. Raises `RecordError` where nothing could."""
+    from orientc.errors import RecordError
+
     if not findings.comparisons:
         why = findings.problems or [f"no artifact and no record in {', '.join(map(str, paths))}"]
         raise RecordError(f"nothing to compare: {'; '.join(why)}")
-    show(findings, as_json=as_json, quiet=quiet)
-
-
-def show(findings: Findings, *, as_json: bool, quiet: bool) -> None:
-    """Comparisons on stdout, files that could not be used on stderr."""
     for problem in findings.problems:
         terminal.note(f"skipped: {problem}", quiet=quiet)
-    if as_json:
-        terminal.show_json({"comparisons": [comparison.as_dict() for comparison in findings.comparisons]})
+
+
+def show(
+    comparisons: Sequence[Comparison],
+    format: Format = Format.table,
+    *,
+    shown: list[str] | None = None,
+    quality: str | None = None,
+) -> None:
+    """Comparisons on stdout."""
+    from orientc.report import formats
+    from orientc.report.grid import FRONT, grid
+
+    if format is Format.json:
+        terminal.show_json({"comparisons": [comparison.as_dict() for comparison in comparisons]})
         return
-    for comparison in findings.comparisons:
-        _show(comparison)
+    if format is Format.csv:
+        terminal.show(formats.as_csv(comparisons))
+        return
+    grids = [grid(entry, shown=shown, quality=entry.chosen(quality)) for entry in comparisons]
+    if format is Format.markdown:
+        terminal.show(formats.markdown(grids))
+    elif format is Format.html:
+        from orientc.report import plot
+
+        drawn = [[plot.svg(picture) for picture in plot.pictures(entry)] for entry in comparisons]
+        terminal.show(formats.page(zip(grids, drawn, strict=True)))
+    else:
+        for entry in grids:
+            rows = [[f"{cell.text}*" if cell.best else cell.text for cell in row] for row in entry.rows]
+            for number, row in enumerate(rows):
+                row[0] = f"{FRONT} {row[0]}" if number in entry.front else f"  {row[0]}"
+            terminal.show_table(entry.header, rows, title=entry.title)
+            terminal.show("".join(f"{note}\n" for note in entry.notes))
 
 
-def _show(comparison: Comparison) -> None:
-    smallest = list(comparison.rows[0].model_mb)[-1]  # the policy that makes the model small
-    header = ["table", "rank", "ratio", "byte ratio", "MB", "bits/w", f"model MB {smallest}", "cos dist", "RMSE"]
-    rows = [_cells(row, comparison.columns, smallest) for row in comparison.rows]
-    header += [name.replace("perplexity.", "ppl ").replace(".", " ") for name in comparison.columns] + ["fit s"]
-    terminal.show_table(header, rows, title=_title(comparison))
+def draw(comparisons: Sequence[Comparison], target: str, quality: str | None) -> None:
+    """A plot in a file, or in the terminal. Raises `UsageError` where that takes several."""
+    from orientc.errors import UsageError
+    from orientc.report import plot
+
+    pictures = [plot.picture(entry, chosen) for entry in comparisons if (chosen := entry.chosen(quality))]
+    if not pictures:
+        raise UsageError("there is nothing to draw: no figure was measured")
+    if target == "-":
+        terminal.show("\n".join(plot.terminal(picture) for picture in pictures) + "\n")
+    elif len(pictures) != 1:
+        raise UsageError(f"a plot is of one base model, here are {len(pictures)}: name the folder of one")
+    else:
+        plot.save(pictures[0], Path(target))
 
 
-def _title(comparison: Comparison) -> str:
-    parts = [comparison.model]
-    if comparison.text:
-        settings = ", ".join(f"{name} {value}" for name, value in comparison.settings.items() if value is not None)
-        parts.append(f"{comparison.kind} on {comparison.text} ({settings})")
-    return "; ".join(parts)
+def hold(comparisons: Sequence[Comparison], gates: Sequence[Condition]) -> None:
+    """Raise `GateError` where a row misses a gate, after saying which and by what."""
+    from orientc import conditions
+    from orientc.errors import GateError
+    from orientc.report.numbers import figure
 
-
-def _name(row: Row) -> str:
-    """The artifact's file name without its suffix, which by default begins with the method; else the method too."""
-    if row.path is None:
-        return row.method
-    stem = Path(row.path).stem
-    return stem if stem.startswith(row.method) else f"{stem} ({row.method})"
-
-
-def _cells(row: Row, columns: tuple[str, ...], smallest: str) -> list[str]:
-    cells = [
-        _name(row),
-        str(row.rank),
-        figure(row.parameter_ratio),
-        figure(row.byte_ratio),
-        f"{row.table_mb:.2f}",
-        figure(row.bits_per_weight),
-        f"{row.model_mb[smallest]:.2f}",
-        f"{row.cosine:.4f}",
-        f"{row.rmse:.4f}",
-    ]
-    cells += [_figure(name, row.figures.get(name), against=row.path is not None) for name in columns]
-    return [*cells, "" if row.seconds is None else f"{row.seconds:.1f}"]
-
-
-def _figure(name: str, found: Figure | None, *, against: bool) -> str:
-    """A figure, its deviation over seeds, and what it is `against` the uncompressed model's."""
-    if found is None:
-        return "–"
-    perplexity = name.startswith("perplexity.")
-    shown = figure(found.value, 4) if perplexity else f"{found.value:.4f}"
-    if found.std is not None:
-        shown += f" ± {found.std:.4f}"
-    if against and perplexity and found.ratio:
-        shown += f" ({found.ratio:.2f}×)"
-    elif against and not perplexity and found.difference is not None:
-        shown += f" ({found.difference:+.4f})"
-    return shown
+    missed = conditions.failures(comparisons, gates)
+    for entry in missed:
+        has = figure(entry.value, 4) if isinstance(entry.value, float) else entry.value or "not measured"
+        terminal.note(f"{entry.model}, {entry.row.name}: {entry.figure} is {has}, required {entry.condition.text}")
+    if missed:
+        raise GateError(f"{len(missed)} of the figures required are missed")

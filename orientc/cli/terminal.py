@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,11 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     for row in rows:
         table.add_row(*row)
     Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
+
+
+def show(text: str) -> None:
+    """Text on stdout, as it stands."""
+    print(text, end="")  # noqa: T201
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -79,16 +83,6 @@ def stages(*, quiet: bool) -> Iterator[Progress]:
             said.add(message)
 
         yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count), warn)
-
-
-def figure(value: float, digits: int = 3) -> str:
-    """A number to some significant digits, without exponents for what people can read."""
-    if not math.isfinite(value):
-        return "∞" if value > 0 else str(value)
-    if value == 0:
-        return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}".replace(",", " ")
 
 
 def _bars(quiet: bool) -> Bars:
