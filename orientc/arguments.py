@@ -10,8 +10,11 @@ from typing import Any
 
 from orientc import artifact as artifacts
 from orientc.artifact import Artifact
+from orientc.demo import evaluation_text
 from orientc.errors import ModelNotFoundError, UsageError
-from orientc.models import ModelSource
+from orientc.evaluate import texts
+from orientc.evaluate.texts import Text
+from orientc.models import DEMO, ModelSource
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ def subject(argument: str, *, model: str | None = None, revision: str | None = N
             raise ModelNotFoundError(f"{error} (the base model of {path}): say where it is with --model") from None
         raise
     return Subject(source, path, artifact)
+
+
+def text(path: Path | None, source: ModelSource) -> Text:
+    """What a model is scored on: a file where one is named, else WikiText-103's test set; the demo's own for `demo`."""
+    if path is not None:
+        return texts.from_file(path)
+    return evaluation_text() if source.id == DEMO else texts.wikitext()
 
 
 def settings_from(path: Path) -> dict[str, Any]:

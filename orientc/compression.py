@@ -55,6 +55,11 @@ class Plan:
         return replace(self, rank=rank, ratio=None)
 
     @property
+    def size(self) -> str:
+        """The rank or ratio asked for, in words."""
+        return f"rank {self.rank}" if self.rank is not None else f"ratio {self.ratio:g}"
+
+    @property
     def epochs(self) -> int | None:
         """How many epochs the fit takes; None for a closed form."""
         return self.autoencoder.epochs if self.method == AUTOENCODER else None

@@ -402,9 +402,11 @@ def test_no_table_is_cut_or_folded_in_a_pipe(
     assert [len(line.split()) for line in measured[1:2]] == [6]
     assert len(measured) == 6  # title, header, rule, three rows
     compared = orientc("compare", artifact.parent).out.splitlines()
-    assert len(compared) == 5
+    rows = compared[3:5]
     assert compared[1].split()[:2] == ["table", "rank"]
-    assert compared[-1].split()[:3] == ["bert", "(svd)", "4"]
+    assert [row.replace("◆", "").split()[:3] for row in rows] == [["original", "32", "1.00"], ["bert", "(svd)", "4"]]
+    assert len({len(line) for line in compared[1:5]}) == 1
+    assert len(compared) == 7  # title, header, rule, two rows, two notes
     assert "…" not in "".join(compared)
 
 
@@ -436,7 +438,9 @@ def commands() -> dict[str, Command]:
 
 
 def test_the_commands() -> None:
-    assert list(commands()) == ["demo", "inspect", "compress", "svd", "perplexity", "glue", "squad", "compare"]
+    assert list(commands()) == [
+        "demo", "inspect", "compress", "svd", "perplexity", "glue", "squad", "similarity", "sweep", "compare"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", commands())

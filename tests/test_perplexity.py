@@ -13,11 +13,12 @@ from architectures import ARCHITECTURES, build
 from transformers import PreTrainedTokenizerFast
 
 from orientc import artifact as artifacts
+from orientc import records
 from orientc.artifact import Artifact
 from orientc.compression import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluate import perplexity, texts
-from orientc.evaluate.perplexity import Progress, Settings, protocol_of
+from orientc.evaluate.perplexity import Measurement, Progress, Settings, protocol_of
 from orientc.evaluate.texts import Text
 from orientc.models import ModelSource
 from orientc.records import Record
@@ -38,8 +39,11 @@ def compressed(folder: Path, where: Path, **options: Any) -> tuple[Path, Artifac
 
 
 def run(model: Path, text: Text, where: Path, settings: Settings | None = None, **options: Any) -> list[Record]:
+    """The record of the uncompressed model, then those of an artifact where one is given."""
+    artifact, heads = options.pop("compressed", None), options.pop("heads", "both")
     source = ModelSource.resolve(str(model))
-    return list(perplexity.evaluate(source, text, settings or Settings(), folder=where, device=CPU, **options))
+    measurement = Measurement(source, text, settings or Settings(), folder=where, device=CPU, **options)
+    return [measurement.original(), *(measurement.compressed(*artifact, heads) if artifact else ())]
 
 
 def test_full_rank_gives_the_originals_figures_and_low_rank_does_not(
@@ -99,6 +103,41 @@ def test_the_originals_record_is_reused_only_for_the_same_settings(
     run(bert_folder, text, tmp_path, progress=progress, again=True)
     run(bert_folder, Text("other", text.content + text.content), tmp_path, progress=progress)
     assert stages[3:] == ["original"] * 3
+
+
+def test_a_model_is_loaded_only_for_a_figure_that_is_not_there(
+    bert_folder: Path, text: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then once, however many artifacts are put into it; taken out again, it is what it was."""
+    artifact, settings = compressed(bert_folder, tmp_path), Settings(limit=5)
+    loaded: list[str] = []
+    load = perplexity.load
+
+    def counted(source: ModelSource, *arguments: Any) -> Any:
+        loaded.append(source.id)
+        return load(source, *arguments)
+
+    monkeypatch.setattr(perplexity, "load", counted)
+    source = ModelSource.resolve(str(bert_folder))
+    measurement = Measurement(source, text, settings, folder=tmp_path, device=CPU, again=True)
+    first = [measurement.original(), *measurement.compressed(*artifact), *measurement.compressed(*artifact)]
+    assert measurement.original().metrics == first[0].metrics
+    assert [record.metrics for record in first[1:3]] == [record.metrics for record in first[3:]]
+    assert loaded == [source.id]
+    assert [record.metrics for record in run(bert_folder, text, tmp_path, settings, compressed=artifact)] == [
+        record.metrics for record in first[:3]
+    ]
+    assert loaded == [source.id]
+
+
+def test_each_record_is_written_before_the_next_is_measured(bert_folder: Path, text: Text, tmp_path: Path) -> None:
+    path, artifact = compressed(bert_folder, tmp_path)
+    source = ModelSource.resolve(str(bert_folder))
+    measurement = Measurement(source, text, Settings(limit=5), folder=tmp_path, device=CPU)
+    for count, record in enumerate(measurement.compressed(path, artifact), start=1):
+        assert records.read(tmp_path / record.file_name) == record
+        assert len(list(tmp_path.glob("*.json"))) == count
+    assert count == 2
 
 
 def test_heads_are_measured_as_asked(bert_folder: Path, text: Text, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_every_command_and_every_line_of_python_runs(
     wordpiece.save_pretrained(published)
     work = tmp_path / "work"
     work.mkdir()
+    (work / "sentences.txt").write_text("\n".join(SENTENCES[:20]))
     sentences = [{"sentence": line, "label": number % 2, "idx": number} for number, line in enumerate(SENTENCES)]
     questions = [
         {
@@ -97,6 +98,7 @@ def test_the_demo_prints_both_methods_at_both_ratios(environment: dict[str, str]
     printed, pasted = done.stdout.splitlines(), blocks("console")[0].splitlines()[1:]
     assert len(printed) == len(pasted)
     assert printed[1].split() == pasted[1].split()
-    tables = [line.split()[0] for line in printed[3:]]
-    assert tables == [line.split()[0] for line in pasted[3:]]
+    tables = [line.lstrip("◆ ").split()[0] for line in printed[3:8]]
+    assert tables == [line.lstrip("◆ ").split()[0] for line in pasted[3:8]]
     assert [name.split("-")[0] for name in tables] == ["original", "autoencoder", "svd", "autoencoder", "svd"]
+    assert printed[8:] == pasted[8:]  # what was measured how, and what the marks mean

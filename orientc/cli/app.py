@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orientc._version import __version__
-from orientc.cli import compare, compress, demo, glue, inspect, perplexity, squad, svd
+from orientc.cli import compare, compress, demo, glue, inspect, perplexity, similarity, squad, svd, sweep
 
 app = typer.Typer(
     name="orientc",
@@ -41,4 +41,6 @@ app.command()(svd.svd)
 app.command()(perplexity.perplexity)
 app.command()(glue.glue)
 app.command()(squad.squad)
+app.command()(similarity.similarity)
+app.command()(sweep.sweep)
 app.command()(compare.compare)

@@ -15,14 +15,11 @@ def demo(
 
     Example: `orientc demo`
     """
-    from orientc.cli.compare import show
-    from orientc.comparison import compare
+    from orientc.cli import sweeping
     from orientc.demo import showcase
     from orientc.devices import pick_device
 
     chosen = pick_device(device)
-    with terminal.bar(2 * len(showcase.RATIOS), quiet=quiet) as bar:
-        paths = showcase.artifacts(out, device, lambda what: bar(1, what))
     with terminal.stages(quiet=quiet) as progress:
-        records = showcase.evaluate(paths, chosen, progress)
-    show(compare([*paths, *records]), as_json=as_json, quiet=quiet)
+        outcome = showcase.run(out=out, device=chosen, progress=progress)
+    sweeping.end(outcome, as_json=as_json, quiet=quiet)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc.cli import terminal
-from orientc.cli.terminal import figure
+from orientc.report.numbers import figure
 from orientc.sizes import MB
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import options, terminal
-from orientc.cli.terminal import figure
+from orientc.report.numbers import figure
 from orientc.sizes import MB
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import options, terminal
+from orientc.report.numbers import figure
 
 
 class Head(StrEnum):
@@ -63,12 +64,9 @@ def perplexity(
     Example: `orientc perplexity runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text wiki.txt`
     """
     from orientc import arguments, processes
-    from orientc.demo import evaluation_text
     from orientc.devices import pick_device
     from orientc.evaluate import perplexity as measure
-    from orientc.evaluate import texts
     from orientc.files import check_writable
-    from orientc.models import DEMO
     from orientc.runs import records_folder
 
     settings = measure.Settings(limit, window, stride, not no_bos, seed, batch_size, dtype)
@@ -80,29 +78,24 @@ def perplexity(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    protocol = measure.protocol_of(found.source)
+    protocol = measure.protocol_of(found.source)  # before a text is fetched for nothing
     with processes.main_first():
-        if text is not None:
-            scored = texts.from_file(text)
-        else:
-            scored = evaluation_text() if found.source.id == DEMO else texts.wikitext()
+        scored = arguments.text(text, found.source)
     folder = records_folder(found.source.id, found.path, out)
     check_writable(folder)
     with terminal.stages(quiet=quiet) as progress:
-        records = list(
-            measure.evaluate(
-                found.source,
-                scored,
-                settings,
-                folder=folder,
-                device=chosen,
-                compressed=(found.path, found.artifact) if found.path and found.artifact else None,
-                heads=head,
-                again=overwrite,
-                force=force,
-                progress=progress,
-            )
+        measurement = measure.Measurement(
+            found.source,
+            scored,
+            settings,
+            folder=folder,
+            device=chosen,
+            again=overwrite,
+            force=force,
+            progress=progress,
         )
+        compressed = measurement.compressed(found.path, found.artifact, head) if found.path and found.artifact else ()
+        records = [measurement.original(), *compressed]
     if as_json:
         terminal.show_json({"protocol": protocol, "records": [record.as_dict() for record in records]})
         return
@@ -114,7 +107,7 @@ def perplexity(
                 f"{record.artifact['method']} r{record.artifact['rank']}, {record.head}"
                 if record.artifact
                 else "original",
-                terminal.figure(record.perplexity, 4),
+                figure(record.perplexity, 4),
                 f"{record.perplexity / original:.3f}×",
                 f"{record.metrics['loss']:.4f}",
                 str(record.metrics["tokens"]),

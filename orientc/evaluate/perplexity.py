@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from orientc.errors import EvaluationError, UsageError
 from orientc.evaluate import causal, masked
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.scoring import Example, score
-from orientc.evaluate.subjects import base_table, described_artifact, described_model
+from orientc.evaluate.subjects import check_base, described_artifact, described_model
 from orientc.evaluate.texts import Text
 from orientc.models import ModelSource, usable_positions
 from orientc.records import Record
 from orientc.sizes import TIED, UNTIED
 from orientc.substitution import head_policies, substituted
+from orientc.tables import read_table
 from orientc.versions import versions
 
 KIND = "perplexity"
@@ -78,7 +80,7 @@ def protocol_of(source: ModelSource) -> str:
         return CAUSAL
     raise EvaluationError(
         f"{source.id} ({name}) has no language-model head, so it has no perplexity: name a checkpoint saved with "
-        "one; orientc inspect shows an artifact's own distances"
+        "one, or measure its sentence vectors with orientc similarity"
     )
 
 
@@ -89,101 +91,118 @@ def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedMod
     return model.to(device)
 
 
-def examples(
-    source: ModelSource, model: PreTrainedModel, text: Text, settings: Settings
-) -> tuple[list[Example], dict[str, Any]]:
-    """What is scored, and the settings in full as a record carries them."""
-    positions = usable_positions(model)
-    if protocol_of(source) == MASKED:
-        return _masked_examples(source, text, settings, positions)
-    return _causal_examples(source, text, settings, positions)
+class Measurement:
+    """Perplexity of one model on one text, uncompressed and with artifacts put in; each record is written at once.
 
-
-def evaluate(
-    source: ModelSource,
-    text: Text,
-    settings: Settings,
-    *,
-    folder: Path,
-    device: torch.device,
-    compressed: tuple[Path, Artifact] | None = None,
-    heads: str = "both",
-    again: bool = False,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Iterator[Record]:
-    """Records of the uncompressed model and, with an artifact, of each head policy; each is written as it is yielded.
-
-    A record of the same evaluation by the same versions that lies in `folder` is reused unless `again`. `heads` is
-    "input-only", "tied" or "both"; an untied model has "untied" alone. An artifact of another table raises
-    `ArtifactMismatchError` unless `force`.
+    A record of the same evaluation by the same versions that lies in `folder` is reused unless `again`; the model is
+    loaded, and the text cut up, when the first figure is not there yet. `force` lets artifacts of another table in.
+    Raises `UsageError` or `EvaluationError` for settings that the model's protocol can't use.
     """
-    progress = progress or Progress()
-    info = base_table(source, compressed[1] if compressed else None, force=force, progress=progress)
-    model = load(source, settings.dtype, device)
-    scored, full_settings = examples(source, model, text, settings)
-    if not scored:
-        raise EvaluationError(
-            f"{text.name} has nothing to score: too little text for the {full_settings['protocol']} protocol"
-        )
-    blank = Record(
-        kind=KIND,
-        model=described_model(source, info),
-        artifact=None,
-        head=TIED if info.tied else UNTIED,
-        text={"name": text.name, "sha256": text.sha256},
-        settings=full_settings,
-        metrics={},
-        seconds=0.0,
-        versions=versions(),
-    )
 
-    def measured(record: Record, name: str) -> Record:
-        found = processes.from_main(lambda: None if again else records.reusable(record, folder))
-        if found:
+    def __init__(
+        self,
+        source: ModelSource,
+        text: Text,
+        settings: Settings,
+        *,
+        folder: Path,
+        device: torch.device,
+        again: bool = False,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.source, self.text, self.settings = source, text, settings
+        self.folder, self.device, self.again, self.force = folder, device, again, force
+        self.progress = progress or Progress()
+        self.full_settings = _full_settings(source, settings)
+        self._info = read_table(source).info
+        self._blank = Record(
+            kind=KIND,
+            model=described_model(source, self._info),
+            artifact=None,
+            head=TIED if self._info.tied else UNTIED,
+            text={"name": text.name, "sha256": text.sha256},
+            settings=self.full_settings,
+            metrics={},
+            seconds=0.0,
+            versions=versions(),
+        )
+
+    def original(self) -> Record:
+        """The record of the uncompressed model. Raises `EvaluationError` where the text has nothing to score."""
+        return self._reused(self._blank) or self._measured(self._blank, records.ORIGINAL)
+
+    def compressed(self, path: Path, artifact: Artifact, heads: str = "both") -> Iterator[Record]:
+        """A record for each head policy: "input-only", "tied" or "both"; an untied model has "untied" alone.
+
+        Raises at once `ArtifactMismatchError` for an artifact of another table and `EvaluationError` for a policy the
+        model does not have; while it measures, as `original` does.
+        """
+        check_base(artifact, self._info, force=self.force, progress=self.progress)
+        described = described_artifact(path, artifact)
+        wanted = _wanted(head_policies(self.source.skeleton), heads)
+        return (self._put_in(artifact, replace(self._blank, artifact=described, head=head)) for head in wanted)
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        return load(self.source, self.settings.dtype, self.device)
+
+    @cached_property
+    def _examples(self) -> list[Example]:
+        found = _examples(self.source, self.text, self.full_settings)
+        if not found:
+            raise EvaluationError(
+                f"{self.text.name} has nothing to score: too little text for the {self.full_settings['protocol']} "
+                "protocol"
+            )
+        return found
+
+    def _reused(self, record: Record) -> Record | None:
+        return processes.from_main(lambda: None if self.again else records.reusable(record, self.folder))
+
+    def _put_in(self, artifact: Artifact, record: Record) -> Record:
+        if found := self._reused(record):
             return found
-        progress.stage(name, len(scored))
+        with substituted(self._model, artifact, record.head):
+            return self._measured(record, record.head)
+
+    def _measured(self, record: Record, name: str) -> Record:
+        self.progress.stage(name, len(self._examples))
         start = time.perf_counter()
         result = score(
-            model,
-            scored,
-            batch_size=settings.batch_size or BATCH[full_settings["protocol"]],
-            pad_id=source.tokenizer.pad_token_id or 0,
-            on_batch=progress.advance,
+            self._model,
+            self._examples,
+            batch_size=self.settings.batch_size or BATCH[self.full_settings["protocol"]],
+            pad_id=self.source.tokenizer.pad_token_id or 0,
+            on_batch=self.progress.advance,
         )
         metrics = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
         record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
         if processes.is_main():
-            records.write(record, folder)
+            records.write(record, self.folder)
         return record
 
-    yield measured(blank, records.ORIGINAL)
-    if compressed:
-        path, artifact = compressed
-        described = described_artifact(path, artifact)
-        for head in _wanted(head_policies(model), heads):
-            with substituted(model, artifact, head):
-                yield measured(replace(blank, artifact=described, head=head), head)
+
+def _full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
+    """What a record carries: nothing left to a default."""
+    protocol, positions = protocol_of(source), usable_positions(source.skeleton)
+    own = {"protocol": protocol, "limit": settings.limit}
+    if protocol == MASKED:
+        return own | _masked_settings(source, settings, positions) | {"dtype": settings.dtype}
+    return own | _causal_settings(source, settings, positions) | {"dtype": settings.dtype}
 
 
-def _masked_examples(
-    source: ModelSource, text: Text, settings: Settings, positions: int | None
-) -> tuple[list[Example], dict[str, Any]]:
+def _masked_settings(source: ModelSource, settings: Settings, positions: int | None) -> dict[str, Any]:
     for name in ("window", "stride"):
         if getattr(settings, name) is not None:
             raise EvaluationError(f"{source.id} is a masked language model: {name} is for causal ones")
     tokenizer = source.tokenizer
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
         raise EvaluationError(f"the tokenizer of {source.id} has no mask token or no word boundaries to go by")
-    max_ids = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
-    found = masked.examples(text.content, tokenizer, max_ids=max_ids, seed=settings.seed, limit=settings.limit)
-    full = {"protocol": MASKED, "limit": settings.limit, "seed": settings.seed, "max_ids": max_ids}
-    return found, full | {"dtype": settings.dtype}
+    return {"seed": settings.seed, "max_ids": min(tokenizer.model_max_length, positions or tokenizer.model_max_length)}
 
 
-def _causal_examples(
-    source: ModelSource, text: Text, settings: Settings, positions: int | None
-) -> tuple[list[Example], dict[str, Any]]:
+def _causal_settings(source: ModelSource, settings: Settings, positions: int | None) -> dict[str, Any]:
     largest = (positions or LARGEST_WINDOW + 1) - 1
     window = settings.window or min(LARGEST_WINDOW, largest)
     if window > largest and positions:
@@ -191,18 +210,17 @@ def _causal_examples(
     stride = settings.stride or window
     if stride > window:
         raise EvaluationError(f"stride {stride} is above window {window}: tokens between would be skipped")
+    return {"window": window, "stride": stride, "bos": settings.bos and source.tokenizer.bos_token_id is not None}
+
+
+def _examples(source: ModelSource, text: Text, full: dict[str, Any]) -> list[Example]:
+    """What is scored."""
     tokenizer = source.tokenizer
-    bos_id = tokenizer.bos_token_id if settings.bos else None
-    ids = tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"][: settings.limit]
-    full = {
-        "protocol": CAUSAL,
-        "limit": settings.limit,
-        "window": window,
-        "stride": stride,
-        "bos": bos_id is not None,
-        "dtype": settings.dtype,
-    }
-    return causal.windows(ids, window=window, stride=stride, bos_id=bos_id), full
+    if full["protocol"] == MASKED:
+        return masked.examples(text.content, tokenizer, max_ids=full["max_ids"], seed=full["seed"], limit=full["limit"])
+    ids = tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"][: full["limit"]]
+    bos_id = tokenizer.bos_token_id if full["bos"] else None
+    return causal.windows(ids, window=full["window"], stride=full["stride"], bos_id=bos_id)
 
 
 def _wanted(policies: tuple[str, ...], heads: str) -> tuple[str, ...]:

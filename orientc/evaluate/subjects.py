@@ -22,13 +22,18 @@ def base_table(source: ModelSource, artifact: Artifact | None, *, force: bool, p
     """
     info = read_table(source).info
     if artifact:
-        try:
-            artifact.check_base(info.sha256)
-        except ArtifactMismatchError:
-            if not force:
-                raise
-            progress.warn("--force: going on with an artifact of another table")
+        check_base(artifact, info, force=force, progress=progress)
     return info
+
+
+def check_base(artifact: Artifact, info: TableInfo, *, force: bool, progress: Progress) -> None:
+    """Raise `ArtifactMismatchError` for an artifact that was not made from this table; `force` warns instead."""
+    try:
+        artifact.check_base(info.sha256)
+    except ArtifactMismatchError:
+        if not force:
+            raise
+        progress.warn("--force: going on with an artifact of another table")
 
 
 def described_model(source: ModelSource, info: TableInfo) -> dict[str, Any]:

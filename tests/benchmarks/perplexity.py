@@ -30,7 +30,8 @@ def main() -> None:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             source = ModelSource.resolve(model)
-            [record] = perplexity.evaluate(source, text, settings, folder=Path(folder), device=pick_device())
+            options = {"folder": Path(folder), "device": pick_device()}
+            record = perplexity.Measurement(source, text, settings, **options).original()
         metrics = record.metrics
         print(
             f"{Path(model).name}: loss {metrics['loss']:.4f} nats, perplexity {metrics['perplexity']:.2f}, "
