@@ -123,10 +123,11 @@ def select(comparison: Comparison, where: Iterable[Condition], sort: str | None 
     rows = [row for row in rows if all(meets(row, comparison, condition) for condition in where)]
     if sort:
         name = sort.removeprefix("-")
-        keys = [column.key for column in comparison.columns_named(name)] or [name]
-        having = [row for row in rows if row.value(keys[0]) is not None]
-        having.sort(key=lambda row: row.value(keys[0]), reverse=sort.startswith("-"))  # type: ignore[arg-type,return-value]
-        rows = having + [row for row in rows if row.value(keys[0]) is None]
+        column = comparison.chosen(name) if comparison.columns_named(name) else None
+        key = column.key if column else name
+        having = [row for row in rows if row.value(key) is not None]
+        having.sort(key=lambda row: row.value(key), reverse=sort.startswith("-"))  # type: ignore[arg-type,return-value]
+        rows = having + [row for row in rows if row.value(key) is None]
     return replace(comparison, rows=(original, *rows))
 
 

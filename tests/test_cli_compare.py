@@ -198,7 +198,7 @@ def test_a_gate_that_is_missed_ends_with_3_and_names_the_rows_below_the_table(co
     assert ended.err.splitlines() == [
         "orientc: model-0, svd-r2-float32: rank is 2, required rank <= 1",
         "orientc: model-0, svd-r1-float32: perplexity.tied is 25.00, required perplexity.tied <= 1.2x",
-        "orientc: 2 of the figures required are missed",
+        "orientc: the gate is not met: 2 required figures missed",
     ]
 
 

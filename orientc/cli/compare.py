@@ -65,11 +65,14 @@ def compare(
     from orientc import conditions
     from orientc.comparison import FACTS
     from orientc.comparison import compare as line_up
+    from orientc.report.plot import check_suffix
     from orientc.runs import runs_folder
 
     wanted = [conditions.Condition.parse(text) for text in where or []]
     gates = [conditions.Condition.parse(text) for text in require or []]
     shown = [name.strip() for name in columns.split(",")] if columns else None
+    if plot and plot != "-":
+        check_suffix(Path(plot))
     findings = line_up(paths or [runs_folder()])
     report(findings, paths or [runs_folder()], quiet=quiet)
     given = [condition.name for condition in wanted]
@@ -154,4 +157,4 @@ def hold(comparisons: Sequence[Comparison], gates: Sequence[Condition]) -> None:
         has = figure(entry.value, 4) if isinstance(entry.value, float) else entry.value or "not measured"
         terminal.note(f"{entry.model}, {entry.row.name}: {entry.figure} is {has}, required {entry.condition.text}")
     if missed:
-        raise GateError(f"{len(missed)} of the figures required are missed")
+        raise GateError(f"the gate is not met: {len(missed)} required figure{'s' * (len(missed) > 1)} missed")

@@ -97,10 +97,15 @@ def svg(drawn: Picture) -> str:
     return text[text.index("<svg") :]
 
 
-def save(drawn: Picture, path: Path) -> None:
-    """Write the picture, in the form its suffix names. Raises `UsageError` for another, `OutputError`."""
+def check_suffix(path: Path) -> None:
+    """Raise `UsageError` for a file that is named as no form a plot can take."""
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"a plot can be written as {', '.join(FORMATS)}, not as {path.name}")
+
+
+def save(drawn: Picture, path: Path) -> None:
+    """Write the picture, in the form its suffix names. Raises `UsageError` for another, `OutputError`."""
+    check_suffix(path)
     if path.suffix.lower() == ".svg":
         text = svg(drawn)
         write_atomically(path, lambda stream: stream.write(text.encode()))
