@@ -24,6 +24,7 @@ from orientc.evaluate.finetune import Settings
 from orientc.evaluate.glue import data as glue_data
 from orientc.evaluate.glue import run as glue
 from orientc.evaluate.glue.tasks import TASKS
+from orientc.evaluate.measurement import RecordedMeasurement
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.squad import data as squad_data
 from orientc.evaluate.squad import run as squad
@@ -41,7 +42,7 @@ class Measure:
     of: Callable[[Subject], Sequence[Path]]
 
 
-def measuring(name: str, measurement: Callable[[], perplexity.Measurement | similarity.Measurement]) -> Measure:
+def measuring(name: str, measurement: Callable[[], RecordedMeasurement]) -> Measure:
     """A measure by what `measurement` makes; it is made when the first subject comes."""
     made = cache(measurement)
 

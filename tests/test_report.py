@@ -368,7 +368,7 @@ def test_what_is_not_finite_is_not_drawn() -> None:
      ([0.0, 9.0], None, False)],
 )  # fmt: skip
 def test_an_axis_is_logarithmic_from_eightfold_on(values: list[float], original: float | None, log: bool) -> None:
-    line = plot.Series("svd", [1.0, 2.0], values, [0.0, 0.0], ["r1", "r2"])
+    line = plot.Series("svd", [1.0, 2.0], values, [0.0, 0.0])
     assert plot.Picture("m", "q", [line], (1.0, original) if original else None).log_y is log
 
 
@@ -418,8 +418,8 @@ def test_a_name_with_formula_signs_is_drawn_as_it_stands() -> None:
 
 def test_the_terminals_picture_has_every_method_and_no_colours() -> None:
     lines = [
-        plot.Series("svd", [1.0, 2.0], [30.0, 20.0], [0.0, 0.0], ["", ""]),
-        plot.Series("autoencoder", [1.0, 2.0], [20.0, 10.0], [0.0, 0.0], ["", ""]),
+        plot.Series("svd", [1.0, 2.0], [30.0, 20.0], [0.0, 0.0]),
+        plot.Series("autoencoder", [1.0, 2.0], [20.0, 10.0], [0.0, 0.0]),
     ]
     text = plot.terminal(plot.Picture("the model", TIED, lines, (9.0, 5.0)), width=70, height=20)
     for word in ("svd", "autoencoder", "the model", "table, MB", TIED):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,19 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from orientc import processes, records
+from orientc import records
 from orientc.artifact import Artifact
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluate import causal, masked
+from orientc.evaluate.measurement import RecordedMeasurement
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.scoring import Example, score
-from orientc.evaluate.subjects import check_base, described_artifact, described_model
 from orientc.evaluate.texts import Text
 from orientc.models import ModelSource, usable_positions
+from orientc.provenance import TableInfo
 from orientc.records import Record
 from orientc.sizes import TIED, UNTIED
 from orientc.substitution import head_policies, substituted
-from orientc.tables import read_table
-from orientc.versions import versions
 
 KIND = "perplexity"
 MASKED, CAUSAL = "masked", "causal"
@@ -91,13 +89,13 @@ def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedMod
     return model.to(device)
 
 
-class Measurement:
-    """Perplexity of one model on one text, uncompressed and with artifacts put in; each record is written at once.
+class Measurement(RecordedMeasurement):
+    """Perplexity of one model on one text; the model is loaded, and the text cut up, for the first new figure.
 
-    A record of the same evaluation by the same versions that lies in `folder` is reused unless `again`; the model is
-    loaded, and the text cut up, when the first figure is not there yet. `force` lets artifacts of another table in.
     Raises `UsageError` or `EvaluationError` for settings that the model's protocol can't use.
     """
+
+    kind = KIND
 
     def __init__(
         self,
@@ -111,37 +109,9 @@ class Measurement:
         force: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.source, self.text, self.settings = source, text, settings
-        self.folder, self.device, self.again, self.force = folder, device, again, force
-        self.progress = progress or Progress()
-        self.full_settings = _full_settings(source, settings)
-        self._info = read_table(source).info
-        self._blank = Record(
-            kind=KIND,
-            model=described_model(source, self._info),
-            artifact=None,
-            head=TIED if self._info.tied else UNTIED,
-            text={"name": text.name, "sha256": text.sha256},
-            settings=self.full_settings,
-            metrics={},
-            seconds=0.0,
-            versions=versions(),
-        )
-
-    def original(self) -> Record:
-        """The record of the uncompressed model. Raises `EvaluationError` where the text has nothing to score."""
-        return self._reused(self._blank) or self._measured(self._blank, records.ORIGINAL)
-
-    def compressed(self, path: Path, artifact: Artifact, heads: str = "both") -> Iterator[Record]:
-        """A record for each head policy: "input-only", "tied" or "both"; an untied model has "untied" alone.
-
-        Raises at once `ArtifactMismatchError` for an artifact of another table and `EvaluationError` for a policy the
-        model does not have; while it measures, as `original` does.
-        """
-        check_base(artifact, self._info, force=self.force, progress=self.progress)
-        described = described_artifact(path, artifact)
-        wanted = _wanted(head_policies(self.source.skeleton), heads)
-        return (self._put_in(artifact, replace(self._blank, artifact=described, head=head)) for head in wanted)
+        self.text, self.settings = text, settings
+        full = _full_settings(source, settings)
+        super().__init__(source, text, full, folder=folder, device=device, again=again, force=force, progress=progress)
 
     @cached_property
     def _model(self) -> PreTrainedModel:
@@ -157,16 +127,19 @@ class Measurement:
             )
         return found
 
-    def _reused(self, record: Record) -> Record | None:
-        return processes.from_main(lambda: None if self.again else records.reusable(record, self.folder))
+    def _original_head(self, info: TableInfo) -> str:
+        return TIED if info.tied else UNTIED
 
-    def _put_in(self, artifact: Artifact, record: Record) -> Record:
-        if found := self._reused(record):
-            return found
+    def _heads(self, heads: str) -> tuple[str, ...]:
+        return _wanted(head_policies(self.source.skeleton), heads)
+
+    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], float]:
+        if artifact is None:
+            return self._scored(records.ORIGINAL)
         with substituted(self._model, artifact, record.head):
-            return self._measured(record, record.head)
+            return self._scored(record.head)
 
-    def _measured(self, record: Record, name: str) -> Record:
+    def _scored(self, name: str) -> tuple[dict[str, Any], float]:
         self.progress.stage(name, len(self._examples))
         start = time.perf_counter()
         result = score(
@@ -177,10 +150,7 @@ class Measurement:
             on_batch=self.progress.advance,
         )
         metrics = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
-        record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
-        if processes.is_main():
-            records.write(record, self.folder)
-        return record
+        return metrics, time.perf_counter() - start
 
 
 def _full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,14 @@ from orientc.errors import EvaluationError, UsageError
 from orientc.evaluate.finetune import tokenizer_for
 from orientc.evaluate.glue import data as glue
 from orientc.evaluate.glue.tasks import TASKS
+from orientc.evaluate.measurement import RecordedMeasurement
 from orientc.evaluate.progress import Progress
-from orientc.evaluate.subjects import check_base, described_artifact, described_model
 from orientc.evaluate.texts import Text
 from orientc.models import ModelSource, usable_positions
+from orientc.provenance import TableInfo
 from orientc.records import Record
 from orientc.sizes import UNTIED
 from orientc.substitution import head_policies, substituted
-from orientc.tables import read_table
-from orientc.versions import versions
 
 KIND = "similarity"
 POOLINGS = ("mean", "cls", "max", "last")
@@ -87,13 +86,10 @@ def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
     return states[torch.arange(len(states), device=states.device), positions]
 
 
-class Measurement:
-    """Sentence vectors of one model, uncompressed and with artifacts put in; each record is written at once.
+class Measurement(RecordedMeasurement):
+    """Sentence vectors of one model, on sentences or on pairs with scores; it is loaded for the first new figure."""
 
-    `texts` are sentences, `pairs` sentence pairs with scores; one of them is given. A record of the same evaluation by
-    the same versions that lies in `folder` is reused unless `again`; the model is loaded when a figure is not there
-    yet. `force` lets artifacts of another table in.
-    """
+    kind = KIND
 
     def __init__(
         self,
@@ -107,35 +103,11 @@ class Measurement:
         force: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.source, self.sentences, self.settings = source, sentences, settings
-        self.folder, self.device, self.again, self.force = folder, device, again, force
-        self.progress = progress or Progress()
-        self._info = read_table(source).info
-        self.full_settings = _full_settings(source, settings)
-        self._blank = Record(
-            kind=KIND,
-            model=described_model(source, self._info),
-            artifact=None,
-            head=UNTIED,  # no language-model head is in use
-            text={"name": sentences.name, "sha256": sentences.sha256},
-            settings=self.full_settings,
-            metrics={},
-            seconds=0.0,
-            versions=versions(),
+        self.sentences, self.settings = sentences, settings
+        full = _full_settings(source, settings)
+        super().__init__(
+            source, sentences, full, folder=folder, device=device, again=again, force=force, progress=progress
         )
-
-    def original(self) -> Record:
-        """The record of the uncompressed model."""
-        return self._reused(self._blank) or self._measured(self._blank, None)
-
-    def compressed(self, path: Path, artifact: Artifact) -> Iterator[Record]:
-        """The one record of an artifact, measured when it is asked for.
-
-        Raises `ArtifactMismatchError` at once for an artifact of another table.
-        """
-        check_base(artifact, self._info, force=self.force, progress=self.progress)
-        record = replace(self._blank, artifact=described_artifact(path, artifact))
-        return (self._reused(entry) or self._measured(entry, artifact) for entry in [record])
 
     @cached_property
     def _model(self) -> PreTrainedModel:
@@ -153,27 +125,27 @@ class Measurement:
     def _original(self) -> Vectors:
         return self._vectors(records.ORIGINAL)
 
-    def _reused(self, record: Record) -> Record | None:
-        return processes.from_main(lambda: None if self.again else records.reusable(record, self.folder))
+    def _original_head(self, info: TableInfo) -> str:
+        return UNTIED  # no language-model head is in use
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> Record:
+    def _heads(self, heads: str) -> tuple[str, ...]:
+        return (UNTIED,)
+
+    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], float]:
         start = time.perf_counter()
         original = vectors = self._original
         if artifact:
             with substituted(self._model, artifact, head_policies(self._model)[0]):
                 vectors = self._vectors(record.file_name.partition(".")[0])
         cosines = _cosines(original, vectors)
-        metrics: dict[str, float] = {
+        metrics: dict[str, Any] = {
             "cosine": float(cosines.mean()),
             "cosine_p5": float(np.percentile(cosines, 5)),
             "sentences": len(cosines),
         }
         if isinstance(self.sentences, Pairs):
             metrics["spearman"] = _spearman(vectors, self.sentences.scores)
-        record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
-        if processes.is_main():
-            records.write(record, self.folder)
-        return record
+        return metrics, time.perf_counter() - start
 
     @torch.inference_mode()
     def _vectors(self, name: str) -> Vectors:

@@ -27,7 +27,6 @@ class Series:
     sizes: list[float]
     values: list[float]
     deviations: list[float]
-    labels: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ def picture(comparison: Comparison, quality: Column) -> Picture:
                 [row.table_mb for row in rows],
                 [figure.value for figure in figures],
                 [figure.std or 0.0 for figure in figures],
-                [f"r{row.rank}" for row in rows],
             )
         )
     first = comparison.rows[0]
