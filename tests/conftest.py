@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; a test that wants a hub runs processes of its own
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read on import too; several workers share the cores
 
 import contextlib
 import io
@@ -29,6 +31,12 @@ SENTENCES = [
     for verb in ("jumps", "meanders", "stumbled")
     for other in ("dog", "mountains", "parametrization")
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: with them at the end one worker would wait for the other."""
+    long = ("test_readme.py", "test_demo.py", "test_hub.py", "test_processes.py")
+    items.sort(key=lambda item: item.path.name not in long)
 
 
 @dataclass(frozen=True)
@@ -122,12 +130,22 @@ def assets() -> Path:
 
 @pytest.fixture(scope="session")
 def wordpiece() -> PreTrainedTokenizerFast:
-    """An uncased WordPiece tokenizer in BERT's form, with words in several pieces."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """An uncased WordPiece tokenizer in BERT's form: long words in two pieces, unknown ones in letters.
+
+    Its 120 tokens are put together by hand: the library's trainer orders pieces anew in every process.
+    """
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = sorted({word for sentence in SENTENCES for word in sentence.lower().split()})
+    letters = sorted(set("".join(words)))
+    whole = [word for word in words if 1 < len(word) < 6]
+    halves = [
+        piece for word in words if len(word) > 5 for piece in (word[: len(word) // 2], f"##{word[len(word) // 2 :]}")
+    ]
+    pieces = [*specials, *letters, *(f"##{letter}" for letter in letters), *whole, *halves]
+    pieces += [f"[unused{number}]" for number in range(120 - len(pieces))]
+    tokenizer = Tokenizer(models.WordPiece({piece: id for id, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=120, special_tokens=specials))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

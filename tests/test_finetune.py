@@ -689,7 +689,7 @@ def test_grouping_by_length_does_not_mix_up_what_is_scored(bert_folder: Path, tm
     texts = [" ".join([("fox", "village")[number % 3 == 0]] * (1 + 7 * number % 20)) for number in range(20)]
     rows = [{"sentence": text, "label": int("fox" in text), "idx": number} for number, text in enumerate(texts)]
     known = datasets.Dataset.from_list(rows)
-    settings = replace(FAST, epochs=8, learning_rate=2e-2, group_by_length=True)
+    settings = replace(FAST, epochs=20, learning_rate=1e-2, group_by_length=True)
     run = tune(tmp_path, bert_folder, settings=settings, data=Data("tiny", known, {"": known}, ()))
     assert run.record.metrics["accuracy"] == 1.0
 
