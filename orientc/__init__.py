@@ -20,6 +20,7 @@ from orientc.errors import (
     ArtifactMismatchError,
     DeviceError,
     EvaluationError,
+    ExportError,
     FitError,
     GateError,
     ModelError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from orientc.comparison import compare
     from orientc.compression import PRESETS, compress, svd
     from orientc.factors import Factors
+    from orientc.forms.export import export
     from orientc.methods.autoencoder import Settings
     from orientc.models import ModelSource
     from orientc.modules import CompressedEmbedding, CompressedHead
@@ -57,6 +59,7 @@ _HOMES = {
     "Table": "tables",
     "compare": "comparison",
     "compress": "compression",
+    "export": "forms.export",
     "head_policies": "substitution",
     "load": "artifact",
     "read_table": "tables",
@@ -76,6 +79,7 @@ __all__ = [
     "Description",
     "DeviceError",
     "EvaluationError",
+    "ExportError",
     "Factors",
     "FitError",
     "GateError",
@@ -95,6 +99,7 @@ __all__ = [
     "__version__",
     "compare",
     "compress",
+    "export",
     "head_policies",
     "load",
     "read_table",

@@ -8,7 +8,7 @@ name. Only the seed of a fine-tuning is not: over seeds a figure is the mean, wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,16 @@ def compare(paths: Iterable[str | Path]) -> Findings:
     usable = [record for record, reason in zip(read, reasons, strict=True) if not reason]
     read = list({canonical_json(record.identity): record for record in usable}.values())  # a copy is no second seed
     return Findings(tuple(_comparison(*group) for group in _by_model(found, read)), tuple(problems))
+
+
+def of_artifact(path: Path) -> Comparison | None:
+    """An artifact beside the uncompressed model, by the records that lie with it; None where there are none."""
+    for compared in compare([path, *records.files_under([path.parent], ".json")]).comparisons:
+        for row in compared.rows:
+            if row.path == str(path) and row.figures:
+                measured = tuple(column for column in compared.columns if column.key in row.figures)
+                return replace(compared, columns=measured)
+    return None
 
 
 def _unusable(record: Record, bases: dict[str, str]) -> str | None:

@@ -11,6 +11,7 @@
     ├── ArtifactError          an artifact file is damaged, foreign or too new
     │   └── ArtifactMismatchError  the artifact was made from another model's table
     ├── SubstitutionError      this artifact can't be put into this model under this head policy
+    ├── ExportError            a model can't be written in this form
     ├── EvaluationError        a model can't be evaluated as asked, or a text is unusable
     ├── RecordError            a record is damaged, foreign or too new
     ├── SweepError             some cells of a sweep failed; the others are done
@@ -65,6 +66,10 @@ class ArtifactMismatchError(ArtifactError):
 
 class SubstitutionError(OrientcError):
     """The artifact can't be put into the model under this head policy."""
+
+
+class ExportError(OrientcError):
+    """A model can't be written in the form asked for."""
 
 
 class EvaluationError(OrientcError):

@@ -42,10 +42,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from orientc import compact
-from orientc.compact import Compact
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
 from orientc.files import file_sha256
+from orientc.forms import compact
+from orientc.forms.compact import Compact
 from orientc.quiet import quietly
 
 DEMO = "demo"
@@ -127,9 +127,9 @@ class ModelSource:
         """The model's configuration. Raises `ModelError` where there is none or it is unusable."""
         if self._compact is None:
             return self._from_pretrained(AutoConfig)
-        compact, values = self._compact
+        held, values = self._compact
         try:
-            return CONFIG_MAPPING[compact.model_type].from_dict(values)
+            return CONFIG_MAPPING[held.model_type].from_dict(values)
         except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
             raise ModelError(f"{self.id} has a configuration that can't be used: {first_line(error)}") from error
 
@@ -162,7 +162,7 @@ class ModelSource:
         with torch.device("meta"), quietly():
             try:
                 architecture = self._architecture()
-                return (self.compact.build(architecture) if self.compact else architecture)(config)
+                return (compact.build(architecture) if self.compact else architecture)(config)
             except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
                 raise ModelError(f"{self.id} can't be built from its configuration: {first_line(error)}") from error
 
@@ -185,7 +185,7 @@ class ModelSource:
 
     def load(
         self,
-        auto_class: Any,
+        auto_class: Any | None,
         *,
         dtype: torch.dtype,
         new_head: bool = False,
@@ -194,6 +194,7 @@ class ModelSource:
     ) -> PreTrainedModel:
         """The whole model through one of transformers' auto classes, in `dtype`, in evaluation mode.
 
+        Without an auto class it is the one it was saved from, and a pooler the checkpoint lacks is left out.
         With `new_head` what the class puts on top of the encoder or decoder may be missing in the checkpoint, or be
         of other sizes there, and is drawn at random then. `configure` changes the configuration first; `attention`
         names one of transformers' implementations. Raises `EvaluationError` where the checkpoint lacks weights
@@ -202,9 +203,9 @@ class ModelSource:
         config = copy.deepcopy(self.config)
         if configure:
             configure(config)
-        model_class = self.class_for(auto_class)
+        model_class = self.class_for(auto_class) if auto_class else self._architecture()
         model, info = self._from_pretrained(
-            self.compact.build(model_class) if self.compact else model_class,
+            compact.build(model_class) if self.compact else model_class,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are among the lacking, below
@@ -214,6 +215,9 @@ class ModelSource:
         )
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
         lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta}  # shared, and not there
+        if auto_class is None and any(key.startswith("pooler.") for key in lacking):
+            model.pooler = None
+            lacking = {key for key in lacking if not key.startswith("pooler.")}
         if new_head:
             lacking = {key for key in lacking if not _on_top(model, key)}
         if lacking:

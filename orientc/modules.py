@@ -23,11 +23,6 @@ def table_of(embedding: nn.Module) -> nn.Parameter:
     return embedding.get_parameter("latents" if isinstance(embedding, CompressedTable) else "weight")
 
 
-def shares(module: nn.Module, table: Tensor) -> bool:
-    """Whether a parameter of the module's own is `table`."""
-    return any(parameter is table for parameter in module.parameters(recurse=False))
-
-
 class CompressedTable(nn.Module):
     """The parameters of a compressed table: `latents`, `decoder_weight`, `decoder_bias`, the latter two as present.
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from orientc.artifact import Artifact
 from orientc.errors import SubstitutionError
 from orientc.factors import Factors
-from orientc.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale, shares, table_of
+from orientc.modules import CompressedEmbedding, CompressedHead, table_of
 from orientc.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.stand_ins import put_in, record_tied, replacements, shares, users_of
 
 
 def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
@@ -35,7 +36,7 @@ def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str
     original table) or "untied" (the projection never shared it, or there is none). Stand-ins take the table's
     dtype and device. Raises `SubstitutionError` where this can't be done right; the model is unchanged then.
     """
-    _apply(model, _plan(model, compressed, head))
+    put_in(model, _plan(model, compressed, head))
     return model
 
 
@@ -44,13 +45,13 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
     """`substitute` for the length of a context; on leaving it the model is as it was."""
     plan = _plan(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
-    tied = _apply(model, plan)
+    tied = put_in(model, plan)
     try:
         yield model
     finally:
         for name, module in originals.items():
             model.set_submodule(name, module)
-        _record_tied(model, tied)
+        record_tied(model, tied)
 
 
 def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
@@ -64,23 +65,9 @@ def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> 
         )
     _check_lookups(model, table)
     _check_head(model, table, head)
-    shared = _parameters(factors, table)
-    plan: dict[str, nn.Module] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        if not shares(module, table):
-            continue
-        stand_in: CompressedTable
-        if isinstance(module, nn.Embedding | CompressedEmbedding):
-            _check_forward(module)
-            stand_in = CompressedEmbedding(shared, padding_idx=module.padding_idx, embed_scale=embedding_scale(module))
-        elif isinstance(module, nn.Linear | CompressedHead):
-            if head == INPUT_ONLY:
-                continue
-            stand_in = CompressedHead(shared, module.bias)
-        else:
-            raise SubstitutionError(f"{name} ({type(module).__name__}) uses the table in a way orientc does not know")
-        plan[name] = stand_in.train(module.training)
-    return plan
+    for name, module in users_of(model).items():
+        _check_user(name, module)
+    return replacements(model, factors, keep_head=head == INPUT_ONLY)
 
 
 def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
@@ -95,7 +82,7 @@ def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
 def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
     """Refuse heads that can't be served, and policies that don't fit the model."""
     projection = model.get_output_embeddings()
-    if projection is not None and not _projects(projection, table):
+    if projection is not None and not (_projects(projection, table) and _called(model, projection)):
         raise SubstitutionError(
             f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
             f"so {head} can't be done: load the model without its head"
@@ -109,13 +96,15 @@ def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
         )
 
 
-def _check_forward(embedding: nn.Embedding | CompressedEmbedding) -> None:
-    """Refuse embeddings that do more to a row than scale it, or that rescale rows on lookup."""
-    if isinstance(embedding, CompressedEmbedding):
+def _check_user(name: str, module: nn.Module) -> None:
+    """Refuse modules that do more with the table than look rows up, scale them, or project to the vocabulary."""
+    if isinstance(module, CompressedEmbedding | CompressedHead | nn.Linear):
         return
-    scaled = hasattr(embedding, "embed_scale")
-    if (type(embedding).forward is not nn.Embedding.forward and not scaled) or embedding.max_norm is not None:
-        raise SubstitutionError(f"{type(embedding).__name__} does more than look rows up: it can't be replaced")
+    if not isinstance(module, nn.Embedding):
+        raise SubstitutionError(f"{name} ({type(module).__name__}) uses the table in a way orientc does not know")
+    scaled = hasattr(module, "embed_scale")
+    if (type(module).forward is not nn.Embedding.forward and not scaled) or module.max_norm is not None:
+        raise SubstitutionError(f"{type(module).__name__} does more than look rows up: it can't be replaced")
 
 
 def _projects(head: nn.Module, table: Tensor) -> bool:
@@ -123,41 +112,11 @@ def _projects(head: nn.Module, table: Tensor) -> bool:
     return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
 
 
-def _parameters(factors: Factors, like: Tensor) -> Factors:
-    """The factors as new parameters of the dtype and device of `like`."""
-    return factors.map(lambda tensor: nn.Parameter(tensor.detach().to(like, copy=True)))
-
-
-def _apply(model: PreTrainedModel, plan: dict[str, nn.Module]) -> dict[str, dict[str, str]]:
-    """Put the stand-ins in; returns the shared weights of the model and its submodels as they were before."""
-    before = {name: module.get_expanded_tied_weights_keys() for name, module in _models(model)}
-    for name, stand_in in plan.items():
-        model.set_submodule(name, stand_in)
-    _record_tied(model, {name: _still_tied(module, before[name]) for name, module in _models(model)})
-    return before
-
-
-def _still_tied(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:
-    """Shared weights, target to source, after a substitution: what is left of `before`, and the stand-ins'."""
-    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    tied = {target: source for target, source in before.items() if {target, source} <= names}
-    sources: dict[int, str] = {}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, CompressedTable):
-            for name, parameter in module.named_parameters(prefix, recurse=False):
-                source = sources.setdefault(id(parameter), name)
-                if source != name:
-                    tied[name] = source
-    return tied
-
-
-def _record_tied(model: PreTrainedModel, tied: dict[str, dict[str, str]]) -> None:
-    """Tell transformers which weights are shared, so that tying again and saving do the right thing."""
-    for name, module in _models(model):
-        module._tied_weights_keys = tied[name]
-    for _, module in _models(model):
-        module.all_tied_weights_keys = module.get_expanded_tied_weights_keys(all_submodels=True)
-
-
-def _models(model: PreTrainedModel) -> list[tuple[str, PreTrainedModel]]:
-    return [(name, module) for name, module in model.named_modules() if isinstance(module, PreTrainedModel)]
+def _called(model: PreTrainedModel, head: nn.Module) -> bool:
+    """Whether the module that holds the head calls it; MobileBERT's takes the head's weight and multiplies itself."""
+    for name, module in model.named_modules():
+        if module is head:
+            holder, _, attribute = name.rpartition(".")
+            names = type(model.get_submodule(holder)).forward.__code__.co_names
+            return not {attribute, "weight"} <= set(names)
+    return True

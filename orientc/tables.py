@@ -22,12 +22,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orientc.compact import check_left_over
 from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
 from orientc.factors import CHUNK
+from orientc.forms.compact import check_left_over
 from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line
-from orientc.modules import CompressedEmbedding, embedding_scale, shares, table_of
+from orientc.modules import CompressedEmbedding, embedding_scale, table_of
 from orientc.provenance import TableInfo
+from orientc.stand_ins import shares
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from orientc import compact, compression
+from orientc import compression
 from orientc.errors import EvaluationError, ModelError
 from orientc.factors import Factors
+from orientc.forms import compact
 from orientc.methods import svd
 from orientc.models import ModelSource
 from orientc.modules import CompressedTable

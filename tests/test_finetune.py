@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc import artifact as artifacts
-from orientc import compact, compression, records
+from orientc import compression, records
 from orientc.arguments import Subject
 from orientc.errors import ArtifactMismatchError, EvaluationError, OutputError, UsageError
 from orientc.evaluate import finetune
@@ -32,6 +32,7 @@ from orientc.evaluate.glue.tasks import TASKS
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.squad import data as squad_data
 from orientc.evaluate.squad import run as squad
+from orientc.forms import compact
 from orientc.models import ModelSource
 from orientc.substitution import substitute
 from orientc.tables import read_table

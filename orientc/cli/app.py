@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orientc._version import __version__
-from orientc.cli import compare, compress, demo, glue, inspect, perplexity, similarity, squad, svd, sweep
+from orientc.cli import compare, compress, demo, export, glue, inspect, perplexity, similarity, squad, svd, sweep
 
 app = typer.Typer(
     name="orientc",
@@ -44,3 +44,4 @@ app.command()(squad.squad)
 app.command()(similarity.similarity)
 app.command()(sweep.sweep)
 app.command()(compare.compare)
+app.command()(export.export)

@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from orientc import compact, processes, records
+from orientc import processes, records
 from orientc.arguments import Subject
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluate.checkpoints import SUFFIX, Checkpoints
@@ -27,6 +27,7 @@ from orientc.evaluate.progress import Progress
 from orientc.evaluate.subjects import base_table, described_artifact, described_model
 from orientc.evaluate.training import trainer_for
 from orientc.files import check_writable, strict_json, write_folder, write_json
+from orientc.forms import compact
 from orientc.models import ModelSource, usable_positions
 from orientc.modules import CompressedTable
 from orientc.quiet import quietly

@@ -11,10 +11,11 @@ import torch
 import transformers
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from orientc import compact, processes
+from orientc import processes
 from orientc.errors import EvaluationError
 from orientc.evaluate.checkpoints import Checkpoints
 from orientc.evaluate.progress import Progress
+from orientc.forms import compact
 from orientc.sizes import UNTIED
 
 if TYPE_CHECKING:

@@ -14,27 +14,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from orientc.artifact import ACTIVATIONS
-from orientc.errors import ModelError
-from orientc.factors import Factors
+from orientc.errors import ExportError, ModelError
+from orientc.forms import code
+from orientc.forms.compact_model import CompactModel
 from orientc.modules import CompressedTable
 from orientc.quiet import quietly
 from orientc.sizes import INPUT_ONLY, TIED, UNTIED
-from orientc.substitution import head_policies, substitute
 
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 KEY = "orientc"
 STAND_IN = ("latents", "decoder_weight", "decoder_bias")  # parameters only a stand-in has
-_PREFIX = "orientc_"
 
 
 @dataclass(frozen=True)
 class Compact:
-    """How a model holds its table: all that is needed to build the stand-ins before their numbers are there."""
+    """How a model holds its table, as its configuration describes it."""
 
     model_type: str
     rank: int
@@ -50,37 +48,10 @@ class Compact:
         decoder, bias = factors.weight is not None, factors.bias is not None
         return cls(model.config.model_type, factors.rank, decoder, bias, factors.activation, head)
 
-    def build(self, architecture: type[PreTrainedModel]) -> type[PreTrainedModel]:
-        """A class like `architecture` whose models come with empty stand-ins; `from_pretrained` fills them."""
-        compact = self
 
-        def __init__(self: PreTrainedModel, config: Any, *inputs: Any, **options: Any) -> None:
-            architecture.__init__(self, config, *inputs, **options)
-            _tie(self)
-            policies = head_policies(self)
-            head = compact.head if compact.head in policies else policies[0]
-            substitute(self, compact._empty(*self.get_input_embeddings().weight.shape), head)
-
-        # under the architecture's own name, which is what saving writes into the configuration
-        return type(architecture.__name__, (architecture,), {"__init__": __init__, "__module__": __name__})
-
-    def _empty(self, vocab: int, dim: int) -> Factors:
-        def empty(*shape: int) -> torch.Tensor:
-            return torch.empty(shape, device="meta")
-
-        return Factors(
-            empty(vocab, self.rank),
-            empty(dim, self.rank) if self.decoder else None,
-            empty(dim) if self.bias else None,
-            self.activation,
-        )
-
-
-def _tie(model: PreTrainedModel) -> None:
-    """Share what the architecture shares: from_pretrained puts that off, but the head policies depend on it."""
-    for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
-        parent, _, name = target.rpartition(".")
-        setattr(model.get_submodule(parent), name, model.get_parameter_or_buffer(source))
+def build(architecture: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """A class like `architecture`, under its name, whose models hold what their configuration's `orientc` describes."""
+    return type(architecture.__name__, (CompactModel, architecture), {"__module__": __name__})
 
 
 def stand_in(model: PreTrainedModel) -> CompressedTable:
@@ -93,15 +64,27 @@ def stand_in(model: PreTrainedModel) -> CompressedTable:
 
 def save(model: PreTrainedModel, folder: Path, head: str) -> None:
     """Write a model's configuration and weights into `folder`; with a compressed table in the compact form."""
+    held = isinstance(model.get_input_embeddings(), CompressedTable)
     with quietly():
-        model.save_pretrained(folder)
-    if not isinstance(model.get_input_embeddings(), CompressedTable):
+        # a class that isn't transformers' own gets no renaming on loading: weights go by the names of the modules
+        model.save_pretrained(folder, save_original_format=not held)
+    if not held:
         return
-    compact = asdict(Compact.of(model, head))
+    compact, config = asdict(Compact.of(model, head)), type(model.config)
     path = folder / CONFIG
     values = json.loads(path.read_text(encoding="utf-8"))
-    values |= {"model_type": _PREFIX + compact["model_type"], KEY: {"format_version": FORMAT_VERSION} | compact}
+    values |= {"model_type": code.PREFIX + compact["model_type"], KEY: {"format_version": FORMAT_VERSION} | compact}
+    if config.__module__.startswith("transformers."):
+        values["auto_map"] = code.auto_map(config)
+        (folder / code.FILE).write_text(code.source(config), encoding="utf-8")
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def export(model: PreTrainedModel, folder: Path, head: str) -> None:
+    """`save` for others to load. Raises `ExportError` where the model's classes are not transformers' own."""
+    if not type(model.config).__module__.startswith("transformers."):
+        raise ExportError(f"{type(model).__name__} is code of its repository: export it in the dense or the onnx form")
+    save(model, folder, head)
 
 
 def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
@@ -113,15 +96,15 @@ def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
         values = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{config} can't be read as a model's configuration: {error}") from None
-    if not isinstance(values, dict) or not str(values.get("model_type", "")).startswith(_PREFIX):
+    if not isinstance(values, dict) or not str(values.get("model_type", "")).startswith(code.PREFIX):
         return None
     try:
-        entries = dict(values.pop(KEY))
+        entries = dict(values[KEY])
         if (version := entries.pop("format_version")) > FORMAT_VERSION:
             raise ModelError(f"{config} has compact format {version}, newer than {FORMAT_VERSION}: update orientc")
         compact = Compact(**entries)
         valid = {
-            "model_type": values["model_type"] == f"{_PREFIX}{compact.model_type}",
+            "model_type": values["model_type"] == f"{code.PREFIX}{compact.model_type}",
             "rank": type(compact.rank) is int and compact.rank > 0,
             "decoder": isinstance(compact.decoder, bool),
             "bias": isinstance(compact.bias, bool),
@@ -132,6 +115,7 @@ def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
             raise ValueError(f"{wrong[0]} is {getattr(compact, wrong[0])!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{config} is damaged where it describes the compressed table: {error}") from None
+    values.pop("auto_map", None)  # orientc runs no code from the folder
     return compact, values | {"model_type": compact.model_type}
 
 

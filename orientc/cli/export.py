@@ -1,0 +1,110 @@
+"""`orientc export`"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orientc.cli import options, terminal
+from orientc.sizes import MB
+
+if TYPE_CHECKING:
+    from orientc.forms.export import Exported
+
+
+class Form(StrEnum):
+    """What is written."""
+
+    compact = "compact"
+    dense = "dense"
+    onnx = "onnx"
+
+
+class Head(StrEnum):
+    """Head policies of a tied model."""
+
+    tied = "tied"
+    input_only = "input-only"
+
+
+def export(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT|FOLDER",
+            help="A .safetensors artifact, or a model folder that orientc glue or squad saved.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.", show_default=False)],
+    form: Annotated[
+        Form,
+        typer.Option(help="Small, with the code to load it; the original's architecture, no smaller; or a graph."),
+    ] = Form.compact,
+    head: Annotated[
+        Head | None,
+        typer.Option(help="What a tied head runs from: the compressed table or the original. [default: tied]"),
+    ] = None,
+    dtype: Annotated[
+        options.Dtype | None, typer.Option(help="Type of all weights. [default: the base checkpoint's]")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="REPO", help="Upload the folder to the hub too; HF_TOKEN says who you are."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private where it is new.")] = False,
+    model: options.BaseModel = None,
+    force: options.Force = False,
+    overwrite: options.Overwrite = False,
+    revision: options.Revision = None,
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a model with its table compressed as a folder that loads without orientc.
+
+    Example: `orientc export runs/demo/svd-r75-5d1778d0.safetensors --to demo-small`
+    """
+    from orientc.forms import export as exporting
+    from orientc.forms import push as pushing
+
+    if push is not None:
+        pushing.check(push)
+    with terminal.stages(quiet=quiet) as progress:
+        exported = exporting.export(
+            subject,
+            to,
+            form=form,
+            head=head,
+            dtype=dtype,
+            model=model,
+            revision=revision,
+            force=force,
+            overwrite=overwrite,
+            progress=progress,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        )
+    url = pushing.push(exported.folder, push, private=private) if push is not None else None
+    if as_json:
+        terminal.show_json(exported.as_dict() | {"url": url})
+    else:
+        terminal.show_facts(_facts(exported, url))
+
+
+def _facts(exported: Exported, url: str | None) -> list[tuple[str, str]]:
+    facts = exported.facts
+    shown = [
+        ("folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
+        ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),
+        ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),
+        ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB"),
+    ]
+    if facts.form != "onnx":
+        trust = ", trust_remote_code=True" if facts.form == "compact" else ""
+        shown.append(("load with", f'{facts.auto_class}.from_pretrained("{exported.folder}"{trust})'))
+    return shown + ([("on the hub", url)] if url else [])

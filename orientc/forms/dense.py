@@ -1,0 +1,45 @@
+"""The dense form: the architecture's own, with the table rebuilt from its factors."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from orientc.errors import ExportError
+from orientc.forms import compact
+from orientc.forms.compact_model import CompactModel
+from orientc.modules import table_of
+from orientc.quiet import quietly
+from orientc.sizes import INPUT_ONLY
+from orientc.stand_ins import users_of
+
+
+def save(model: PreTrainedModel, folder: Path, head: str) -> None:
+    """Write a model with stand-ins into `folder` as a plain model of its architecture.
+
+    Raises `ExportError` where its head keeps the original table: the architecture shares one table between both.
+    """
+    if head == INPUT_ONLY:
+        raise ExportError("input-only has two tables, the dense form of this architecture one: export it as tied")
+    with quietly():
+        rebuilt(model).save_pretrained(folder)
+
+
+@torch.no_grad()
+def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
+    """A plain model of the same architecture, with the decoded table in all places that used the stand-ins."""
+    architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
+    config = copy.deepcopy(model.config)
+    vars(config).pop(compact.KEY, None)
+    plain: PreTrainedModel = architecture(config).to(model.dtype).eval()
+    table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}
+    lacking = set(plain.load_state_dict(model.state_dict(), strict=False).missing_keys)
+    assert lacking <= table, lacking - table
+    table_of(plain.get_input_embeddings()).copy_(compact.stand_in(model).factors.dense())
+    if model.can_generate():
+        plain.generation_config = model.generation_config
+    return plain

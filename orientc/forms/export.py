@@ -1,0 +1,134 @@
+"""From an artifact, or a folder that `glue` or `squad` saved, to a model folder that others can load.
+
+Three forms: *compact* keeps the table as factors and takes the code along that transformers needs for it; *dense* is
+the architecture's own, with the table rebuilt: no smaller, and it loads anywhere; *onnx* is the compact graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from orientc.arguments import Subject, subject
+from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
+from orientc.evaluate.progress import Progress
+from orientc.evaluate.subjects import check_base
+from orientc.files import check_writable, write_folder
+from orientc.forms import card, compact, dense, onnx, sentences
+from orientc.forms.card import Facts
+from orientc.substitution import head_policies, substitute
+from orientc.tables import read_table
+
+COMPACT, DENSE, ONNX = "compact", "dense", "onnx"
+FORMS = (COMPACT, DENSE, ONNX)
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+WEIGHTS = {".safetensors", ".onnx"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder that was written: `facts` about the model, and the bytes of its weight files and of all its files."""
+
+    folder: Path
+    facts: Facts
+    weights: int
+    nbytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        sizes = {"weights": self.weights, "nbytes": self.nbytes}
+        return {"folder": str(self.folder)} | asdict(self.facts) | sizes
+
+
+def export(
+    argument: str | Path,
+    to: str | Path,
+    *,
+    form: str = COMPACT,
+    head: str | None = None,
+    dtype: str | None = None,
+    model: str | None = None,
+    revision: str | None = None,
+    force: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **trust: bool,
+) -> Exported:
+    """Write a model with its table compressed into the folder `to`, which appears complete or not at all.
+
+    `argument` is an artifact or a folder in the compact form. `head` is the head policy, unless given the one that
+    makes the model smallest; `dtype` that of all weights, unless given the base checkpoint's. `model`, `revision`,
+    `force` and trust are as for the commands that take an artifact. Raises `UsageError`, `ExportError`, `OutputError`,
+    and what loading and substituting raise.
+    """
+    progress, folder = progress or Progress(), Path(to)
+    _check_request(form, dtype)
+    _check_place(folder, overwrite=overwrite)
+    found = subject(str(argument), model=model, revision=revision, **trust)
+    if found.artifact is None and found.source.compact is None:
+        raise ExportError(f"{argument} holds no compressed table: name an artifact, or a folder glue or squad saved")
+    info = read_table(found.source).info
+    if found.artifact:
+        check_base(found.artifact, info, force=force, progress=progress)
+    chosen = dtype or ("float32" if form == ONNX or info.dtype not in DTYPES else info.dtype)
+    held = found.source.load(None, dtype=DTYPES[chosen])
+    policy = _put_in(held, found, head)
+    facts = Facts.of(held, found, info, form=form, head=policy, dtype=chosen)
+
+    def fill(target: Path) -> None:
+        if form == COMPACT:
+            compact.export(held, target, policy)
+        elif form == DENSE:
+            dense.save(held, target, policy)
+        else:
+            onnx.save(held, found.source.tokenizer, target)
+        try:
+            found.source.tokenizer.save_pretrained(target)
+        except ModelError as error:
+            progress.warn(f"{error}; exported without one")
+        sentences.copy_modules(found.source, target)
+        card.write(target, facts, found, weights=_bytes(target, WEIGHTS))
+
+    write_folder(folder, fill)
+    return Exported(folder, facts, _bytes(folder, WEIGHTS), _bytes(folder))
+
+
+def _check_request(form: str, dtype: str | None) -> None:
+    if form not in FORMS:
+        raise UsageError(f"form must be one of {', '.join(FORMS)}, not {form!r}")
+    if dtype not in (None, *DTYPES):
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    if form == ONNX:
+        if dtype not in (None, "float32"):
+            raise UsageError(f"the onnx form is written in float32, not in {dtype}")
+        onnx.require()
+
+
+def _check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse now, not after an hour's work, a place that is taken or can't be written."""
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not (overwrite and folder.is_dir()):
+        raise OutputError(f"{folder} is there already: name another place, or replace a folder with --overwrite")
+    check_writable(folder.parent)
+
+
+def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
+    """Put the artifact in, where there is one; the head policy the model runs under."""
+    if found.artifact:
+        policy = head or head_policies(model)[-1]
+        substitute(model, found.artifact, policy)
+        return policy
+    assert found.source.compact is not None
+    if head not in (None, policy := found.source.compact.head):
+        raise SubstitutionError(f"{found.source.id} was saved with its head {policy}: that can't be changed any more")
+    return policy
+
+
+def _bytes(folder: Path, suffixes: set[str] | None = None) -> int:
+    """What the files of a folder weigh, or those with one of the suffixes."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files if suffixes is None or path.suffix in suffixes)
