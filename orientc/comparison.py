@@ -7,7 +7,7 @@ name. Only the seed of a fine-tuning is not: over seeds a figure is the mean, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,12 @@ class Comparison:
         """The columns of a key, a name, or the part of a name before its dot ("perplexity" stands for every policy)."""
         exact = [column for column in self.columns if name in (column.key, column.name)]
         return exact or [column for column in self.columns if column.name.partition(".")[0] == name]
+
+    def shown(self, names: Sequence[str] | None) -> list[Column]:
+        """The columns that some of `names` speak of; all of them for None."""
+        if names is None:
+            return [*self.columns]
+        return [column for column in self.columns if any(column in self.columns_named(name) for name in names)]
 
     @property
     def quality(self) -> Column | None:

@@ -53,6 +53,8 @@ class Condition:
                 raise UsageError(f"{text!r}: {found['value']!r} is no number, so it can only be == or !=")
             return cls(text, found["name"], found["sign"], found["value"], "")
         unit = (number["unit"] or "").lower().replace("×", "x")
+        if unit == "pt" and (found["name"] in FACT_NAMES or found["name"].partition(".")[0] == "perplexity"):
+            raise UsageError(f"{text!r}: {found['name']} has no percentage points: say how many times, as in 1.2x")
         return cls(text, found["name"], found["sign"], float(number["number"]), unit)
 
     def holds(self, value: float | str | None, original: float | None = None, *, scale: float = 1.0) -> bool:

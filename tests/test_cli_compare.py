@@ -148,6 +148,7 @@ def test_choices_hold_for_programs_too(compare: Orientc) -> None:
 def test_only_the_columns_asked_for_are_shown(compare: Orientc) -> None:
     header = compare("--columns", "rank, perplexity.tied").out.splitlines()[1]
     assert header.split() == ["table", "rank", "ppl", "tied"]
+    assert "perplexity.tied" not in compare("--columns", "rank,sst2", "--format", "csv").out
     assert compare("--columns", "sst2").out.splitlines()[1].split() == ["table", "sst2", "accuracy"]
 
 
@@ -165,6 +166,10 @@ def test_only_the_columns_asked_for_are_shown(compare: Orientc) -> None:
         ["--columns", "rank,rnk"],
         ["--columns", "rank,,"],
         ["--columns", "dtype"],
+        ["--columns", "rank", "--json"],
+        ["--columns", "rank", "--format", "json"],
+        ["--require", "perplexity.tied <= 3pt"],
+        ["--where", "rank > -1pt"],
         ["--quality", "mnli"],
         ["--quality", "rank"],
     ],

@@ -84,12 +84,13 @@ def test_each_way_of_measuring_is_told_in_a_note_by_its_letter() -> None:
     ]
     made = grid(comparison(columns, row(), row("svd", 2)))
     assert made.header[-4:-1] == ("ppl tied [a]", "ppl tied", "sst2 accuracy [a]")
-    assert made.notes[:3] == (
+    assert made.notes == (
         "perplexity [a] on a.txt (limit 5; aaaa)",
         "perplexity on a.txt (bos True; aaaa)",
         "sst2 [a] on glue (limit 5; bbbb)",
     )
-    assert "ppl tied [a]" in made.notes[3]
+    assert made.legend("*")[:3] == made.notes
+    assert made.legend("*")[3] == f"{FRONT} nothing else is as small and as good in ppl tied [a]; * best of its column"
 
 
 def test_policies_measured_alike_share_a_note() -> None:
@@ -128,7 +129,7 @@ def test_the_best_and_the_front_are_marked() -> None:
 
 def test_without_figures_there_is_no_front_to_explain() -> None:
     made = grid(comparison([], row(), row("svd", 2)))
-    assert (made.front, made.notes) == (frozenset(), ())
+    assert (made.front, made.legend("*")) == (frozenset(), ())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_markdown_is_a_table_with_the_best_in_bold() -> None:
     assert table[3][0] == f"{FRONT} svd-4"
     assert table[3][-4] == "**12.00 (1.50×)**"
     assert lines[len(table)] == ""
-    assert [unescaped(line.rstrip()) for line in lines[len(table) + 1 :]] == list(grid(full()).notes)
+    assert [unescaped(line.rstrip()) for line in lines[len(table) + 1 :]] == list(grid(full()).legend("bold:"))
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -217,8 +218,15 @@ def test_csv_parses_back_to_the_numbers() -> None:
             own = entry.figures.get(key)
             assert line[key] == ("" if own is None else repr(own.value))
             assert line[f"{key} ±"] == ("" if own is None or own.std is None else repr(own.std))
-            assert line[f"{key} seeds"] == ("" if own is None else str(len(own.seeds)))
+            assert line[f"{key} seeds"] == ("" if own is None else str(len(own.seeds) or ""))
     assert [line["seconds"] for line in lines] == ["", "1.25", "", ""]
+
+
+def test_csv_has_the_columns_asked_for_and_what_names_a_row() -> None:
+    header = formats.as_csv([full()], ["rank", SST2]).splitlines()[0].split(",")
+    named = ["model", "name", "method", "settings", "dtype", "rank", "path"]
+    assert header == [*named, SST2, f"{SST2} ±", f"{SST2} seeds"]
+    assert "model_mb.tied" in formats.as_csv([full()], ["model_mb"]).splitlines()[0].split(",")
 
 
 def test_csv_of_several_models_is_one_table() -> None:
@@ -308,7 +316,7 @@ def test_the_page_has_every_cell_of_the_grid() -> None:
     for number, cells in enumerate(made.rows):
         first, *rest = (cell.text for cell in cells)
         expected += [f"{FRONT} {first}" if number in made.front else first, *rest]
-    assert found == [*expected, *made.notes]
+    assert found == [*expected, *made.legend("bold:")]
 
 
 @pytest.mark.parametrize("name", [*NASTY, "</td><script>alert(1)</script>", '"><svg onload=x>'])

@@ -65,12 +65,15 @@ def compare(
     from orientc import conditions
     from orientc.comparison import FACTS
     from orientc.comparison import compare as line_up
+    from orientc.errors import UsageError
     from orientc.report.plot import check_suffix
     from orientc.runs import runs_folder
 
     wanted = [conditions.Condition.parse(text) for text in where or []]
     gates = [conditions.Condition.parse(text) for text in require or []]
     shown = [name.strip() for name in columns.split(",")] if columns else None
+    if shown and (as_json or format is Format.json):
+        raise UsageError("--columns is for tables and csv: JSON has every column")
     if plot and plot != "-":
         check_suffix(Path(plot))
     findings = line_up(paths or [runs_folder()])
@@ -111,7 +114,7 @@ def show(
         terminal.show_json({"comparisons": [comparison.as_dict() for comparison in comparisons]})
         return
     if format is Format.csv:
-        terminal.show(formats.as_csv(comparisons))
+        terminal.show(formats.as_csv(comparisons, shown))
         return
     grids = [grid(entry, shown=shown, quality=entry.chosen(quality)) for entry in comparisons]
     if format is Format.markdown:
@@ -127,7 +130,7 @@ def show(
             for number, row in enumerate(rows):
                 row[0] = f"{FRONT} {row[0]}" if number in entry.front else f"  {row[0]}"
             terminal.show_table(entry.header, rows, title=entry.title)
-            terminal.show("".join(f"{note}\n" for note in entry.notes))
+            terminal.show("".join(f"{note}\n" for note in entry.legend("*")))
 
 
 def draw(comparisons: Sequence[Comparison], target: str, quality: str | None) -> None:

@@ -113,7 +113,7 @@ def glue(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    limits = {"limit_train": limit_train if epochs else None, "limit_eval": limit_eval}
+    limits = finetune.limits(limit_train, limit_eval, epochs)
     runs: dict[str, list[Run]] = {}
     with terminal.stages(quiet=quiet) as progress:
         for name in TASKS if task is Task.all else [task.value]:

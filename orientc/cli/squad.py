@@ -61,6 +61,7 @@ def squad(
     """
     from orientc import processes
     from orientc.errors import UsageError
+    from orientc.evaluate import finetune
     from orientc.evaluate.squad import data as sets
 
     if score is not None:
@@ -105,7 +106,7 @@ def squad(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    limits = {"limit_train": limit_train if epochs else None, "limit_eval": limit_eval}
+    limits = finetune.limits(limit_train, limit_eval, epochs)
     with terminal.stages(quiet=quiet) as progress:
         with processes.main_first():
             loaded = sets.load(data, train=epochs > 0, **limits)

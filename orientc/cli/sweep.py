@@ -58,6 +58,7 @@ def sweep(
     from orientc.cli import sweeping
     from orientc.compression import Plan
     from orientc.devices import pick_device
+    from orientc.evaluate import finetune
     from orientc.evaluate.perplexity import Settings
     from orientc.models import ModelSource
     from orientc.sweep import Measures
@@ -76,7 +77,7 @@ def sweep(
         measures = Measures(source, out=out, device=chosen, progress=progress)
         wanted = [measures.perplexity(text, Settings(limit=limit))] if perplexity else []
         wanted += [measures.similarity(data)] if similarity else []
-        limits = {"limit_train": limit_train, "limit_eval": limit_eval}
+        limits = finetune.limits(limit_train, limit_eval, epochs)
         for name in task or []:
             wanted.append(measures.task(name, squad_data if name == "squad" else data, limits, numbers, tuned))
         outcome = run(source, plans, wanted, out=out, device=str(chosen), progress=progress)

@@ -23,4 +23,5 @@ def end(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
     for line in outcome.failed:
         terminal.note(f"failed: {line}")
     if outcome.failed:
-        raise SweepError(f"{len(outcome.failed)} cells failed, the others are done: start again to try just those")
+        cells = "1 cell" if len(outcome.failed) == 1 else f"{len(outcome.failed)} cells"
+        raise SweepError(f"{cells} failed, the others are done: start again to try just those")

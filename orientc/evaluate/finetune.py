@@ -249,6 +249,11 @@ def run(
     return Run(record, this.path)
 
 
+def limits(limit_train: int | None, limit_eval: int | None, epochs: float) -> dict[str, int | None]:
+    """How much of the data is used, as records say it; where nothing trains, a limit on training says nothing."""
+    return {"limit_train": limit_train if epochs else None, "limit_eval": limit_eval}
+
+
 def train_only(model: PreTrainedModel, train_embeddings: str) -> None:
     """Let all of a model train except of its table what `train_embeddings` leaves out."""
     model.requires_grad_(True)

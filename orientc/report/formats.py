@@ -29,18 +29,22 @@ def markdown(grids: Iterable[Grid]) -> str:
         for number, row in enumerate(grid.rows):
             first = f"{FRONT} " if number in grid.front else ""
             lines.append(_line([first + _escaped(row[0].text), *map(_bold, row[1:])]))
-        lines += ["", *(f"{_escaped(note)}  " for note in grid.notes)]
+        lines += ["", *(f"{_escaped(note)}  " for note in grid.legend("bold:"))]
         parts.append("\n".join(lines).rstrip() + "\n")
     return "\n".join(parts)
 
 
-def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """One line per row of every comparison, numbers in full; a column that a comparison lacks is empty."""
-    keys = dict.fromkeys(column.key for comparison in comparisons for column in comparison.columns)
+def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None) -> str:
+    """One line per row of every comparison, numbers in full; a column that a comparison lacks is empty.
+
+    `shown` are the names of facts and figures to keep, all unless given.
+    """
+    keys = dict.fromkeys(column.key for comparison in comparisons for column in comparison.shown(shown))
     heads = dict.fromkeys(head for comparison in comparisons for head in comparison.rows[0].model_mb)
-    facts = [name for name in FACTS if name != "model_mb"]
-    sizes = [f"model_mb.{head}" for head in heads]
-    names = ["name", "method", "settings", "dtype", *facts, *sizes, "seconds", "path"]
+    kept = [name for name in (*FACTS, "seconds") if shown is None or name in shown]
+    facts = [f"model_mb.{head}" for head in heads] if "model_mb" in kept else []
+    facts = [name for name in kept if name not in ("model_mb", "seconds")] + facts
+    names = ["name", "method", "settings", "dtype", *facts, *(["seconds"] if "seconds" in kept else []), "path"]
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(["model", *names, *(name for key in keys for name in (key, f"{key} ±", f"{key} seeds"))])
@@ -49,7 +53,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
             cells: list[object] = [comparison.model, *(row.value(name) for name in names)]
             for key in keys:
                 found = row.figures.get(key)
-                cells += [found.value, found.std, len(found.seeds)] if found else ["", "", ""]
+                cells += [found.value, found.std, len(found.seeds) or None] if found else ["", "", ""]
             writer.writerow(["" if cell is None else cell for cell in cells])
     return written.getvalue()
 
@@ -63,7 +67,7 @@ def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
             f'<tr class="front">{_cells(row, f"{FRONT} ")}</tr>' if number in grid.front else f"<tr>{_cells(row)}</tr>"
             for number, row in enumerate(grid.rows)
         )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.notes)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.legend("bold:"))
         drawn = "".join(f"<figure>{plot}</figure>" for plot in plots)
         body.append(
             f"<h2>{html.escape(grid.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

@@ -10,7 +10,6 @@ from orientc.comparison import FACTS, Column, Comparison, Figure, Row
 from orientc.report.numbers import figure
 
 FRONT = "◆"
-FRONT_MEANS = f"{FRONT} nothing else is as small and as good in {{}}; * best of its column"
 _NAME = "table"
 _SECONDS = "fit s"
 
@@ -27,7 +26,7 @@ class Cell:
 class Grid:
     """A header and rows of cells, the first of each the row's name; `front` are the rows on the Pareto front.
 
-    `notes` explain the columns.
+    `notes` explain the columns; `weighed` is the heading of the figure that size is weighed against.
     """
 
     title: str
@@ -35,6 +34,12 @@ class Grid:
     rows: tuple[tuple[Cell, ...], ...]
     front: frozenset[int]
     notes: tuple[str, ...]
+    weighed: str | None
+
+    def legend(self, best: str) -> tuple[str, ...]:
+        """The notes, and what the marks mean; `best` says what the best of a column is marked with."""
+        front = f"{FRONT} nothing else is as small and as good in {self.weighed}"
+        return (*self.notes, f"{front}; {best} best of its column") if self.weighed else self.notes
 
 
 def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality: Column | None = None) -> Grid:
@@ -42,11 +47,7 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
     quality = quality or comparison.quality
     tags = _tags(comparison)
     facts = [name for name in FACTS if shown is None or name in shown]
-    columns = [
-        column
-        for column in comparison.columns
-        if shown is None or any(column in comparison.columns_named(name) for name in shown)
-    ]
+    columns = comparison.shown(shown)
     timed = shown is None or "seconds" in shown
     policy = comparison.rows[0].smallest_policy
     header = [_NAME, *(f"{FACTS[name]} {policy}" if name == "model_mb" else FACTS[name] for name in facts)]
@@ -69,7 +70,8 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
         (*header, *([_SECONDS] if timed else [])),
         tuple(rows),
         frozenset(comparison.pareto(quality)) if quality else frozenset(),
-        tuple(_notes(columns, tags, quality)),
+        tuple(_notes(columns, tags)),
+        heading(quality, tags) if quality else None,
     )
 
 
@@ -89,8 +91,8 @@ def _letters(number: int) -> str:
     return (_letters(number // 26 - 1) if number >= 26 else "") + ascii_lowercase[number % 26]
 
 
-def _notes(columns: Sequence[Column], tags: dict[str, str], quality: Column | None) -> list[str]:
-    """What each column was measured on and how, once for each way; then what the marks mean."""
+def _notes(columns: Sequence[Column], tags: dict[str, str]) -> list[str]:
+    """What each column was measured on and how, once for each way."""
     told: dict[str, str] = {}
     for column in columns:
         measured = {name: value for name, value in column.measured.items() if value is not None}
@@ -100,8 +102,7 @@ def _notes(columns: Sequence[Column], tags: dict[str, str], quality: Column | No
         subject = column.name.partition(".")[0]
         label = f"{subject} [{tags[column.differs]}]" if column.differs else subject
         told[f"{label} on {on} ({how}{'; ' if how else ''}{sha256})"] = label
-    marks = [FRONT_MEANS.format(heading(quality, tags))] if quality else []
-    return [*told, *marks]
+    return [*told]
 
 
 def _named(row: Row) -> str:
