@@ -68,12 +68,14 @@ def _still_tied(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tied = {target: source for target, source in before.items() if {target, source} <= names}
     sources: dict[int, str] = {}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, CompressedTable):
-            for name, parameter in module.named_parameters(prefix, recurse=False):
-                source = sources.setdefault(id(parameter), name)
-                if source != name:
-                    tied[name] = source
+    modules = model.named_modules(remove_duplicate=False)
+    stand_ins = [(prefix, module) for prefix, module in modules if isinstance(module, CompressedTable)]
+    # a lookup's name is the same in all of an architecture's classes; most of them have no head
+    for prefix, module in sorted(stand_ins, key=lambda entry: isinstance(entry[1], CompressedHead)):
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            source = sources.setdefault(id(parameter), name)
+            if source != name:
+                tied[name] = source
     return tied
 
 

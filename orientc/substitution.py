@@ -58,6 +58,8 @@ def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> 
     """A replacement for each module that has to go, by its name; raises before anything is touched."""
     factors = compressed.factors if isinstance(compressed, Artifact) else compressed
     embedding = model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding | CompressedEmbedding):
+        raise SubstitutionError(f"{type(embedding).__name__} does more than look rows up: it can't be replaced")
     table, size = table_of(embedding), (embedding.num_embeddings, embedding.embedding_dim)
     if (factors.vocab, factors.dim) != size:
         raise SubstitutionError(
@@ -73,7 +75,7 @@ def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> 
 def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
     """Refuse models whose encoder or decoder looks tokens up in a table of its own."""
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
-        if table_of(part.get_input_embeddings()) is not table:
+        if not isinstance(part, PreTrainedModel) or table_of(part.get_input_embeddings()) is not table:
             raise SubstitutionError(
                 f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )
@@ -82,7 +84,7 @@ def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
 def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
     """Refuse heads that can't be served, and policies that don't fit the model."""
     projection = model.get_output_embeddings()
-    if projection is not None and not (_projects(projection, table) and _called(model, projection)):
+    if projection is not None and not (_projects(projection, table) and _called(model, projection, table)):
         raise SubstitutionError(
             f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
             f"so {head} can't be done: load the model without its head"
@@ -112,10 +114,13 @@ def _projects(head: nn.Module, table: Tensor) -> bool:
     return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
 
 
-def _called(model: PreTrainedModel, head: nn.Module) -> bool:
-    """Whether the module that holds the head calls it; MobileBERT's takes the head's weight and multiplies itself."""
+def _called(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
+    """Whether the module that holds the head calls it, where it shares the table.
+
+    MobileBERT's takes the head's weight and multiplies itself; Mamba's asks for its dtype.
+    """
     for name, module in model.named_modules():
-        if module is head:
+        if module is head and shares(head, table):
             holder, _, attribute = name.rpartition(".")
             names = type(model.get_submodule(holder)).forward.__code__.co_names
             return not {attribute, "weight"} <= set(names)

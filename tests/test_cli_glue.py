@@ -30,6 +30,7 @@ Orientc = Callable[..., Ended]
 QUICK = ("--batch-size", "8", "--max-length", "64", "--device", "cpu", "--save-steps", "100")  # none is reached
 TRAINED = (*QUICK, "--epochs", "3", "--learning-rate", "0.003", "--seeds", "1,2,3")
 MODEL_FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"]
+COMPACT_FILES = sorted([*MODEL_FILES, "modeling_orientc.py"])
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +136,7 @@ def test_with_an_artifact_all_lies_beside_it_and_the_model_is_compact(trained: T
         assert Path(run["path"]).parent == beside
         assert Path(run["path"]).name.startswith("svd-r4.glue-stsb-untied-")
         assert run["record"]["artifact"]["method"] == "svd"
-        assert files_in(Path(run["model"])) == MODEL_FILES
+        assert files_in(Path(run["model"])) == COMPACT_FILES
         config = json.loads((Path(run["model"]) / "config.json").read_text())
         assert (config["model_type"], config["orientc"]["rank"]) == ("orientc_bert", 4)
         tensors = load_file(Path(run["model"]) / "model.safetensors")
@@ -322,7 +323,7 @@ def test_what_is_made_of_a_model_in_the_runs_folder_lies_beside_it(
     made = json.loads(orientc("svd", inside, "--rank", "2", "--json").out)["artifact"]
     scored = orientc("glue", "--task", "stsb", "--embeddings", made, "--data", glue_folder, *QUICK, "--epochs", "0")
     assert scored.code == 0
-    assert files_in(inside) == MODEL_FILES
+    assert files_in(inside) == COMPACT_FILES
     (comparison,) = json.loads(orientc("compare", "--json").out)["comparisons"]
     assert comparison["rows"][1]["path"] == made
 

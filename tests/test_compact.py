@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,22 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from architectures import ARCHITECTURES, build, inputs_of
+from architectures import build, inputs_of
+from compact_models import (
+    LANGUAGE,
+    RANK,
+    TASKS,
+    assert_equal,
+    cases,
+    class_of,
+    contents,
+    dense,
+    factors_of,
+    outputs_of,
+    saved,
+    trained,
+)
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from orientc import compression
@@ -26,90 +38,13 @@ from orientc.modules import CompressedTable
 from orientc.substitution import head_policies, substitute
 from orientc.tables import read_table
 
-RANK = 5
-LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModel")
-TASKS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
 HEADER = 1024  # bytes: more than the headers of two files can differ by
 TABLE = "bert.embeddings.word_embeddings"
-
-
-def class_of(name: str, auto_name: str) -> type[PreTrainedModel] | None:
-    """The class an auto class stands for in an architecture, if there is one."""
-    config_class = getattr(transformers, ARCHITECTURES[name][1])
-    try:
-        found: type[PreTrainedModel] = getattr(transformers, auto_name)._model_mapping[config_class]
-    except KeyError:
-        return None
-    return found
-
-
-def cases() -> list[tuple[str, str]]:
-    """Each architecture's own class and its task classes, by name and auto class; each configuration once."""
-    found: dict[tuple[str, ...], tuple[str, str]] = {}
-    for name, (own, config, arguments) in ARCHITECTURES.items():
-        for auto_name in (*LANGUAGE, *TASKS):
-            kind = class_of(name, auto_name)
-            if kind and (kind.__name__ == own or auto_name in TASKS):
-                found.setdefault((kind.__name__, config, str(arguments)), (name, auto_name))
-    return sorted(found.values())
-
-
-def dense(name: str, auto_name: str) -> PreTrainedModel:
-    """A random model of an architecture, with the class an auto class stands for."""
-    kind = class_of(name, auto_name)
-    assert kind is not None
-    config = copy.deepcopy(build(name).config)
-    config.pad_token_id = config.pad_token_id or 0
-    config.eos_token_id = 2
-    config.decoder_start_token_id = getattr(config, "decoder_start_token_id", None) or 0
-    torch.manual_seed(1)
-    return kind(config).eval()
-
-
-def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors:
-    fitted = svd.fit(model.get_input_embeddings().weight.detach(), RANK, center=True)
-    return Factors(fitted.latents, fitted.weight, fitted.bias, activation)
-
-
-def trained(model: PreTrainedModel) -> PreTrainedModel:
-    """The model as training would leave it: every parameter a little off."""
-    torch.manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
-    return model
-
-
-def outputs_of(model: PreTrainedModel) -> list[Tensor]:
-    """All the model computes; from a copy, since tensors that lie elsewhere in memory may round another way."""
-    inputs = inputs_of(model)
-    if type(model).__name__.endswith(("SequenceClassification", "QuestionAnswering")):
-        inputs.pop("decoder_input_ids", None)
-        inputs["input_ids"][:, -1] = model.config.eos_token_id
-    with torch.no_grad():
-        return [value for value in copy.deepcopy(model)(**inputs).values() if isinstance(value, Tensor)]
-
-
-def assert_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
-    assert len(actual) == len(expected) > 0
-    assert all(torch.equal(one, other) for one, other in zip(actual, expected, strict=True))
 
 
 def load(folder: Path, auto_name: str = LANGUAGE[0], **options: Any) -> PreTrainedModel:
     auto_class = getattr(transformers, auto_name)
     return ModelSource.resolve(str(folder)).load(auto_class, dtype=torch.float32, **options)
-
-
-def saved(folder: Path, auto_name: str = TASKS[0], head: str = "untied", name: str = "bert") -> PreTrainedModel:
-    """A trained model with a compressed table, saved into `folder`."""
-    model = dense(name, auto_name)
-    trained(substitute(model, factors_of(model), head))
-    compact.save(model, folder, head)
-    return model
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def configure(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -177,10 +112,13 @@ def test_transformers_alone_does_not_take_the_form_for_a_dense_model(name: str, 
     head = head_policies(dense(name, auto_name))[-1]
     model = saved(tmp_path, auto_name, head, name)
 
-    with pytest.raises(ValueError, match=f"orientc_{model.config.model_type}"):
-        getattr(transformers, auto_name).from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="orientc_"):
-        transformers.AutoConfig.from_pretrained(tmp_path)
+    for auto_class in (getattr(transformers, auto_name), transformers.AutoConfig):
+        with pytest.raises(ValueError, match="custom code which must be executed"):
+            auto_class.from_pretrained(tmp_path, trust_remote_code=False)
+    configure(tmp_path, lambda values: values.pop("auto_map"))
+    for auto_class in (getattr(transformers, auto_name), transformers.AutoConfig):
+        with pytest.raises(ValueError, match=f"orientc_{model.config.model_type}"):
+            auto_class.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "albert", "electra", "gpt2", "llama", "t5", "bart-scaled"])
@@ -237,8 +175,8 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
         "head": "tied",
     }  # fmt: skip
     source = ModelSource.resolve(str(tmp_path))
-    assert source.config.model_type == "bert"
-    assert not hasattr(source.config, "orientc")
+    assert type(source.config) is transformers.BertConfig
+    assert not hasattr(source.config, "auto_map")
     keys = load_file(tmp_path / "model.safetensors").keys()
     assert {key.rpartition(".")[2] for key in keys if key.startswith(TABLE)} == set(compact.STAND_IN)
     assert sum(key.endswith(".latents") for key in keys) == 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orientc.cli import options, terminal
+from orientc.errors import UsageError
 from orientc.sizes import MB
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def export(
         str | None,
         typer.Option(metavar="REPO", help="Upload the folder to the hub too; HF_TOKEN says who you are."),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private where it is new.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private; a public one is left alone.")
+    ] = False,
     model: options.BaseModel = None,
     force: options.Force = False,
     overwrite: options.Overwrite = False,
@@ -69,11 +72,15 @@ def export(
 
     Example: `orientc export runs/demo/svd-r75-5d1778d0.safetensors --to demo-small`
     """
-    from orientc.forms import export as exporting
     from orientc.forms import push as pushing
 
     if push is not None:
-        pushing.check(push)
+        pushing.prepare(push)
+    elif private:
+        raise UsageError("--private is for a repository on the hub: name it with --push")
+
+    from orientc.forms import export as exporting
+
     with terminal.stages(quiet=quiet) as progress:
         exported = exporting.export(
             subject,
@@ -105,6 +112,5 @@ def _facts(exported: Exported, url: str | None) -> list[tuple[str, str]]:
         ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB"),
     ]
     if facts.form != "onnx":
-        trust = ", trust_remote_code=True" if facts.form == "compact" else ""
-        shown.append(("load with", f'{facts.auto_class}.from_pretrained("{exported.folder}"{trust})'))
+        shown.append(("load with", facts.load(str(exported.folder))))
     return shown + ([("on the hub", url)] if url else [])

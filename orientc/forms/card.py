@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import transformers
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
@@ -14,7 +15,6 @@ from orientc._version import __version__
 from orientc.arguments import Subject
 from orientc.errors import RecordError
 from orientc.forms import code, compact
-from orientc.forms.sentences import LIST
 from orientc.provenance import TableInfo
 from orientc.report import formats
 from orientc.report.grid import grid
@@ -22,12 +22,14 @@ from orientc.report.numbers import figure
 from orientc.sizes import MB, bits_per_weight
 
 FILE = "README.md"
+COMPACT, DENSE, ONNX = "compact", "dense", "onnx"  # the forms
 
 
 @dataclass(frozen=True)
 class Facts:
-    """About an exported model; `auto_class` is the class of transformers' that gives it as it was exported.
+    """About an exported model.
 
+    `auto_class` is the class of transformers' that gives it as it was exported, `library` what loads the folder.
     `table` and `base_table` are the table's bytes now and before, `base_weights` those of all tensors before;
     `method` is None for a model that came in the compact form.
     """
@@ -37,6 +39,7 @@ class Facts:
     head: str
     dtype: str
     auto_class: str
+    library: str
     method: str | None
     rank: int
     table: int
@@ -45,9 +48,28 @@ class Facts:
     vocab: int
     dim: int
 
+    def load(self, place: str) -> str:
+        """The Python that loads it from a place."""
+        call = f"{self.auto_class}.from_pretrained" if self.library == "transformers" else "SentenceTransformer"
+        return f"{call}({self.arguments(place)})"
+
+    def arguments(self, place: str) -> str:
+        """What is handed to what loads it from a place."""
+        return f'"{place}", trust_remote_code=True' if self.form == COMPACT else f'"{place}"'
+
     @classmethod
-    def of(cls, model: PreTrainedModel, found: Subject, info: TableInfo, *, form: str, head: str, dtype: str) -> Facts:
-        """The facts of a model with stand-ins."""
+    def of(
+        cls,
+        model: PreTrainedModel,
+        found: Subject,
+        info: TableInfo,
+        *,
+        form: str,
+        head: str,
+        dtype: str,
+        sentences: bool,
+    ) -> Facts:
+        """The facts of a model with stand-ins; `sentences` is whether it is part of a sentence encoder."""
         held = compact.stand_in(model)
         factors = held.factors
         if found.artifact:
@@ -55,16 +77,17 @@ class Facts:
         else:  # it never was dense; as it would be
             base_table = info.vocab * info.dim * held.latents.element_size()
             base_weights = info.model_bytes - info.nbytes + base_table
-        kind = {name: auto for auto, name in code.classes(type(model.config)).items()}.get(type(model).__name__, "")
+        autos = {name: auto for auto, name in code.classes(type(model.config)).items()}
         return cls(
             base=found.source.id,
             form=form,
             head=head,
             dtype=dtype,
-            auto_class=kind,
+            auto_class=autos.get(type(model).__name__, "AutoModel"),
+            library="sentence-transformers" if sentences else "transformers",
             method=found.artifact.description.method if found.artifact else None,
             rank=factors.rank,
-            table=factors.nbytes,
+            table=info.vocab * info.dim * held.latents.element_size() if form == DENSE else factors.nbytes,
             base_table=base_table,
             base_weights=base_weights,
             vocab=info.vocab,
@@ -75,15 +98,14 @@ class Facts:
 def write(folder: Path, facts: Facts, found: Subject, *, weights: int) -> None:
     """Write the card into `folder`; `weights` are the bytes of the weight files there."""
     local = found.source.local is not None
-    library = "sentence-transformers" if (folder / LIST).exists() else "transformers"
     data = ModelCardData(
         base_model=None if local else facts.base,
-        library_name=library,
+        library_name=facts.library,
         tags=["orientc", "embedding-compression"],
     )
     name = Path(facts.base).name if local else facts.base
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name}, with a compressed token-embedding table"]
-    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts, library), _cost(found), _fit(found)]
+    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts), _cost(found, name), _fit(found)]
     (folder / FILE).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
@@ -98,7 +120,7 @@ def _what(facts: Facts, name: str) -> str:
         f"{name} with its token-embedding table ({facts.vocab} × {facts.dim}) compressed {how}to rank {facts.rank} "
         f"with orientc {__version__}. {heads[facts.head]}"
     )
-    if facts.form == "dense":
+    if facts.form == DENSE:
         text += " In this folder the table is rebuilt: it is as large as before, with what compression cost it."
     return text
 
@@ -106,41 +128,42 @@ def _what(facts: Facts, name: str) -> str:
 def _sizes(facts: Facts, weights: int) -> str:
     bits = figure(bits_per_weight(facts.vocab, facts.dim, facts.table))
     before = figure(bits_per_weight(facts.vocab, facts.dim, facts.base_table))
-    now = facts.base_table if facts.form == "dense" else facts.table
     return "\n".join(
         [
             "| | original | here |",
             "|---|---:|---:|",
-            f"| table, MB | {facts.base_table / MB:.2f} | {now / MB:.2f} |",
-            f"| bits per weight of the table | {before} | {before if facts.form == 'dense' else bits} |",
+            f"| table, MB | {facts.base_table / MB:.2f} | {facts.table / MB:.2f} |",
+            f"| bits per weight of the table | {before} | {bits} |",
             f"| all weights, MB | {facts.base_weights / MB:.2f} | {weights / MB:.2f} |",
             f"| stored as | | {facts.dtype} |",
         ]
     )
 
 
-def _loading(facts: Facts, library: str) -> str:
-    if facts.form == "onnx":
+def _loading(facts: Facts) -> str:
+    if facts.form == ONNX:
         return "`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside it."
-    trust = ", trust_remote_code=True" if facts.form == "compact" else ""
-    if library == "sentence-transformers":
-        lines = ["from sentence_transformers import SentenceTransformer", ""]
-        lines += [f'model = SentenceTransformer("path/or/repository"{trust})']
-    else:
-        name = facts.auto_class or "AutoModel"
-        lines = [f"from transformers import AutoTokenizer, {name}", ""]
-        lines += [f'model = {name}.from_pretrained("path/or/repository"{trust})']
-        lines += ['tokenizer = AutoTokenizer.from_pretrained("path/or/repository")']
-    code_block = "```python\n" + "\n".join(lines) + "\n```"
-    why = f"\n\n`{code.FILE}` is the code this needs; it reads nothing but this folder." if trust else ""
-    return f"## Loading it\n\n{code_block}{why}"
+    place, alone = "path/or/repository", facts.library != "transformers"
+    classes = ["SentenceTransformer"] if alone else sorted({"AutoTokenizer", facts.auto_class})
+    lines = [f"from {facts.library.replace('-', '_')} import {', '.join(classes)}", "", f"model = {facts.load(place)}"]
+    if not alone:
+        # a tokenizer needs no code, but in a terminal transformers would ask: it reads the configuration first
+        lines += [f"tokenizer = AutoTokenizer.from_pretrained({facts.arguments(place)})"]
+    text = "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
+    if facts.form == COMPACT:
+        text += (
+            f"\n\n`{code.FILE}` is the code this needs. It reads nothing but this folder, "
+            f"and was written with transformers {transformers.__version__}."
+        )
+    return text
 
 
-def _cost(found: Subject) -> str:
+def _cost(found: Subject, name: str) -> str:
     """What was measured of it, from the records beside the artifact or the folder."""
     if found.path:
         compared = comparison.of_artifact(found.path)
-        return f"## What it cost\n\n{formats.markdown([grid(compared)])}".rstrip() if compared else ""
+        grids = [grid(replace(compared, model=name))] if compared else []
+        return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
     folder = found.source.local
     try:
         record = records.read(folder.with_name(f"{folder.name}.json")) if folder else None

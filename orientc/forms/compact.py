@@ -1,9 +1,10 @@
 """The compact form of a model with a compressed table: a model folder that holds the stand-in's tensors.
 
-`config.json` is the architecture's own with two changes: `model_type` is "orientc_<its own>", so that a loader that
-does not know the form stops instead of drawing a new table at random; and `orientc` says how the table is held:
-`format_version`, `model_type`, `rank`, `decoder`, `bias`, `activation` and the head policy, `head`. In the weights
-the table's entry is replaced by `<embedding>.latents`, `.decoder_weight` and `.decoder_bias`, as present.
+`config.json` is the architecture's own with three changes: `model_type` is "orientc_<its own>", so that a loader that
+does not know the form stops instead of drawing a new table at random; `orientc` says how the table is held:
+`format_version`, `model_type`, `rank`, `decoder`, `bias`, `activation` and the head policy, `head`; and `auto_map`
+names the classes in the code file beside it, for transformers. In the weights the table's entry is replaced by
+`<embedding>.latents`, `.decoder_weight` and `.decoder_bias`, as present.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from orientc.artifact import ACTIVATIONS
-from orientc.errors import ExportError, ModelError
+from orientc.errors import ModelError
 from orientc.forms import code
-from orientc.forms.compact_model import CompactModel
+from orientc.forms.compact_model import STAND_IN, CompactModel
 from orientc.modules import CompressedTable
 from orientc.quiet import quietly
 from orientc.sizes import INPUT_ONLY, TIED, UNTIED
@@ -27,7 +28,6 @@ from orientc.sizes import INPUT_ONLY, TIED, UNTIED
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 KEY = "orientc"
-STAND_IN = ("latents", "decoder_weight", "decoder_bias")  # parameters only a stand-in has
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,14 @@ def save(model: PreTrainedModel, folder: Path, head: str) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def export(model: PreTrainedModel, folder: Path, head: str) -> None:
-    """`save` for others to load. Raises `ExportError` where the model's classes are not transformers' own."""
-    if not type(model.config).__module__.startswith("transformers."):
-        raise ExportError(f"{type(model).__name__} is code of its repository: export it in the dense or the onnx form")
-    save(model, folder, head)
-
-
 def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
     """What a `config.json` says of a compact model, and the architecture's own configuration; None for any other.
 
     Raises `ModelError` where the file is damaged or of a newer version.
     """
     try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = json.loads(config.read_text(encoding="utf-8"), object_hook=_decoded)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{config} can't be read as a model's configuration: {error}") from None
     if not isinstance(values, dict) or not str(values.get("model_type", "")).startswith(code.PREFIX):
         return None
@@ -117,6 +110,11 @@ def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
         raise ModelError(f"{config} is damaged where it describes the compressed table: {error}") from None
     values.pop("auto_map", None)  # orientc runs no code from the folder
     return compact, values | {"model_type": compact.model_type}
+
+
+def _decoded(entry: dict[str, Any]) -> Any:
+    """An object of a configuration; transformers writes what JSON has no number for as `{"__float__": "Infinity"}`."""
+    return float(entry["__float__"]) if entry.keys() == {"__float__"} else entry
 
 
 def check_left_over(id: str, keys: Iterable[str]) -> None:

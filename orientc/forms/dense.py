@@ -18,15 +18,26 @@ from orientc.sizes import INPUT_ONLY
 from orientc.stand_ins import users_of
 
 
-def save(model: PreTrainedModel, folder: Path, head: str) -> None:
-    """Write a model with stand-ins into `folder` as a plain model of its architecture.
-
-    Raises `ExportError` where its head keeps the original table: the architecture shares one table between both.
-    """
+def check(head: str) -> None:
+    """Raise `ExportError` where a head keeps the original table: the architecture shares one table between both."""
     if head == INPUT_ONLY:
         raise ExportError("input-only has two tables, the dense form of this architecture one: export it as tied")
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model with stand-ins, its head not input-only, into `folder` as a plain model of its architecture.
+
+    An architecture that is code of its repository takes that along; one of transformers' own needs none.
+    """
+    plain = rebuilt(model)
+    kind, places = type(plain), vars(plain.config).get("auto_map") or {}
+    if kind.__module__.startswith("transformers."):
+        vars(plain.config).pop("auto_map", None)
+    else:
+        for auto_name in (name for name, place in places.items() if str(place).rpartition(".")[2] == kind.__name__):
+            kind.register_for_auto_class(auto_name)
     with quietly():
-        rebuilt(model).save_pretrained(folder)
+        plain.save_pretrained(folder)
 
 
 @torch.no_grad()
@@ -36,6 +47,8 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
     config = copy.deepcopy(model.config)
     vars(config).pop(compact.KEY, None)
     plain: PreTrainedModel = architecture(config).to(model.dtype).eval()
+    if getattr(model, "pooler", plain) is None:  # the checkpoint had none
+        plain.pooler = None
     table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}
     lacking = set(plain.load_state_dict(model.state_dict(), strict=False).missing_keys)
     assert lacking <= table, lacking - table

@@ -18,15 +18,15 @@ from orientc.errors import ExportError, ModelError, OutputError, SubstitutionErr
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.subjects import check_base
 from orientc.files import check_writable, write_folder
-from orientc.forms import card, compact, dense, onnx, sentences
-from orientc.forms.card import Facts
+from orientc.forms import card, code, compact, dense, onnx, sentences
+from orientc.forms.card import COMPACT, DENSE, ONNX, Facts
+from orientc.models import ModelSource
 from orientc.substitution import head_policies, substitute
 from orientc.tables import read_table
 
-COMPACT, DENSE, ONNX = "compact", "dense", "onnx"
 FORMS = (COMPACT, DENSE, ONNX)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-WEIGHTS = {".safetensors", ".onnx"}
+WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
 
 
 @dataclass(frozen=True)
@@ -71,30 +71,36 @@ def export(
     found = subject(str(argument), model=model, revision=revision, **trust)
     if found.artifact is None and found.source.compact is None:
         raise ExportError(f"{argument} holds no compressed table: name an artifact, or a folder glue or squad saved")
+    _check_not_inside(folder, found)
     info = read_table(found.source).info
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
+    beside = sentences.files_of(found.source)
+    _check_form(form, found.source, encoder=bool(beside))
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in DTYPES else info.dtype)
     held = found.source.load(None, dtype=DTYPES[chosen])
     policy = _put_in(held, found, head)
-    facts = Facts.of(held, found, info, form=form, head=policy, dtype=chosen)
+    if form == DENSE:
+        dense.check(policy)
+    facts = Facts.of(held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside))
 
     def fill(target: Path) -> None:
         if form == COMPACT:
-            compact.export(held, target, policy)
+            compact.save(held, target, policy)
         elif form == DENSE:
-            dense.save(held, target, policy)
+            dense.save(held, target)
         else:
             onnx.save(held, found.source.tokenizer, target)
         try:
             found.source.tokenizer.save_pretrained(target)
         except ModelError as error:
             progress.warn(f"{error}; exported without one")
-        sentences.copy_modules(found.source, target)
-        card.write(target, facts, found, weights=_bytes(target, WEIGHTS))
+        sentences.copy(beside, target)
+        card.write(target, facts, found, weights=_weights(target))
 
     write_folder(folder, fill)
-    return Exported(folder, facts, _bytes(folder, WEIGHTS), _bytes(folder))
+    nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Exported(folder, facts, _weights(folder), nbytes)
 
 
 def _check_request(form: str, dtype: str | None) -> None:
@@ -113,7 +119,32 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not (overwrite and folder.is_dir()):
         raise OutputError(f"{folder} is there already: name another place, or replace a folder with --overwrite")
-    check_writable(folder.parent)
+    if taken and not (folder / compact.CONFIG).is_file():
+        raise OutputError(f"{folder} holds something other than a model, which --overwrite would delete: name another")
+    check_writable(next(parent for parent in folder.absolute().parents if parent.exists()))
+
+
+def _check_not_inside(folder: Path, found: Subject) -> None:
+    """Refuse a folder that holds what is to be exported: it would be gone with what is replaced."""
+    for path in (found.path, found.source.local):
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise OutputError(f"{folder} holds {path}, which is to be exported: name another place")
+
+
+def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
+    """Refuse, before all weights are read, a form that this model, a sentence encoder or not, can't be written in."""
+    config = type(source.config)
+    if form == ONNX:
+        onnx.check(source.skeleton)
+    if form != COMPACT:
+        return
+    if not config.__module__.startswith("transformers."):
+        raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
+    if encoder and "AutoModelForSeq2SeqLM" in code.classes(config):
+        raise ExportError(
+            f"{source.id} is a sentence encoder that sentence-transformers loads by a class of its own "
+            f"({config.model_type}), which knows no compressed table: export it in the dense form"
+        )
 
 
 def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
@@ -128,7 +159,6 @@ def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
     return policy
 
 
-def _bytes(folder: Path, suffixes: set[str] | None = None) -> int:
-    """What the files of a folder weigh, or those with one of the suffixes."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sum(path.stat().st_size for path in files if suffixes is None or path.suffix in suffixes)
+def _weights(folder: Path) -> int:
+    """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
