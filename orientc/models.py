@@ -153,6 +153,8 @@ class ModelSource:
         # Where a tokenizer's files are missing, transformers makes one that knows special tokens alone.
         if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens, "▁"}:
             raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
+        for note in ("is_local", "local_files_only"):  # of how it was loaded; saved, they would go with it
+            tokenizer.init_kwargs.pop(note, None)
         return tokenizer
 
     @cached_property

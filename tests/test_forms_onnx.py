@@ -49,7 +49,8 @@ HEADS = {
     "AutoModelForTokenClassification": ["logits"],
     "AutoModelForQuestionAnswering": ["start_logits", "end_logits"],
 }
-UNTYPED = ("distilbert", "deberta", "mpnet", "llama", "qwen", "gemma")  # they know no token types
+TYPED = ("bert", "roberta", "xlm-roberta", "electra", "albert", "mobilebert", "gpt2")  # they know token types
+BEYOND = ("xlnet",)  # what torch can't make a graph of
 SOME = {
     ("bert", "AutoModelForMaskedLM", "tied"),
     ("albert", "AutoModelForQuestionAnswering", "untied"),
@@ -88,6 +89,8 @@ def cases() -> list[tuple[str, str, str]]:
         return sorted(SOME)
     found = []
     for name, (_, config_name, _) in ARCHITECTURES.items():
+        if name in BEYOND:
+            continue
         for auto_name in HEADS:
             config = getattr(transformers, config_name)
             if config in getattr(transformers, auto_name)._model_mapping and not config().is_encoder_decoder:
@@ -193,7 +196,7 @@ def test_inputs_and_outputs_have_the_names_and_axes_that_runtimes_look_for(writt
         entry.name: [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
         for entry in (*graph.input, *graph.output)
     }
-    expected = ["input_ids", "attention_mask", "token_type_ids"][: 2 if written.name.startswith(UNTYPED) else 3]
+    expected = ["input_ids", "attention_mask", "token_type_ids"][: 3 if written.name.startswith(TYPED) else 2]
     assert [entry.name for entry in graph.input] == expected
     assert [entry.name for entry in graph.output] == HEADS[written.auto_name]
     assert all(axes[name] == ["batch_size", "sequence_length"] for name in expected)
