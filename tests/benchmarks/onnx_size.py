@@ -87,7 +87,7 @@ def main() -> None:
         parameters = sum(parameter.nbytes for parameter in model.parameters())
         print(
             f"{name}: {sizes[name] / MB:.2f} MB (parameters {parameters / MB:.2f} MB), written in {seconds:.0f} s; "
-            f"cosine to torch over {len(found)} sentences: least {found.min():.7f}, mean {found.mean():.7f}",
+            f"cosine to torch over {len(found)} sentences: least {found.min():.9f}, mean {found.mean():.9f}",
             flush=True,
         )
     dense, compact = sizes.values()
