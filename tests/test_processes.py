@@ -244,7 +244,8 @@ def test_two_processes_train_and_leave_one_model(two: Two) -> None:
     assert 0 <= run["record"]["metrics"]["accuracy"] <= 1
     log = json.loads((model / "training.json").read_text())["log"]
     assert log[-1]["step"] == 4  # 16 examples, 8 at a time over both, twice
-    files = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"]
+    files = ["config.json", "model.safetensors", "modeling_orientc.py", "tokenizer.json", "tokenizer_config.json"]
+    files += ["training.json"]
     expected = [f"{model.name}/{name}" for name in files] + [Path(run["path"]).name]
     assert files_in(model.parent) == sorted(["svd.history.json", "svd.safetensors", *expected])
 
