@@ -184,7 +184,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.visibility = "public"
         self.xet: str | None = None
-        self._objects: dict[str, bytes] = {}  # LFS files that were uploaded, by their sha256
+        self._objects: dict[tuple[str, str], bytes] = {}  # LFS files that were uploaded, by repository and sha256
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._aliases: dict[tuple[str, str], str] = {}
         self._server = _Server(self)
@@ -400,9 +400,9 @@ class Hub:
         told = []
         for wanted in json.loads(asked.body)["objects"]:
             id, place = asked.parts["id"], f"http://localhost:{self._server.server_port}/store"
-            upload = {"href": f"{place}/{wanted['oid']}?signed-for={id}"}
+            upload = {"href": f"{place}/{id}/{wanted['oid']}"}
             verify = {"href": f"{self.endpoint}/{id}.git/info/lfs/objects/verify"}
-            missing = wanted["oid"] not in self._objects
+            missing = (id, wanted["oid"]) not in self._objects
             told.append(wanted | ({"actions": {"upload": upload, "verify": verify}} if missing else {}))
         return _json({"transfer": "basic", "objects": told})
 
@@ -411,14 +411,14 @@ class Hub:
         sha256 = asked.parts["sha256"]
         if "authorization" in asked.headers or hashlib.sha256(asked.body).hexdigest() != sha256:
             raise Refusal(400, None, "BadDigest, or more than one way to say who you are")
-        self._objects[sha256] = asked.body
+        self._objects[asked.parts["id"], sha256] = asked.body
         return Answer(200)
 
     def _verify(self, asked: Asked) -> Answer:
         """`/{id}.git/info/lfs/objects/verify`: whether an LFS file came."""
         self._to_write(asked)
         wanted = json.loads(asked.body)
-        if len(self._objects.get(wanted["oid"], b"")) != wanted["size"]:
+        if len(self._objects.get((asked.parts["id"], wanted["oid"]), b"")) != wanted["size"]:
             raise Refusal(404, None, "No such object")
         return _json({})
 
@@ -431,8 +431,8 @@ class Hub:
             name = Path(value["path"])
             if key == "file":
                 files[value["path"]] = File(name, base64.b64decode(value["content"]))
-            elif key == "lfsFile" and (value["oid"] in self._objects or self.xet):
-                files[value["path"]] = File(name, self._objects.get(value["oid"]), value["oid"])
+            elif key == "lfsFile" and ((repository.id, value["oid"]) in self._objects or self.xet):
+                files[value["path"]] = File(name, self._objects.get((repository.id, value["oid"])), value["oid"])
             elif key in ("deletedFile", "deletedFolder"):
                 gone = [file for file in files if Path(file).is_relative_to(name)]
                 files = {file: files[file] for file in files if file not in gone}
@@ -502,7 +502,7 @@ _ROUTES: tuple[tuple[str, Callable[[Hub, Asked], Answer]], ...] = (
     (rf"{_API}/xet-write-token/(?P<revision>[^/]+)", Hub._xet_token),
     (rf"{_LFS}/batch", Hub._batch),
     (rf"{_LFS}/verify", Hub._verify),
-    (r"/store/(?P<sha256>[0-9a-f]{64})", Hub._store),
+    (rf"/store/{_ID}/(?P<sha256>[0-9a-f]{{64}})", Hub._store),
     (rf"/stored/(?P<kind>models|datasets)/{_ID}/(?P<revision>[0-9a-f]{{40}})/(?P<path>.+)", Hub._stored),
     (rf"/(?:(?P<kind>datasets)/)?{_ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Hub._file),
     (rf"{_API}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", Hub._tree),

@@ -188,7 +188,7 @@ CASES = {
 }
 AWAY = {"casUrl": NOWHERE, "accessToken": "xet", "exp": 1 << 40}
 FAULTS = [
-    Fault("PUT /store/.*someone/upload", BROKEN),
+    Fault("PUT /store/someone/upload/.*", BROKEN),
     Fault("POST .*/someone/commit/commit/main", BROKEN),
     Fault("POST .*/someone/cut/commit/main", None),
     Fault("POST .*/someone/page/commit/main", Answer(200, body=b"<html>Welcome to the hotel's network</html>")),
