@@ -71,12 +71,11 @@ class Facts:
     ) -> Facts:
         """The facts of a model with stand-ins; `sentences` is whether it is part of a sentence encoder."""
         held = compact.stand_in(model)
-        factors = held.factors
+        factors, rebuilt = held.factors, info.vocab * info.dim * held.latents.element_size()
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes
         else:  # it never was dense; as it would be
-            base_table = info.vocab * info.dim * held.latents.element_size()
-            base_weights = info.model_bytes - info.nbytes + base_table
+            base_table, base_weights = rebuilt, info.model_bytes - info.nbytes + rebuilt
         autos = {name: auto for auto, name in code.classes(type(model.config)).items()}
         return cls(
             base=found.source.id,
@@ -87,7 +86,7 @@ class Facts:
             library="sentence-transformers" if sentences else "transformers",
             method=found.artifact.description.method if found.artifact else None,
             rank=factors.rank,
-            table=info.vocab * info.dim * held.latents.element_size() if form == DENSE else factors.nbytes,
+            table=rebuilt if form == DENSE else factors.nbytes,
             base_table=base_table,
             base_weights=base_weights,
             vocab=info.vocab,
@@ -164,12 +163,11 @@ def _cost(found: Subject, name: str) -> str:
         compared = comparison.of_artifact(found.path)
         grids = [grid(replace(compared, model=name))] if compared else []
         return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
-    folder = found.source.local
-    try:
-        record = records.read(folder.with_name(f"{folder.name}.json")) if folder else None
-    except RecordError:
+    if (folder := found.source.local) is None:
         return ""
-    if record is None:
+    try:
+        record = records.read(folder.with_name(f"{folder.name}.json"))
+    except RecordError:
         return ""
     rows = [f"| {name} | {value:.4f} |" for name, value in record.figures.items()]
     return "\n".join(["## What was measured", "", "| figure | |", "|---|---:|", *rows])

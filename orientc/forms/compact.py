@@ -9,13 +9,14 @@ names the classes in the code file beside it, for transformers. In the weights t
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from orientc.artifact import ACTIVATIONS
 from orientc.errors import ModelError
@@ -60,6 +61,13 @@ def stand_in(model: PreTrainedModel) -> CompressedTable:
     if not isinstance(found, CompressedTable):
         raise TypeError(f"{type(model).__name__} has no compressed table")
     return found
+
+
+def plain_config(model: PreTrainedModel) -> PreTrainedConfig:
+    """The architecture's own configuration of a model with stand-ins, a copy that says nothing of them."""
+    config: PreTrainedConfig = copy.deepcopy(model.config)
+    vars(config).pop(KEY, None)
+    return config
 
 
 def save(model: PreTrainedModel, folder: Path, head: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
     """A plain model of the same architecture, with the decoded table in all places that used the stand-ins."""
     architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
-    config = copy.deepcopy(model.config)
-    vars(config).pop(compact.KEY, None)
-    plain: PreTrainedModel = architecture(config).to(model.dtype).eval()
+    plain: PreTrainedModel = architecture(compact.plain_config(model)).to(model.dtype).eval()
     if getattr(model, "pooler", plain) is None:  # the checkpoint had none
         plain.pooler = None
     table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from orientc.arguments import Subject, subject
+from orientc.compression import DTYPES
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.subjects import check_base
@@ -25,7 +25,6 @@ from orientc.substitution import head_policies, substitute
 from orientc.tables import read_table
 
 FORMS = (COMPACT, DENSE, ONNX)
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 import inspect
 import io
@@ -233,9 +232,8 @@ def _distance(expected: Tensor, actual: Tensor, mask: Tensor | None) -> float:
 
 def _write_configuration(model: PreTrainedModel, folder: Path) -> None:
     """The architecture's own, for runtimes that read ids and labels there; no code belongs to a graph."""
-    config = copy.deepcopy(model.config)
-    for key in (compact.KEY, "auto_map"):
-        vars(config).pop(key, None)
+    config = compact.plain_config(model)
+    vars(config).pop("auto_map", None)
     config.architectures, config.dtype = [type(model).__name__], "float32"
     with quietly():
         config.save_pretrained(folder)
