@@ -1,14 +1,28 @@
 """The compressed table as a file: one plain `.safetensors` file, format version 1.
 
-Tensors: `latents [vocab, rank]`; `decoder.weight [dim, rank]` and `decoder.bias [dim]` as present; all of one
-float type (F32, F16 or BF16). A row of the table is `activation(latents[id] · decoder.weightᵀ + decoder.bias)`,
-and `latents[id]` where there is no decoder.
+Tensors, as present; the floats of one type (F32, F16 or BF16) but for scales, offsets and codebooks, which are F16:
 
-Everything else is string metadata, keys sorted: `format` ("orientc"), `format_version`, `codec` (how the latents
-are coded; "plain" is as they are), `method`, `rank`, `activation` ("none" or "elu"), the base table's `base_id`,
-`base_revision`, `base_sha256`, `base_dtype`, `base_bytes`, `base_tied`, `base_model_parameters`,
-`base_model_bytes`, `vocab`, `dim`, `padding_idx`, `embed_scale`; `settings` and `distances` as flat JSON objects;
-`seed`; `version`, the orientc that wrote it. What is not known (`base_revision`, `padding_idx`, `seed`) is "".
+- `latents [rows, rank]`, `decoder.weight [dim, rank]`, `decoder.bias [dim]`: a row of the table is
+  `activation(latents[id] · decoder.weightᵀ + decoder.bias)`, and `latents[id]` where there is no decoder.
+- `latents.norms [rows]`: the above gives a row's direction, this its length.
+- `kept.ids [kept]` (I32, ascending), `kept.rows [kept, dim]`: these rows are stored as they are; latents are those of
+  the others, in the order of their ids: `rows = vocab - kept`.
+
+Latents in codes, `codec` "groups": rows are in tiers (`latents.tiers [rows]`, U8, where there are several), each
+tier's in the order of their ids. Columns are in groups of `group`, the last one may be shorter; tier t codes a column
+of group g in `bits[t][g]` bits. `latents.<t>.codes [rows of t, bytes]` (U8) has a row's codes group by group, each
+group's from a byte on, the lowest bit of its first code in the lowest bit of that byte. `latents.<t>.scales` and
+`latents.<t>.offsets [rows of t, groups with bits]`: a latent is `code · scale + offset`, and 0 without bits.
+
+Codec "codebook": each `group` columns are one code of b bits, packed as above (`latents.codes [rows, bytes]`), which
+names an entry of `latents.codebook [groups, 2^b, group]`; times the row's `latents.scales [rows]`.
+
+Everything else is string metadata, keys sorted: `format` ("orientc"), `format_version`, `codec` ("plain", "groups" or
+"codebook"), `coding` (JSON: `group`, `bits`, `tier_rows`; empty for "plain"), `method`, `rank`, `activation` ("none" or
+"elu"), the base table's `base_id`, `base_revision`, `base_sha256`, `base_dtype`, `base_bytes`, `base_tied`,
+`base_model_parameters`, `base_model_bytes`, `vocab`, `dim`, `padding_idx`, `embed_scale`; `settings` and `distances` as
+flat JSON objects; `seed`; `version`, the orientc that wrote it. What is not known (`base_revision`, `padding_idx`,
+`seed`) is "".
 
 The same artifact is always written as the same bytes. Reading checks the header's size, names, shapes, types,
 offsets and metadata before a tensor is touched, and every number for being finite before it is handed out.
@@ -19,16 +33,18 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from orientc import tensorfiles
 from orientc._version import __version__
 from orientc.errors import ArtifactError, ArtifactMismatchError
-from orientc.files import canonical_json, write_atomically
+from orientc.files import canonical_json
+from orientc.layout import CODEBOOK, CODES, FLOAT, GROUPS, HALF, IDS, PLAIN, Layout
 from orientc.provenance import TableInfo
 from orientc.sizes import bits_per_weight, parameter_ratio
+from orientc.tensorfiles import DTYPES, DamagedError, Stored, flat, positive
 
 if TYPE_CHECKING:
     from orientc.factors import Factors
@@ -37,35 +53,50 @@ FORMAT = "orientc"
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 ACTIVATIONS = {"none": None, "elu": "elu"}
-DTYPES = {"F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
-_CODES = {name: code for code, (name, _) in DTYPES.items()}
-_LARGEST_HEADER = 1 << 20  # ours take some two thousand bytes
+_KINDS = {FLOAT: ("F32", "F16", "BF16"), HALF: ("F16",), CODES: ("U8",), IDS: ("I32",)}
 
 
 @dataclass(frozen=True)
 class Description:
     """All an artifact says of itself; what reading its header gives.
 
-    `settings` are the fit's full settings, `distances` its measured distances to the base table;
-    `dtype` is the type of the stored numbers, `numbers` how many there are.
+    `layout` is how its numbers are laid out, `settings` are the fit's full settings, `distances` its measured distances
+    to the base table; `dtype` is the type of its floats other than scales ("float16" where there are none such).
     """
 
     base: TableInfo
     method: str
-    rank: int
-    activation: str | None
+    layout: Layout
     settings: dict[str, Any]
     seed: int | None
     distances: dict[str, float]
     dtype: str
-    numbers: int
-    codec: str = "plain"
     version: str = __version__
+
+    @property
+    def rank(self) -> int:
+        """Width of the latents."""
+        return self.layout.rank
+
+    @property
+    def activation(self) -> str | None:
+        """What follows the decoder's linear map."""
+        return self.layout.activation
+
+    @property
+    def codec(self) -> str:
+        """How the latents are coded."""
+        return self.layout.codec
+
+    @property
+    def numbers(self) -> int:
+        """Numbers stored: each code, scale, entry, id and float is one."""
+        return self.layout.numbers
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, header not counted."""
-        return self.numbers * DTYPES[_CODES[self.dtype]][1]
+        return stored_bytes(self.layout, self.dtype)
 
     @property
     def parameter_ratio(self) -> float:
@@ -84,8 +115,14 @@ class Description:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, sizes included."""
-        sizes = ("nbytes", "parameter_ratio", "byte_ratio", "bits_per_weight")
-        return asdict(self) | {name: getattr(self, name) for name in sizes}
+        names = ("rank", "activation", "codec", "numbers", "nbytes", "parameter_ratio", "byte_ratio", "bits_per_weight")
+        return asdict(self) | {name: getattr(self, name) for name in names}
+
+
+def stored_bytes(layout: Layout, dtype: str) -> int:
+    """Bytes of a compressed table's tensors, with `dtype` for its floats other than scales."""
+    codes = {FLOAT: tensorfiles.CODES[dtype], HALF: "F16", CODES: "U8", IDS: "I32"}
+    return sum(Stored(codes[kind], shape).nbytes for kind, shape in layout.shapes.values())
 
 
 @dataclass(frozen=True)
@@ -107,67 +144,67 @@ class Artifact:
 
 def save(artifact: Artifact, path: str | Path) -> None:
     """Write an artifact atomically; the same artifact gives the same bytes. Raises `OutputError`."""
-    import torch
-
-    tensors = dict(sorted(artifact.factors.tensors.items()))
-    header: dict[str, Any] = {"__metadata__": dict(sorted(_metadata(artifact.description).items()))}
-    offset = 0
-    for name, tensor in tensors.items():
-        header[name] = {
-            "dtype": _CODES[str(tensor.dtype).removeprefix("torch.")],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + tensor.nbytes],
-        }
-        offset += tensor.nbytes
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    encoded += b" " * (-len(encoded) % 8)
-
-    def write(stream: BinaryIO) -> None:
-        stream.write(struct.pack("<Q", len(encoded)) + encoded)
-        for tensor in tensors.values():
-            stream.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-
-    write_atomically(Path(path), write)
+    tensorfiles.write(Path(path), _metadata(artifact.description), artifact.factors.tensors)
 
 
 def read_description(path: str | Path) -> Description:
     """What the artifact at `path` says of itself, from its header alone. Raises `ArtifactError`."""
     try:
-        return _parse(Path(path))
+        header = tensorfiles.read_header(Path(path))
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror or error}") from error
+    except DamagedError as error:
+        raise ArtifactError(f"{path} is not an orientc artifact, or is damaged: {error}") from None
+    metadata = header.metadata
+    if metadata.get("format") != FORMAT:
+        raise ArtifactError(f"{path} is a safetensors file, but not an orientc artifact")
+    try:
+        if (version := positive(metadata, "format_version")) > FORMAT_VERSION:
+            raise ArtifactError(f"{path} has format version {version}, newer than {FORMAT_VERSION}: update orientc")
+        return _description(metadata, header.tensors)
+    except KeyError as error:
+        raise ArtifactError(f"{path} is damaged: {error.args[0]} is missing") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged: {error!s:.200}") from None
 
 
 def load(path: str | Path) -> Artifact:
     """Read and validate an artifact. Raises `ArtifactError` where it is damaged, foreign or too new."""
-    from safetensors import SafetensorError, safe_open
-
-    from orientc.factors import CHUNK, Factors
+    from orientc.factors import Factors
 
     description = read_description(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        factors = Factors(description.layout, tensorfiles.read_tensors(Path(path)))
+        _check_ids(factors)
+    except DamagedError as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
-    for name, tensor in tensors.items():
-        if not all(block.isfinite().all() for block in tensor.split(CHUNK)):
-            raise ArtifactError(f"{path} is damaged: {name} holds numbers that are not finite")
-    factors = Factors(
-        tensors["latents"], tensors.get("decoder.weight"), tensors.get("decoder.bias"), description.activation
-    )
     return Artifact(description, factors)
 
 
+def _check_ids(factors: Factors) -> None:
+    """Raise `DamagedError` where rows are kept, or are in tiers, that are not there."""
+    layout, tensors = factors.layout, factors.tensors
+    if layout.kept:
+        ids = tensors["kept.ids"]
+        if ids[0] < 0 or ids[-1] >= layout.vocab or (ids.diff() <= 0).any():
+            raise DamagedError("kept.ids are not ids of the table in ascending order")
+    if "latents.tiers" in tensors:
+        counts = tensors["latents.tiers"].long().bincount(minlength=len(layout.tier_rows))
+        if tuple(counts.tolist()) != layout.tier_rows:
+            raise DamagedError("latents.tiers do not have the rows that its header says")
+
+
 def _metadata(description: Description) -> dict[str, str]:
-    base = description.base
+    base, layout = description.base, description.layout
+    coding = {"group": layout.group, "bits": layout.bits, "tier_rows": layout.tier_rows}
     values: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "codec": description.codec,
+        "codec": layout.codec,
+        "coding": None if layout.codec == PLAIN else canonical_json(coding),
         "method": description.method,
-        "rank": description.rank,
-        "activation": description.activation or "none",
+        "rank": layout.rank,
+        "activation": layout.activation or "none",
         "base_id": base.id,
         "base_revision": base.revision,
         "base_sha256": base.sha256,
@@ -188,75 +225,52 @@ def _metadata(description: Description) -> dict[str, str]:
     return {key: "" if value is None else str(value) for key, value in values.items()}
 
 
-def _parse(path: Path) -> Description:
-    header, data_bytes = _header(path)
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ArtifactError(f"{path} is a safetensors file, but not an orientc artifact")
-    try:
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata holds something else than strings")
-        if (version := _positive(metadata, "format_version")) > FORMAT_VERSION:
-            raise ArtifactError(f"{path} has format version {version}, newer than {FORMAT_VERSION}: update orientc")
-        if metadata["codec"] != "plain":
-            raise ArtifactError(f"{path} codes its latents as {metadata['codec']!r:.60}, unknown here: update orientc")
-        return _description(metadata, header, data_bytes)
-    except KeyError as error:
-        raise ArtifactError(f"{path} is damaged: {error.args[0]} is missing") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged: {error!s:.200}") from None
-
-
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file, and the number of bytes behind it."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > size - 8:
-            raise ArtifactError(f"{path} is not an orientc artifact, or is cut short: its header does not fit the file")
-        if length > _LARGEST_HEADER:
-            raise ArtifactError(f"{path} is not an orientc artifact: its header takes {length} bytes")
-        encoded = stream.read(length)
-    try:
-        header = json.loads(encoded)
-    except (ValueError, RecursionError):
-        raise ArtifactError(f"{path} is not an orientc artifact: its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise ArtifactError(f"{path} is not an orientc artifact: its header is not a JSON object")
-    return header, size - 8 - length
-
-
-def _description(metadata: dict[str, str], tensors: dict[str, Any], data_bytes: int) -> Description:
-    """Build a description, checking each entry; `ValueError` and friends say what is wrong."""
-    vocab, dim, rank = (_positive(metadata, key) for key in ("vocab", "dim", "rank"))
-    shapes = {"latents": [vocab, rank], "decoder.weight": [dim, rank], "decoder.bias": [dim]}
-    dtypes = set()
-    ranges = []
-    for name, entry in tensors.items():
-        if name not in shapes:
-            raise ValueError(f"tensor {name!r} does not belong there")
-        if entry["shape"] != shapes[name]:
-            raise ValueError(f"{name} has shape {entry['shape']}, not {shapes[name]}")
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{name} has type {entry['dtype']!r}, not one of {', '.join(DTYPES)}")
-        dtypes.add(entry["dtype"])
-        start, end = entry["data_offsets"]
-        if end - start != math.prod(entry["shape"]) * DTYPES[entry["dtype"]][1]:
-            raise ValueError(f"{name} has an extent that does not fit its shape")
-        ranges.append((start, end))
-    if "latents" not in tensors:
-        raise KeyError("latents")
-    if "decoder.weight" not in tensors and ("decoder.bias" in tensors or rank != dim):
-        raise KeyError("decoder.weight")
-    if len(dtypes) != 1:
-        raise ValueError("its tensors are of several types")
-    ends = [0, *(end for _, end in sorted(ranges))]
-    if [start for start, _ in sorted(ranges)] != ends[:-1] or ends[-1] != data_bytes:
-        raise ValueError(f"its tensors should take {ends[-1]} bytes, the file has {data_bytes}")
+def _layout(metadata: dict[str, str], tensors: dict[str, Stored]) -> Layout:
+    """How the numbers are laid out, with each tensor as that says. Raises `KeyError` or `ValueError`."""
+    vocab, dim, rank = (positive(metadata, key) for key in ("vocab", "dim", "rank"))
     if metadata["activation"] not in ACTIVATIONS:
-        raise ValueError(f"activation {metadata['activation']!r} is unknown")
-    settings, distances = _flat(metadata, "settings"), _flat(metadata, "distances")
+        raise ValueError(f"activation {metadata['activation']!r:.60} is unknown")
+    coding = json.loads(metadata["coding"]) if metadata.get("coding") else {}
+    if not isinstance(coding, dict) or not coding.keys() <= {"group", "bits", "tier_rows"}:
+        raise ValueError("its coding is not known")
+    kept = tensors["kept.ids"].shape if "kept.ids" in tensors else (0,)
+    layout = Layout.from_dict(
+        {
+            "vocab": vocab,
+            "dim": dim,
+            "rank": rank,
+            "decoder": "decoder.weight" in tensors,
+            "bias": "decoder.bias" in tensors,
+            "activation": ACTIVATIONS[metadata["activation"]],
+            "norms": "latents.norms" in tensors,
+            "kept": kept[0] if len(kept) == 1 else -1,
+            "codec": metadata["codec"],
+            **coding,
+        }
+    )
+    expected = layout.shapes
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise KeyError(missing[0])
+    for name, stored in tensors.items():
+        if name not in expected:
+            raise ValueError(f"tensor {name!r:.60} does not belong there")
+        kind, shape = expected[name]
+        if stored.shape != shape:
+            raise ValueError(f"{name} has shape {list(stored.shape)}, not {list(shape)}")
+        if stored.dtype not in _KINDS[kind]:
+            raise ValueError(f"{name} has type {stored.dtype!r}, not one of {', '.join(_KINDS[kind])}")
+    return layout
+
+
+def _description(metadata: dict[str, str], tensors: dict[str, Stored]) -> Description:
+    """Build a description, checking each entry; `ValueError` and friends say what is wrong."""
+    if metadata["codec"] not in (PLAIN, GROUPS, CODEBOOK):
+        raise ValueError(f"its latents are coded as {metadata['codec']!r:.60}, unknown here: update orientc")
+    layout = _layout(metadata, tensors)
+    floats = {tensors[name].dtype for name, (kind, _) in layout.shapes.items() if kind == FLOAT} or {"F16"}
+    if len(floats) != 1:
+        raise ValueError("its tensors are of several types")
+    settings, distances = flat(metadata, "settings"), flat(metadata, "distances")
     if missing := sorted({"cosine", "rmse"} - distances.keys()):
         raise KeyError(f"the {missing[0]} distance")
     embed_scale = float(metadata["embed_scale"])
@@ -267,38 +281,21 @@ def _description(metadata: dict[str, str], tensors: dict[str, Any], data_bytes: 
             id=metadata["base_id"],
             revision=metadata["base_revision"] or None,
             sha256=metadata["base_sha256"],
-            vocab=vocab,
-            dim=dim,
+            vocab=layout.vocab,
+            dim=layout.dim,
             dtype=metadata["base_dtype"],
-            nbytes=_positive(metadata, "base_bytes"),
+            nbytes=positive(metadata, "base_bytes"),
             padding_idx=int(metadata["padding_idx"]) if metadata["padding_idx"] else None,
             embed_scale=embed_scale,
             tied=metadata["base_tied"] == "true",
-            model_parameters=_positive(metadata, "base_model_parameters"),
-            model_bytes=_positive(metadata, "base_model_bytes"),
+            model_parameters=positive(metadata, "base_model_parameters"),
+            model_bytes=positive(metadata, "base_model_bytes"),
         ),
         method=metadata["method"],
-        rank=rank,
-        activation=ACTIVATIONS[metadata["activation"]],
+        layout=layout,
         settings=settings,
         seed=int(metadata["seed"]) if metadata["seed"] else None,
         distances=distances,
-        dtype=DTYPES[dtypes.pop()][0],
-        numbers=sum(math.prod(shapes[name]) for name in tensors),
-        codec=metadata["codec"],
+        dtype=DTYPES[floats.pop()][0],
         version=metadata["version"],
     )
-
-
-def _positive(metadata: dict[str, str], key: str) -> int:
-    value = int(metadata[key])
-    if not 1 <= value < 1 << 63:
-        raise ValueError(f"{key} is {value}")
-    return value
-
-
-def _flat(metadata: dict[str, str], key: str) -> dict[str, Any]:
-    values = json.loads(metadata[key])
-    if not isinstance(values, dict) or any(isinstance(value, dict | list) for value in values.values()):
-        raise ValueError(f"{key} are not a flat JSON object")
-    return values

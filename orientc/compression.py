@@ -136,13 +136,11 @@ def run(
     description = Description(
         base=table.info,
         method=plan.method,
-        rank=plan.rank,
-        activation=factors.activation,
+        layout=factors.layout,
         settings=plan.settings,
         seed=plan.seed if plan.method == AUTOENCODER else None,
         distances=asdict(distances),
         dtype=plan.dtype,
-        numbers=factors.numbers,
     )
     return Artifact(description, factors)
 

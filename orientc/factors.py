@@ -1,4 +1,4 @@
-"""The numbers of a compressed table and the one formula that turns them back into rows."""
+"""The numbers of a compressed table and the formulas that turn them back into rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from orientc.coding import block_of_latents, blocks_of_latents, places, rows_of_latents
+from orientc.layout import FLOAT, PLAIN, Layout
 
 CHUNK = 2048  # rows decoded at a time where the whole table passes through; a few MB, which caches hold
 
@@ -23,42 +26,87 @@ def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activati
 
 @dataclass(frozen=True)
 class Factors:
-    """Latents `[vocab, rank]` with the decoder's weight `[dim, rank]`, bias `[dim]` and activation, as present."""
+    """A compressed table's tensors by their names in an artifact, and how they are laid out."""
 
-    latents: Tensor
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-    activation: str | None = None
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def plain(
+        cls,
+        latents: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        activation: str | None = None,
+    ) -> Factors:
+        """Latents `[vocab, rank]` as they are, with the decoder's weight `[dim, rank]`, bias `[dim]` and activation."""
+        (vocab, rank), dim = latents.shape, latents.shape[1] if weight is None else weight.shape[0]
+        layout = Layout(vocab, dim, rank, weight is not None, bias is not None, activation)
+        named = {"latents": latents, "decoder.weight": weight, "decoder.bias": bias}
+        return cls(layout, {name: tensor for name, tensor in named.items() if tensor is not None})
+
+    def with_kept(self, ids: Tensor, rows: Tensor) -> Factors:
+        """The same table where rows `ids [k]`, in ascending order, are stored as they are, `rows [k, dim]`.
+
+        The latents must be those of the other rows, in the order of their ids.
+        """
+        layout = replace(self.layout, vocab=self.layout.rows + len(ids), kept=len(ids))
+        return Factors(layout, {**self.tensors, "kept.ids": ids.to(torch.int32), "kept.rows": rows})
+
+    def with_norms(self, norms: Tensor) -> Factors:
+        """The same table where decoded rows give directions alone, and `norms` the lengths of rows with latents."""
+        return Factors(replace(self.layout, norms=True), {**self.tensors, "latents.norms": norms})
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Factors:
+        """Factors of the same layout from other tensors."""
+        return replace(self, tensors=tensors)
 
     @property
     def vocab(self) -> int:
         """Number of rows."""
-        return self.latents.shape[0]
+        return self.layout.vocab
 
     @property
     def rank(self) -> int:
         """Width of the latents."""
-        return self.latents.shape[1]
+        return self.layout.rank
 
     @property
     def dim(self) -> int:
         """Width of the decoded rows."""
-        return self.rank if self.weight is None else self.weight.shape[0]
+        return self.layout.dim
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The stored tensors under their names in an artifact."""
-        named = {"latents": self.latents, "decoder.weight": self.weight, "decoder.bias": self.bias}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+    def activation(self) -> str | None:
+        """What follows the decoder's linear map."""
+        return self.layout.activation
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Factors:
-        """Factors of the same kind from tensors under their names in an artifact."""
-        return Factors(tensors["latents"], tensors.get("decoder.weight"), tensors.get("decoder.bias"), self.activation)
+    @property
+    def latents(self) -> Tensor:
+        """Latents `[rows, rank]` of the rows that are not kept, in the order of their ids."""
+        if self.layout.codec == PLAIN:
+            return self.tensors["latents"]
+        return rows_of_latents(self.layout, self.tensors, torch.arange(self.layout.rows, device=self.device))
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The decoder's weight `[dim, rank]`."""
+        return self.tensors.get("decoder.weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The decoder's bias `[dim]`."""
+        return self.tensors.get("decoder.bias")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(iter(self.tensors.values())).device
 
     @property
     def numbers(self) -> int:
         """Stored numbers, decoder and bias counted."""
-        return sum(tensor.numel() for tensor in self.tensors.values())
+        return self.layout.numbers
 
     @property
     def nbytes(self) -> int:
@@ -66,25 +114,100 @@ class Factors:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def to(self, dtype: torch.dtype) -> Factors:
-        """The same factors on the CPU in another float type, contiguous."""
-        return self.map(lambda tensor: tensor.detach().to("cpu", dtype).contiguous())
+        """The same factors on the CPU, contiguous, in another float type; scales, codes and ids keep theirs."""
+        kinds = self.layout.shapes
+        return self.map_named(
+            lambda name, tensor: (
+                tensor.detach().to("cpu", dtype if kinds[name][0] == FLOAT else tensor.dtype).contiguous()
+            )
+        )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Factors:
         """The factors with `change` applied to each tensor that is there."""
-        return replace(
-            self,
-            latents=change(self.latents),
-            weight=None if self.weight is None else change(self.weight),
-            bias=None if self.bias is None else change(self.bias),
-        )
+        return self.map_named(lambda _, tensor: change(tensor))
+
+    def map_named(self, change: Callable[[str, Tensor], Tensor]) -> Factors:
+        """As `map`, with the tensor's name."""
+        return self.with_tensors({name: change(name, tensor) for name, tensor in self.tensors.items()})
+
+    def rows(self, ids: Tensor, padding_idx: int | None = None) -> Tensor:
+        """Rows `[..., dim]` of the table for integer ids `[...]`; latents of `padding_idx` get no gradient."""
+        flat = ids.flatten()
+        others, kept, place = flat, None, flat
+        if self.layout.kept:
+            stored = self.tensors["kept.ids"]
+            place = torch.searchsorted(stored, flat.to(stored.dtype))
+            kept = stored[place.clamp(max=len(stored) - 1)] == flat
+            others = torch.where(kept, 0, flat - place)
+        if self.layout.kept == self.layout.vocab:
+            rows = self.tensors["kept.rows"][place]
+        else:
+            latents = rows_of_latents(self.layout, self.tensors, others)
+            if padding_idx is not None and latents.requires_grad:
+                latents = torch.where((flat == padding_idx).unsqueeze(1), latents.detach(), latents)
+            rows = self._decoded(latents)
+            if self.layout.norms:
+                rows = functional.normalize(rows, dim=1) * self.tensors["latents.norms"][others].unsqueeze(1)
+            if kept is not None:
+                whole = functional.embedding(torch.where(kept, place, 0), self.tensors["kept.rows"])
+                rows = torch.where(kept.unsqueeze(1), whole, rows)
+        return rows.unflatten(0, ids.shape) if ids.dim() != 1 else rows
+
+    def products(self, states: Tensor) -> Tensor:
+        """Products `[..., vocab]` of states `[..., dim]` with every row; the table is never there as a whole.
+
+        With a linear decoder `(h·W)·Zᵀ + h·b`; latents in codes, and through an activation rows, block by block.
+        """
+        layout, weight, bias = self.layout, self.weight, self.bias
+        narrow = states if weight is None or layout.activation else states @ weight
+        found = []
+        whole = layout.codec == PLAIN and not layout.activation and not layout.norms
+        size = layout.rows if whole else CHUNK
+        for tier, start in blocks_of_latents(layout, size) if layout.rows else ():
+            block = block_of_latents(layout, self.tensors, tier, start, size)
+            if layout.activation:
+                block = self._decoded(block)
+            products = functional.linear(narrow, block)
+            if bias is not None and not layout.activation:
+                products = products + (states @ bias).unsqueeze(-1)
+            found.append(products / self._lengths(block) if layout.norms else products)
+        if layout.kept:
+            found.append(functional.linear(states, self.tensors["kept.rows"]))
+        products = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+        if (order := places(layout, self.tensors)) is not None:
+            products = products[..., order]
+        return products * self._norms() if layout.norms else products
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The table as float32 blocks of at most `rows` rows, in order; the whole is never in memory."""
-        weight = None if self.weight is None else self.weight.float()
-        bias = None if self.bias is None else self.bias.float()
-        for block in self.latents.split(rows):
-            yield decode(block.float(), weight, bias, self.activation)
+        wide = self.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+        for ids in torch.arange(self.vocab, device=self.device).split(rows):
+            yield wide.rows(ids)
 
     def dense(self) -> Tensor:
         """The whole reconstructed table, float32 `[vocab, dim]`."""
         return torch.cat(list(self.chunks()))
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        return decode(latents, self.weight, self.bias, self.layout.activation)
+
+    def _lengths(self, block: Tensor) -> Tensor:
+        """Lengths of the rows that a block of latents, or of rows after an activation, decodes to."""
+        if self.layout.activation or self.weight is None:
+            squares = block.square().sum(1)
+        else:
+            squares = ((block @ (self.weight.T @ self.weight)) * block).sum(1)
+            if self.bias is not None:
+                squares = squares + 2 * block @ (self.weight.T @ self.bias) + self.bias.square().sum()
+        return squares.clamp_min(0).sqrt().clamp_min(1e-12)  # as functional.normalize does
+
+    def _norms(self) -> Tensor:
+        """What a direction of each row is multiplied with, `[vocab]`; 1 for kept rows."""
+        norms = self.tensors["latents.norms"]
+        if not self.layout.kept:
+            return norms
+        whole = norms.new_ones(self.vocab)
+        others = torch.ones(self.vocab, dtype=torch.bool, device=norms.device)
+        others[self.tensors["kept.ids"].long()] = False
+        whole[others] = norms
+        return whole

@@ -1,15 +1,14 @@
 """The torch modules that run from an artifact's tensors: a lookup, and an output projection that shares them.
 
-Both are differentiable and trainable. With a linear decoder neither ever builds the dense table.
+Both are differentiable, and their floats trainable. With a linear decoder neither ever builds the dense table.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from orientc.factors import CHUNK, Factors, decode
+from orientc.factors import Factors
 
 
 def embedding_scale(embedding: nn.Module) -> float:
@@ -19,32 +18,38 @@ def embedding_scale(embedding: nn.Module) -> float:
 
 
 def table_of(embedding: nn.Module) -> nn.Parameter:
-    """The parameter that has a row for each token: an embedding's weight, a stand-in's latents."""
-    return embedding.get_parameter("latents" if isinstance(embedding, CompressedTable) else "weight")
+    """The parameter that a table's users share: an embedding's weight, the first float one of a stand-in."""
+    if not isinstance(embedding, CompressedTable):
+        return embedding.get_parameter("weight")
+    return next(parameter for parameter in embedding.parameters() if parameter.is_floating_point())
 
 
 class CompressedTable(nn.Module):
-    """The parameters of a compressed table: `latents`, `decoder_weight`, `decoder_bias`, the latter two as present.
+    """The tensors of a compressed table as parameters, named as in an artifact with "_" for ".".
 
-    Given tensors become parameters; given parameters are kept, so that several modules can share them.
+    Given tensors become parameters; given parameters are kept, so that several modules can share them. Codes and ids
+    are parameters that don't train.
     """
 
     def __init__(self, factors: Factors) -> None:
         super().__init__()
-        self.latents = _parameter(factors.latents)
-        self.decoder_weight = None if factors.weight is None else _parameter(factors.weight)
-        self.decoder_bias = None if factors.bias is None else _parameter(factors.bias)
-        self.activation = factors.activation
+        for name in ("latents", "decoder.weight", "decoder.bias"):
+            self.register_parameter(_attribute(name), None)
+        for name, tensor in factors.tensors.items():
+            setattr(self, _attribute(name), _parameter(tensor))
+        self._like = factors.map(lambda tensor: torch.empty_like(tensor, device="meta"))
         self.num_embeddings, self.embedding_dim = factors.vocab, factors.dim
 
     @property
     def factors(self) -> Factors:
         """The parameters themselves, not copies: what another module takes to share them."""
-        return Factors(self.latents, self.decoder_weight, self.decoder_bias, self.activation)
+        return self._like.map_named(lambda name, _: self.get_parameter(_attribute(name)))
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
-        return f"{self.num_embeddings}, {self.embedding_dim}, rank={self.latents.shape[1]}"
+        layout = self._like.layout
+        coded = "" if layout.codec == "plain" else f", {layout.codec}"
+        return f"{self.num_embeddings}, {self.embedding_dim}, rank={layout.rank}{coded}"
 
 
 class CompressedEmbedding(CompressedTable):
@@ -60,9 +65,8 @@ class CompressedEmbedding(CompressedTable):
         self.embed_scale = embed_scale
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Rows `[..., dim]` for integer ids `[...]`."""
-        latents = functional.embedding(input_ids, self.latents, self.padding_idx)
-        rows = decode(latents, self.decoder_weight, self.decoder_bias, self.activation)
+        """Rows `[..., dim]` for integer ids `[...]`; of latents in codes only those looked up are read."""
+        rows = self.factors.rows(input_ids, self.padding_idx)
         if self.embed_scale == 1.0:
             return rows
         return rows * torch.tensor(self.embed_scale, dtype=rows.dtype, device=rows.device)
@@ -71,8 +75,7 @@ class CompressedEmbedding(CompressedTable):
 class CompressedHead(CompressedTable):
     """Stands in for the `nn.Linear` that a language model ties to its table.
 
-    Made from the factors of a `CompressedEmbedding`; `bias [vocab]` is the original projection's own. With a
-    linear decoder `logits = (h·W)·Zᵀ + h·b + bias`; through an activation the table is decoded block by block.
+    Made from the factors of a `CompressedEmbedding`; `bias [vocab]` is the original projection's own.
     """
 
     def __init__(self, factors: Factors, bias: nn.Parameter | None = None) -> None:
@@ -81,18 +84,15 @@ class CompressedHead(CompressedTable):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits `[..., vocab]` for states `[..., dim]`."""
-        if self.decoder_weight is None:
-            return functional.linear(hidden, self.latents, self.bias)
-        if self.activation is not None:
-            blocks = self.latents.split(CHUNK)
-            rows = (decode(block, self.decoder_weight, self.decoder_bias, self.activation) for block in blocks)
-            logits = torch.cat([functional.linear(hidden, block) for block in rows], dim=-1)
-            return logits if self.bias is None else logits + self.bias
-        logits = functional.linear(hidden @ self.decoder_weight, self.latents, self.bias)
-        if self.decoder_bias is not None:
-            logits = logits + (hidden @ self.decoder_bias).unsqueeze(-1)
-        return logits
+        logits = self.factors.products(hidden)
+        return logits if self.bias is None else logits + self.bias
+
+
+def _attribute(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
-    return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
+    if isinstance(tensor, nn.Parameter):
+        return tensor
+    return nn.Parameter(tensor, requires_grad=tensor.is_floating_point())

@@ -28,11 +28,11 @@ def shares(module: nn.Module, table: Tensor) -> bool:
 def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -> dict[str, nn.Module]:
     """A stand-in for each module that uses the table, by its name; all share one set of parameters.
 
-    The parameters are `factors` in the table's dtype and on its device. With `keep_head` the output projection
-    stays as it is.
+    The parameters are `factors` on the table's device, their floats in its dtype. With `keep_head` the output
+    projection stays as it is.
     """
     table = table_of(model.get_input_embeddings())
-    shared = factors.map(lambda tensor: nn.Parameter(tensor.detach().to(table, copy=True)))
+    shared = factors.map(lambda tensor: _placed(tensor, table))
     found: dict[str, nn.Module] = {}
     for name, module in users_of(model).items():
         stand_in: CompressedTable
@@ -44,6 +44,12 @@ def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -
             stand_in = CompressedHead(shared, dict(module.named_parameters()).get("bias"))
         found[name] = stand_in.train(module.training)
     return found
+
+
+def _placed(tensor: Tensor, table: Tensor) -> nn.Parameter:
+    floating = tensor.is_floating_point()
+    dtype = table.dtype if floating else tensor.dtype
+    return nn.Parameter(tensor.detach().to(table.device, dtype, copy=True), requires_grad=floating)
 
 
 def put_in(model: PreTrainedModel, modules: dict[str, nn.Module]) -> dict[str, dict[str, str]]:

@@ -112,11 +112,12 @@ def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Store
     stored = {name: _read_tensor(source, parameter) for name, parameter in factors.tensors.items()}
     read = factors.with_tensors({name: part.weight for name, part in stored.items()})
     hashes = "".join(part.sha256 for part in stored.values())
+    floats = next(part for part in stored.values() if part.weight.is_floating_point())
     return _Stored(
         read.dense(),
-        stored["latents"].dtype,
+        floats.dtype,
         sum(part.nbytes for part in stored.values()),
-        stored["latents"].checkpoint_bytes,
+        floats.checkpoint_bytes,
         hashlib.sha256(hashes.encode()).hexdigest(),
     )
 

@@ -22,6 +22,7 @@ from orientc.methods import svd
 from orientc.substitution import substitute
 
 RANK = 5
+PLAIN_STAND_IN = ("latents", "decoder_weight", "decoder_bias")  # parameters of one that has no codes and keeps no rows
 LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModel")
 TASKS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
 
@@ -61,7 +62,7 @@ def dense(name: str, auto_name: str) -> PreTrainedModel:
 
 def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors:
     fitted = svd.fit(model.get_input_embeddings().weight.detach(), RANK, center=True)
-    return Factors(fitted.latents, fitted.weight, fitted.bias, activation)
+    return Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
 
 
 def trained(model: PreTrainedModel) -> PreTrainedModel:

@@ -44,7 +44,7 @@ def made(
 
     rank = RANK if decoder else DIM
     activation = "elu" if elu else None
-    factors = Factors(
+    factors = Factors.plain(
         numbers(VOCAB, rank), numbers(DIM, rank) if decoder else None, numbers(DIM) if bias else None, activation
     )
     known: dict[str, Any] = {
@@ -55,13 +55,11 @@ def made(
     description = Description(
         base=TableInfo(**(known | base)),
         method="autoencoder",
-        rank=rank,
-        activation=activation,
+        layout=factors.layout,
         settings={"rank": rank, "learning_rate": 0.001, "init": "subspace"},
         seed=7,
         distances=DISTANCES,
         dtype=str(dtype).removeprefix("torch."),
-        numbers=factors.numbers,
     )
     return Artifact(description, factors)
 

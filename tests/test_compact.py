@@ -13,6 +13,7 @@ import transformers
 from architectures import build, inputs_of
 from compact_models import (
     LANGUAGE,
+    PLAIN_STAND_IN,
     RANK,
     TASKS,
     assert_equal,
@@ -91,7 +92,7 @@ def test_a_model_comes_back_as_it_was_saved(name: str, auto_name: str, tmp_path:
         loaded = source.load(getattr(transformers, auto_name), dtype=torch.float32)
 
         assert_equal(outputs_of(loaded), expected)
-        assert loaded.get_input_embeddings().activation == factors.activation
+        assert loaded.get_input_embeddings().factors.layout == factors.layout
         sizes = [(tmp_path / head / kind / "model.safetensors").stat().st_size for kind in ("dense", "compact")]
         gain = table - factors.nbytes if head != "input-only" else -factors.nbytes
         assert sizes[0] - sizes[1] == pytest.approx(gain, abs=HEADER)
@@ -137,7 +138,7 @@ def test_a_language_models_table_goes_into_a_task_model(name: str, tmp_path: Pat
 def test_a_table_without_a_bias_or_without_a_decoder_comes_back_too(bias: bool, name: str, tmp_path: Path) -> None:
     model = dense(name, TASKS[0])
     table = model.get_input_embeddings().weight.detach()
-    factors = svd.fit(table, RANK) if bias is False else Factors(table.clone())
+    factors = svd.fit(table, RANK) if bias is False else Factors.plain(table.clone())
     trained(substitute(model, factors, "untied"))
 
     compact.save(model, tmp_path, "untied")
@@ -171,14 +172,17 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
     values = json.loads((tmp_path / "config.json").read_text())
     assert values["model_type"] == "orientc_bert"
     assert values["orientc"] == {
-        "format_version": 1, "model_type": "bert", "rank": RANK, "decoder": True, "bias": True, "activation": None,
-        "head": "tied",
+        "format_version": 1, "model_type": "bert", "head": "tied",
+        "layout": {
+            "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None, "norms": False,
+            "kept": 0, "codec": "plain", "group": 0, "bits": [], "tier_rows": [],
+        },
     }  # fmt: skip
     source = ModelSource.resolve(str(tmp_path))
     assert type(source.config) is transformers.BertConfig
     assert not hasattr(source.config, "auto_map")
     keys = load_file(tmp_path / "model.safetensors").keys()
-    assert {key.rpartition(".")[2] for key in keys if key.startswith(TABLE)} == set(compact.STAND_IN)
+    assert {key.rpartition(".")[2] for key in keys if key.startswith(TABLE)} == set(PLAIN_STAND_IN)
     assert sum(key.endswith(".latents") for key in keys) == 1
 
 
@@ -240,7 +244,7 @@ def test_a_model_with_a_dense_table_has_no_stand_in() -> None:
 # -- what is refused
 
 
-@pytest.mark.parametrize("part", compact.STAND_IN)
+@pytest.mark.parametrize("part", PLAIN_STAND_IN)
 @pytest.mark.parametrize(
     ("name", "auto_name", "head"),
     [
@@ -282,7 +286,7 @@ def test_nor_is_a_whole_table(name: str, auto_name: str, tmp_path: Path) -> None
 
 def test_a_table_of_another_shape_than_configured_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
-    configure(tmp_path, lambda values: values["orientc"].update(rank=RANK + 1))
+    configure(tmp_path, lambda values: values["orientc"]["layout"].update(rank=RANK + 1))
     for new_head in (False, True):
         assert TABLE in refusal(tmp_path, new_head=new_head)
     with pytest.raises(ModelError, match=f"97 × {RANK}, its configuration says 97 × {RANK + 1}"):
@@ -293,21 +297,21 @@ def test_a_table_of_another_shape_than_configured_is_refused(tmp_path: Path) -> 
     ("change", "said"),
     [
         (lambda entry: entry.clear(), "damaged"),
-        (lambda entry: entry.pop("rank"), "rank"),
+        (lambda entry: entry["layout"].pop("rank"), "rank"),
         (lambda entry: entry.pop("head"), "head"),
         (lambda entry: entry.pop("format_version"), "format_version"),
         (lambda entry: entry.update(format_version=2), "newer than 1: update orientc"),
         (lambda entry: entry.update(format_version="1"), "damaged"),
         (lambda entry: entry.update(format_version=None), "damaged"),
-        (lambda entry: entry.update(rank="5"), "rank is '5'"),
-        (lambda entry: entry.update(rank=5.0), "rank is 5.0"),
-        (lambda entry: entry.update(rank=True), "rank is True"),
-        (lambda entry: entry.update(rank=0), "rank is 0"),
-        (lambda entry: entry.update(rank=-5), "rank is -5"),
-        (lambda entry: entry.update(bias=1), "bias is 1"),
-        (lambda entry: entry.update(decoder=None), "decoder is None"),
-        (lambda entry: entry.update(activation="relu"), "activation is 'relu'"),
-        (lambda entry: entry.update(activation=["elu"]), "activation is ['elu']"),
+        (lambda entry: entry["layout"].update(rank="5"), "rank is '5'"),
+        (lambda entry: entry["layout"].update(rank=5.0), "rank is 5.0"),
+        (lambda entry: entry["layout"].update(rank=True), "rank is True"),
+        (lambda entry: entry["layout"].update(rank=0), "rank is 0"),
+        (lambda entry: entry["layout"].update(rank=-5), "rank is -5"),
+        (lambda entry: entry["layout"].update(bias=1), "bias is 1"),
+        (lambda entry: entry["layout"].update(decoder=None), "decoder is None"),
+        (lambda entry: entry["layout"].update(activation="relu"), "activation is 'relu'"),
+        (lambda entry: entry["layout"].update(activation=["elu"]), "activation is ['elu']"),
         (lambda entry: entry.update(head="both"), "head is 'both'"),
         (lambda entry: entry.update(head=None), "head is None"),
         (lambda entry: entry.update(model_type="gpt2"), "model_type is 'gpt2'"),

@@ -17,6 +17,7 @@ import torch
 import transformers
 from architectures import ARCHITECTURES, OTHERS, WIDTH, build, inputs_of
 from compact_models import (
+    PLAIN_STAND_IN,
     RANK,
     TASKS,
     assert_equal,
@@ -162,7 +163,7 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
 ) -> None:
     model = dense(name, auto_name)
     table = model.get_input_embeddings().weight.detach()
-    trained(substitute(model, svd.fit(table, RANK) if decoder else Factors(table.clone()), "tied"))
+    trained(substitute(model, svd.fit(table, RANK) if decoder else Factors.plain(table.clone()), "tied"))
     compact.save(model, tmp_path, "tied")
 
     mine = loaded(tmp_path, auto_name)
@@ -221,14 +222,14 @@ def test_every_class_of_the_map_takes_the_base_and_draws_a_new_head(
         assert_finite(mine)
         state = {key.removeprefix(f"{mine.base_model_prefix}."): tensor for key, tensor in mine.state_dict().items()}
         common = [key for key in state.keys() & expected.keys() if state[key].shape == expected[key].shape]
-        assert {key.rpartition(".")[2] for key in common} >= {*compact.STAND_IN}
+        assert {key.rpartition(".")[2] for key in common} >= {*PLAIN_STAND_IN}
         assert all(torch.equal(state[key], expected[key]) for key in common)
         shared(mine)
         mine.tie_weights()
         assert_finite(mine)
 
 
-@pytest.mark.parametrize("part", compact.STAND_IN)
+@pytest.mark.parametrize("part", PLAIN_STAND_IN)
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
 def test_a_table_that_is_not_all_there_is_never_drawn_at_random(name: str, part: str, tmp_path: Path) -> None:
     auto_name = next(auto for auto in (MASKED, CAUSAL, SEQ2SEQ) if class_of(name, auto))
@@ -415,7 +416,7 @@ def test_lookups_of_another_kind_are_refused_in_one_line() -> None:
     )
     for model, said in ((quantized, "QuantEmbedding does more"), (transformers.FSMTModel(two), "several tables")):
         with pytest.raises(SubstitutionError, match=said):
-            substitute(model, Factors(torch.zeros(97, RANK), torch.zeros(WIDTH, RANK)), "untied")
+            substitute(model, Factors.plain(torch.zeros(97, RANK), torch.zeros(WIDTH, RANK)), "untied")
 
 
 # -- the code itself

@@ -10,10 +10,10 @@ from orientc.modules import CompressedEmbedding, CompressedHead, embedding_scale
 GENERATOR = torch.Generator().manual_seed(0)
 LATENTS, WEIGHT, BIAS = (torch.randn(*shape, generator=GENERATOR) for shape in ((50, 4), (12, 4), (12,)))
 EVERY_FORM = [
-    Factors(LATENTS),
-    Factors(LATENTS, WEIGHT),
-    Factors(LATENTS, WEIGHT, BIAS),
-    Factors(LATENTS, WEIGHT, BIAS, "elu"),
+    Factors.plain(LATENTS),
+    Factors.plain(LATENTS, WEIGHT),
+    Factors.plain(LATENTS, WEIGHT, BIAS),
+    Factors.plain(LATENTS, WEIGHT, BIAS, "elu"),
 ]
 
 
@@ -34,7 +34,7 @@ def test_the_head_equals_a_projection_by_the_dense_table(factors: Factors, bias:
 
 
 def test_the_padding_row_gets_no_gradient() -> None:
-    lookup = CompressedEmbedding(Factors(LATENTS, WEIGHT), padding_idx=3)
+    lookup = CompressedEmbedding(Factors.plain(LATENTS, WEIGHT), padding_idx=3)
     lookup(torch.tensor([3, 4])).sum().backward()
     assert lookup.latents.grad is not None
     assert lookup.latents.grad[3].abs().sum() == 0
@@ -42,7 +42,7 @@ def test_the_padding_row_gets_no_gradient() -> None:
 
 
 def test_modules_share_parameters_and_keep_sharing_them_when_moved() -> None:
-    lookup = CompressedEmbedding(Factors(LATENTS, WEIGHT, BIAS))
+    lookup = CompressedEmbedding(Factors.plain(LATENTS, WEIGHT, BIAS))
     model = nn.ModuleDict({"lookup": lookup, "head": CompressedHead(lookup.factors)}).to(torch.float64)
     assert len(list(model.parameters())) == 3
     assert model["lookup"].latents is model["head"].latents

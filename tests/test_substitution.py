@@ -20,7 +20,7 @@ CASES = [(name, head) for name in ARCHITECTURES for head in policies(name)]
 
 def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors:
     fitted = svd.fit(model.get_input_embeddings().weight.detach(), 5, center=True)
-    return Factors(fitted.latents, fitted.weight, fitted.bias, activation)
+    return Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
 
 
 def with_dense_table(model: PreTrainedModel, factors: Factors, head: str) -> PreTrainedModel:
@@ -202,7 +202,7 @@ def test_an_embedding_that_does_more_than_look_up_is_refused() -> None:
 def test_the_linear_tied_head_and_lookup_never_build_the_dense_table() -> None:
     """Peak memory of a pass: far below one dense table of 200 000 × 512 floats (410 MB)."""
     latents, weight = torch.randn(200_000, 4), torch.randn(512, 4)
-    factors = Factors(latents, weight, torch.randn(512))
+    factors = Factors.plain(latents, weight, torch.randn(512))
     lookup, head = CompressedEmbedding(factors), CompressedHead(factors)
     with torch.profiler.profile(profile_memory=True) as profile, torch.no_grad():
         head(lookup(torch.tensor([[1, 2, 3]])))

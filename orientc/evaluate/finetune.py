@@ -256,13 +256,13 @@ def limits(limit_train: int | None, limit_eval: int | None, epochs: float) -> di
 
 def train_only(model: PreTrainedModel, train_embeddings: str) -> None:
     """Let all of a model train except of its table what `train_embeddings` leaves out."""
-    model.requires_grad_(True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # codes and ids can't
     for module in model.modules():
         if isinstance(module, CompressedTable):
-            module.latents.requires_grad_(train_embeddings == "all")
-            for parameter in (module.decoder_weight, module.decoder_bias):
-                if parameter is not None:
-                    parameter.requires_grad_(train_embeddings != "none")
+            for name, parameter in module.factors.tensors.items():
+                chosen = ("all", "decoder") if name.startswith("decoder.") else ("all",)
+                parameter.requires_grad_(train_embeddings in chosen and parameter.is_floating_point())
     table = model.get_input_embeddings()
     if not isinstance(table, CompressedTable):
         table.weight.requires_grad_(train_embeddings == "all")

@@ -15,6 +15,7 @@ from orientc._version import __version__
 from orientc.arguments import Subject
 from orientc.errors import RecordError
 from orientc.forms import code, compact
+from orientc.modules import table_of
 from orientc.provenance import TableInfo
 from orientc.report import formats
 from orientc.report.grid import grid
@@ -71,7 +72,7 @@ class Facts:
     ) -> Facts:
         """The facts of a model with stand-ins; `sentences` is whether it is part of a sentence encoder."""
         held = compact.stand_in(model)
-        factors, rebuilt = held.factors, info.vocab * info.dim * held.latents.element_size()
+        factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes
         else:  # it never was dense; as it would be

@@ -15,13 +15,13 @@ from types import ModuleType
 import transformers
 from transformers import PreTrainedConfig
 
-from orientc import factors, modules, stand_ins
+from orientc import coding, factors, layout, modules, stand_ins
 from orientc._version import __version__
 from orientc.forms import compact_model
 
 FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
-PARTS = (factors, modules, stand_ins, compact_model)  # each needs none but those before it
+PARTS = (layout, coding, factors, modules, stand_ins, compact_model)  # each needs none but those before it
 AUTO_CLASSES = (
     "AutoModelForTextEncoding",  # T5's encoder alone
     "AutoModel",

@@ -2,15 +2,16 @@
 
 `config.json` is the architecture's own with three changes: `model_type` is "orientc_<its own>", so that a loader that
 does not know the form stops instead of drawing a new table at random; `orientc` says how the table is held:
-`format_version`, `model_type`, `rank`, `decoder`, `bias`, `activation` and the head policy, `head`; and `auto_map`
-names the classes in the code file beside it, for transformers. In the weights the table's entry is replaced by
-`<embedding>.latents`, `.decoder_weight` and `.decoder_bias`, as present.
+`format_version`, `model_type`, the head policy, `head`, and the `layout`; and `auto_map` names the classes in the code
+file beside it, for transformers. In the weights the table's entry is replaced by the artifact's tensors, with "_" for
+".": `<embedding>.latents`, `.decoder_weight` and so on.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from orientc.artifact import ACTIVATIONS
 from orientc.errors import ModelError
 from orientc.forms import code
-from orientc.forms.compact_model import STAND_IN, CompactModel
+from orientc.forms.compact_model import CompactModel
+from orientc.layout import Layout
 from orientc.modules import CompressedTable
 from orientc.quiet import quietly
 from orientc.sizes import INPUT_ONLY, TIED, UNTIED
@@ -29,6 +30,7 @@ from orientc.sizes import INPUT_ONLY, TIED, UNTIED
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 KEY = "orientc"
+STAND_IN = re.compile(r"latents(_\w+)?|decoder_(weight|bias)|kept_(ids|rows)")  # names of a stand-in's parameters
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,13 @@ class Compact:
     """How a model holds its table, as its configuration describes it."""
 
     model_type: str
-    rank: int
-    decoder: bool
-    bias: bool
-    activation: str | None
     head: str
+    layout: Layout
 
     @classmethod
     def of(cls, model: PreTrainedModel, head: str) -> Compact:
         """What a model with stand-ins is like; `head` is the policy they were put in under."""
-        factors = stand_in(model).factors
-        decoder, bias = factors.weight is not None, factors.bias is not None
-        return cls(model.config.model_type, factors.rank, decoder, bias, factors.activation, head)
+        return cls(model.config.model_type, head, stand_in(model).factors.layout)
 
 
 def build(architecture: type[PreTrainedModel]) -> type[PreTrainedModel]:
@@ -103,13 +100,9 @@ def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
         entries = dict(values[KEY])
         if (version := entries.pop("format_version")) > FORMAT_VERSION:
             raise ModelError(f"{config} has compact format {version}, newer than {FORMAT_VERSION}: update orientc")
-        compact = Compact(**entries)
+        compact = Compact(**entries | {"layout": Layout.from_dict(entries["layout"])})
         valid = {
             "model_type": values["model_type"] == f"{code.PREFIX}{compact.model_type}",
-            "rank": type(compact.rank) is int and compact.rank > 0,
-            "decoder": isinstance(compact.decoder, bool),
-            "bias": isinstance(compact.bias, bool),
-            "activation": compact.activation in ACTIVATIONS.values(),
             "head": compact.head in (INPUT_ONLY, TIED, UNTIED),
         }
         if wrong := [name for name, fits in valid.items() if not fits]:
@@ -130,7 +123,7 @@ def check_left_over(id: str, keys: Iterable[str]) -> None:
 
     transformers would go on, with a table of its own in its place.
     """
-    if parts := sorted(key for key in keys if key.rpartition(".")[2] in STAND_IN):
+    if parts := sorted(key for key in keys if STAND_IN.fullmatch(key.rpartition(".")[2])):
         raise ModelError(
             f"{id} holds {parts[0]}, part of a compressed table, but its {CONFIG} does not say so: "
             "it was saved by something other than orientc"

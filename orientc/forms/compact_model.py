@@ -14,16 +14,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.factors import Factors
+from orientc.layout import CODES, IDS, Layout
 from orientc.modules import CompressedTable, table_of
 from orientc.stand_ins import put_in, replacements
-
-STAND_IN = ("latents", "decoder_weight", "decoder_bias")  # parameters only a stand-in has
 
 
 class CompactModel:
     """Mixed into a model class, in front of it: the table is there as factors, for `from_pretrained` to fill.
 
-    `config.orientc` says what they are like: `rank`, `decoder`, `bias`, `activation`, and the head policy, `head`.
+    `config.orientc` says how they are laid out, `layout`, and the head policy, `head`.
     """
 
     def __init__(self, config: Any, *inputs: Any, **options: Any) -> None:
@@ -40,7 +39,9 @@ class CompactModel:
         """As of any model class, but a table is never drawn at random: raises `ValueError` where it is not there."""
         model, info = super().from_pretrained(*inputs, output_loading_info=True, **options)  # type: ignore[misc]
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-        if parts := sorted(key for key in lacking - {*model.all_tied_weights_keys} if key.endswith(STAND_IN)):
+        own = {name for name, _ in model.get_input_embeddings().named_parameters()}
+        lacking -= {*model.all_tied_weights_keys}
+        if parts := sorted(key for key in lacking if key.rpartition(".")[2] in own):
             raise ValueError(
                 f"{cls.__name__} can't be loaded from this model: {parts[0]}, part of the compressed table, is not "
                 "among its weights by that name and shape: load it with the class it was saved with, or its base model"
@@ -52,7 +53,7 @@ class CompactModel:
     ) -> nn.Module:
         """The lookup, where its size is the one asked for; a compressed table can't grow or shrink."""
         lookup: nn.Module = self.get_input_embeddings()  # type: ignore[attr-defined]
-        vocab = table_of(lookup).shape[0]
+        vocab: int = lookup.num_embeddings  # type: ignore[assignment]
         if new_num_tokens not in (None, vocab) or vocab % (pad_to_multiple_of or 1):
             raise NotImplementedError("a compressed table can't be resized: resize the original, then compress that")
         return lookup
@@ -110,17 +111,14 @@ def _part(model: PreTrainedModel) -> None:
 
 
 def _fresh(model: PreTrainedModel) -> Factors:
-    """Factors as the configuration describes them, drawn at random as the architecture draws a new table."""
-    held, table = model.config.orientc, table_of(model.get_input_embeddings())
+    """Factors laid out as the configuration says, floats drawn at random as the architecture draws a new table."""
+    layout, table = Layout.from_dict(model.config.orientc["layout"]), table_of(model.get_input_embeddings())
     deviation = getattr(model.config, "initializer_range", None) or 0.02
+    whole = {CODES: torch.uint8, IDS: torch.int32}
 
-    def draw(*shape: int) -> Tensor:
+    def draw(kind: str, shape: tuple[int, ...]) -> Tensor:
+        if kind in whole:
+            return torch.zeros(shape, device=table.device, dtype=whole[kind])
         return torch.empty(shape, device=table.device, dtype=table.dtype).normal_(std=deviation)
 
-    (vocab, dim), rank = table.shape, held["rank"]
-    return Factors(
-        draw(vocab, rank),
-        draw(dim, rank) if held["decoder"] else None,
-        draw(dim) if held["bias"] else None,
-        held["activation"],
-    )
+    return Factors(layout, {name: draw(*entry) for name, entry in layout.shapes.items()})

@@ -131,7 +131,7 @@ class Autoencoder(nn.Module):
         """The compressed table: every row encoded, and the decoder."""
         latents = torch.cat([self.encode(block) for block in table.split(CHUNK)])
         activation = "elu" if self.decoder_elu else None
-        return Factors(latents, self.decoder.weight.detach(), self.decoder.bias.detach(), activation)
+        return Factors.plain(latents, self.decoder.weight.detach(), self.decoder.bias.detach(), activation)
 
     @torch.no_grad()
     def start_from_subspace(self, table: Tensor) -> None:

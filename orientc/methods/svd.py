@@ -41,4 +41,4 @@ def fit(table: Tensor, rank: int, *, center: bool = False) -> Factors:
     latents = torch.cat(
         [((block.double() if mean is None else block.double() - mean) @ kept).float() for block in table.split(CHUNK)]
     )
-    return Factors(latents, kept.float().contiguous(), None if mean is None else mean.float())
+    return Factors.plain(latents, kept.float().contiguous(), None if mean is None else mean.float())

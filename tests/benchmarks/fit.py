@@ -45,7 +45,7 @@ def literal_loop(table: Tensor, rank: int) -> Factors:
             optimizer.step()
         scheduler.step()
     with torch.no_grad():
-        return Factors(encoder(table), decoder.weight, decoder.bias)
+        return Factors.plain(encoder(table), decoder.weight, decoder.bias)
 
 
 def main() -> None:

@@ -1,0 +1,127 @@
+"""Latents as codes: how they are packed, and how rows of them are read.
+
+Codes of b bits lie one behind the other, the lowest bit of the first one in the lowest bit of the first byte; every
+group's codes start on a byte. This module imports nothing but torch and `layout`: it is part of the code that goes
+along with an exported model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from orientc.layout import CODEBOOK, GROUPS, Layout, packed_bytes
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Codes `[..., count]`, whole numbers below `2**bits`, as bytes `[..., packed_bytes(count, bits)]` (uint8)."""
+    shifts = torch.arange(bits, device=codes.device)
+    stream = ((codes.long().unsqueeze(-1) >> shifts) & 1).flatten(-2)
+    stream = torch.nn.functional.pad(stream, (0, -stream.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    return (stream << torch.arange(8, device=codes.device)).sum(-1).to(torch.uint8)
+
+
+def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
+    """Codes `[..., count]` from bytes `[..., packed_bytes(count, bits)]`, as whole numbers of some type."""
+    if bits == 8:
+        return packed
+    if 8 % bits == 0:
+        shifts = torch.arange(0, 8, bits, device=packed.device, dtype=torch.uint8)
+        return ((packed.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+    padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % bits))
+    words = padded.unflatten(-1, (-1, bits)).to(torch.int64 if bits > 3 else torch.int32)  # 8 codes each
+    shifts = torch.arange(bits, device=packed.device, dtype=words.dtype) * 8
+    whole = (words << shifts).sum(-1, keepdim=True, dtype=words.dtype)
+    shifts = torch.arange(8, device=packed.device, dtype=words.dtype) * bits
+    return ((whole >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+
+
+def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+    """Latents `[n, rank]` of rows `ids [n]`, counted among those that have latents."""
+    if layout.codec == CODEBOOK:
+        return _entries(layout, tensors, tensors["latents.codes"][ids], tensors["latents.scales"][ids])
+    if layout.codec != GROUPS:
+        return torch.nn.functional.embedding(ids, tensors["latents"])
+    if len(layout.tier_rows) == 1:
+        return _dequantized(layout, 0, *(part[ids] for part in _tier(tensors, 0)))
+    tiers = tensors["latents.tiers"]
+    wanted, parts, order = tiers[ids], [], []
+    for tier in range(len(layout.tier_rows)):
+        found = (wanted == tier).nonzero().squeeze(-1)
+        place = (tiers == tier).cumsum(0)[ids[found]] - 1
+        parts.append(_dequantized(layout, tier, *(part[place] for part in _tier(tensors, tier))))
+        order.append(found)
+    return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+def blocks_of_latents(layout: Layout, size: int) -> list[tuple[int, int]]:
+    """Where to cut latents into blocks of at most `size` rows of one tier each, as (tier, first row in it)."""
+    counts = layout.tier_rows or (layout.rows,)
+    return [(tier, start) for tier, rows in enumerate(counts) for start in range(0, rows, size)]
+
+
+def block_of_latents(layout: Layout, tensors: Mapping[str, Tensor], tier: int, start: int, size: int) -> Tensor:
+    """One such block, `[at most size, rank]`."""
+    part = slice(start, start + size)
+    if layout.codec == CODEBOOK:
+        return _entries(layout, tensors, tensors["latents.codes"][part], tensors["latents.scales"][part])
+    if layout.codec == GROUPS:
+        return _dequantized(layout, tier, *(tensor[part] for tensor in _tier(tensors, tier)))
+    return tensors["latents"][part]
+
+
+def places(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """Where each row of the table is `[vocab]` when blocks lie one behind the other, kept rows last; None: in order.
+
+    The blocks are those of `blocks_of_latents`.
+    """
+    tiered = layout.codec == GROUPS and len(layout.tier_rows) > 1
+    if not tiered and not layout.kept:
+        return None
+    device = next(iter(tensors.values())).device
+    if tiered:
+        order = tensors["latents.tiers"].argsort(stable=True)
+        found = torch.empty_like(order)
+        found[order] = torch.arange(layout.rows, device=device)
+    else:
+        found = torch.arange(layout.rows, device=device)
+    if not layout.kept:
+        return found
+    kept = torch.zeros(layout.vocab, dtype=torch.bool, device=device)
+    kept[tensors["kept.ids"].long()] = True
+    whole = torch.empty(layout.vocab, dtype=torch.long, device=device)
+    whole[kept] = torch.arange(layout.rows, layout.vocab, device=device)
+    whole[~kept] = found
+    return whole
+
+
+def _tier(tensors: Mapping[str, Tensor], tier: int) -> tuple[Tensor, Tensor, Tensor]:
+    name = f"latents.{tier}."
+    return tensors[name + "codes"], tensors[name + "scales"], tensors[name + "offsets"]
+
+
+def _dequantized(layout: Layout, tier: int, codes: Tensor, scales: Tensor, offsets: Tensor) -> Tensor:
+    """Latents `[n, rank]`: code · scale + offset, and 0 where a group has no bits."""
+    parts, column = [], 0
+    for run in layout.runs(tier):
+        if run.start > column:
+            parts.append(scales.new_zeros(len(codes), run.start - column))
+        size = packed_bytes(run.width, run.bits)
+        packed = codes[:, run.byte : run.byte + run.nbytes].unflatten(1, (run.groups, size))
+        numbers = unpack(packed, run.bits, run.width).to(scales.dtype)
+        own = slice(run.scale, run.scale + run.groups)
+        parts.append((numbers * scales[:, own, None] + offsets[:, own, None]).flatten(1))
+        column = run.start + run.groups * run.width
+    if column < layout.rank:
+        parts.append(scales.new_zeros(len(codes), layout.rank - column))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _entries(layout: Layout, tensors: Mapping[str, Tensor], codes: Tensor, scales: Tensor) -> Tensor:
+    """Latents `[n, rank]` put together from the codebooks' entries."""
+    codebook = tensors["latents.codebook"]
+    chosen = unpack(codes, layout.bits[0][0], layout.groups).long()
+    columns = codebook[torch.arange(layout.groups, device=codes.device), chosen].flatten(1)[:, : layout.rank]
+    return columns * scales.unsqueeze(1)
