@@ -42,7 +42,8 @@ class CalibrationDescription:
 
     `objective` is what sensitivity was measured by, None where nothing was measured; `text` and `text_sha256` name
     the text, None where there is none. `frequency` says where the counts come from, None where from the text.
-    `counted` tokens of the text were counted, at `measured` input positions gradients were taken (0 where none).
+    The text makes inputs of `counted` tokens, special ones and masks among them; at `measured` input positions
+    gradients were taken (0 where none).
     `metrics` names the metrics that are there, `settings` is all that was asked for.
     """
 
