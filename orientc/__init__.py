@@ -18,6 +18,8 @@ from orientc._version import __version__
 from orientc.errors import (
     ArtifactError,
     ArtifactMismatchError,
+    CalibrationError,
+    CalibrationMismatchError,
     DeviceError,
     EvaluationError,
     ExportError,
@@ -37,6 +39,7 @@ from orientc.errors import (
 
 if TYPE_CHECKING:
     from orientc.artifact import Artifact, Description, load, save
+    from orientc.calibration import Calibration
     from orientc.comparison import compare
     from orientc.compression import PRESETS, compress, svd
     from orientc.factors import Factors
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "artifact",
+    "Calibration": "calibration",
     "CompressedEmbedding": "modules",
     "CompressedHead": "modules",
     "Description": "artifact",
@@ -74,6 +78,9 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "Calibration",
+    "CalibrationError",
+    "CalibrationMismatchError",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",

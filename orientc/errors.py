@@ -10,6 +10,8 @@
     ├── FitError               a table can't be compressed as asked: rank above dim, NaN in the table
     ├── ArtifactError          an artifact file is damaged, foreign or too new
     │   └── ArtifactMismatchError  the artifact was made from another model's table
+    ├── CalibrationError       a model can't be calibrated as asked, or the file is damaged, foreign or too new
+    │   └── CalibrationMismatchError   the calibration was measured on another model's table
     ├── SubstitutionError      this artifact can't be put into this model under this head policy
     ├── ExportError            a model can't be written in this form
     ├── EvaluationError        a model can't be evaluated as asked, or a text is unusable
@@ -62,6 +64,14 @@ class ArtifactError(OrientcError):
 
 class ArtifactMismatchError(ArtifactError):
     """The artifact was made from another model's table."""
+
+
+class CalibrationError(OrientcError):
+    """The model can't be calibrated as asked, or a calibration file is damaged, foreign or too new."""
+
+
+class CalibrationMismatchError(CalibrationError):
+    """The calibration was measured on another model's table."""
 
 
 class SubstitutionError(OrientcError):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from orientc.tensorfiles import positive
 
 
 @dataclass(frozen=True)
@@ -28,3 +33,43 @@ class TableInfo:
     tied: bool
     model_parameters: int
     model_bytes: int
+
+
+def table_metadata(info: TableInfo) -> dict[str, str]:
+    """A file's metadata that says which table it was made from; what is not known is ""."""
+    values: dict[str, Any] = {
+        "base_id": info.id,
+        "base_revision": info.revision,
+        "base_sha256": info.sha256,
+        "base_dtype": info.dtype,
+        "base_bytes": info.nbytes,
+        "base_tied": "true" if info.tied else "false",
+        "base_model_parameters": info.model_parameters,
+        "base_model_bytes": info.model_bytes,
+        "vocab": info.vocab,
+        "dim": info.dim,
+        "padding_idx": info.padding_idx,
+        "embed_scale": repr(info.embed_scale),
+    }
+    return {key: "" if value is None else str(value) for key, value in values.items()}
+
+
+def table_from_metadata(metadata: Mapping[str, str]) -> TableInfo:
+    """The way back. Raises `KeyError` for an entry that is missing, `ValueError` for one that makes no sense."""
+    embed_scale = float(metadata["embed_scale"])
+    if not math.isfinite(embed_scale):
+        raise ValueError("its metadata holds numbers that are not finite")
+    return TableInfo(
+        id=metadata["base_id"],
+        revision=metadata["base_revision"] or None,
+        sha256=metadata["base_sha256"],
+        vocab=positive(metadata, "vocab"),
+        dim=positive(metadata, "dim"),
+        dtype=metadata["base_dtype"],
+        nbytes=positive(metadata, "base_bytes"),
+        padding_idx=int(metadata["padding_idx"]) if metadata["padding_idx"] else None,
+        embed_scale=embed_scale,
+        tied=metadata["base_tied"] == "true",
+        model_parameters=positive(metadata, "base_model_parameters"),
+        model_bytes=positive(metadata, "base_model_bytes"),
+    )

@@ -1,10 +1,10 @@
-"""The packaged demo model: a small masked language model of our own, and the text it is scored on."""
+"""The packaged demo model: a small masked language model of our own, and the texts that go with it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from orientc.demo.corpus import DIGEST_BYTES, evaluation_paragraphs
+from orientc.demo.corpus import DIGEST_BYTES, calibration_paragraphs, evaluation_paragraphs
 from orientc.evaluate.texts import Text
 
 FOLDER = Path(__file__).parent / "model"
@@ -15,3 +15,8 @@ def evaluation_text() -> Text:
     packed = (FOLDER / "seen.bin").read_bytes()
     seen = frozenset(packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES))
     return Text("python-language-reference", "\n".join(evaluation_paragraphs(seen)))
+
+
+def calibration_text() -> Text:
+    """Docstrings of Python's standard library, one paragraph a line; nothing of what the model is scored on."""
+    return Text("python-docstrings", "\n".join(calibration_paragraphs()))

@@ -68,6 +68,17 @@ def protocol_of(source: ModelSource) -> str:
             f"{source.id} ({name}) is an encoder-decoder, which has no perplexity of its own: "
             "name a masked or causal language model"
         )
+    if protocol := head_protocol(source):
+        return protocol
+    raise EvaluationError(
+        f"{source.id} ({name}) has no language-model head, so it has no perplexity: name a checkpoint saved with "
+        "one, or measure its sentence vectors with orientc similarity"
+    )
+
+
+def head_protocol(source: ModelSource) -> str | None:
+    """Masked or causal, by the language-model head the checkpoint has; None where it has none."""
+    name = type(source.skeleton).__name__
     masked_names = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     pretraining = modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES.get(source.config.model_type)
     if name.endswith("ForMaskedLM") or name in masked_names.values():
@@ -76,10 +87,7 @@ def protocol_of(source: ModelSource) -> str:
         return MASKED
     if name.endswith("ForCausalLM") or name in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
         return CAUSAL
-    raise EvaluationError(
-        f"{source.id} ({name}) has no language-model head, so it has no perplexity: name a checkpoint saved with "
-        "one, or measure its sentence vectors with orientc similarity"
-    )
+    return None
 
 
 def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
@@ -110,7 +118,7 @@ class Measurement(RecordedMeasurement):
         progress: Progress | None = None,
     ) -> None:
         self.text, self.settings = text, settings
-        full = _full_settings(source, settings)
+        full = full_settings(source, settings)
         super().__init__(source, text, full, folder=folder, device=device, again=again, force=force, progress=progress)
 
     @cached_property
@@ -153,8 +161,8 @@ class Measurement(RecordedMeasurement):
         return metrics, time.perf_counter() - start
 
 
-def _full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
-    """What a record carries: nothing left to a default."""
+def full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
+    """What a record carries: nothing left to a default. Raises `EvaluationError` for what the protocol can't use."""
     protocol, positions = protocol_of(source), usable_positions(source.skeleton)
     own = {"protocol": protocol, "limit": settings.limit}
     if protocol == MASKED:

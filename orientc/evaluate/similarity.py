@@ -104,7 +104,7 @@ class Measurement(RecordedMeasurement):
         progress: Progress | None = None,
     ) -> None:
         self.sentences, self.settings = sentences, settings
-        full = _full_settings(source, settings)
+        full = full_settings(source, settings)
         super().__init__(
             source, sentences, full, folder=folder, device=device, again=again, force=force, progress=progress
         )
@@ -169,7 +169,7 @@ class Measurement(RecordedMeasurement):
         return np.array([vector for _, vector in ordered], dtype=np.float64)
 
 
-def _full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
+def full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
     """Nothing left to a default: pooling and length are those of a sentence encoder's folder, where it is one."""
     own = _sentence_settings(source)
     positions = usable_positions(source.skeleton)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orientc.errors import EvaluationError
 
-WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1", "test")
+WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1")
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def from_file(path: Path) -> Text:
     return Text(path.name, content)
 
 
-def wikitext() -> Text:
-    """The WikiText-103 raw test set from the hub, its rows joined as they are."""
+def wikitext(split: str = "test") -> Text:
+    """A split of WikiText-103 raw from the hub, its rows joined as they are."""
     import datasets
     from huggingface_hub import hf_hub_download
 
-    repository, configuration, split = WIKITEXT
+    repository, configuration = WIKITEXT
     datasets.disable_progress_bars()
     try:
         # the one file of this split; load_dataset would bring the training split's 300 MB along

@@ -1,0 +1,201 @@
+"""What is known of how a model uses its table, as a file: one plain `.safetensors` file, format version 1.
+
+Tensors, all float32: `counts [vocab]`, how often each token stands in a text (or its frequency, scaled to counts);
+`input_metric [dim, dim]` and `head_metric [dim, dim]` as present: the matrices M and H of `sensitivity`, symmetric.
+
+Everything else is string metadata, keys sorted: `format` ("orientc-calibration"), `format_version`, the base table as
+artifacts name it, `objective` ("masked", "causal" or "sentence"), `text` and `text_sha256`, `frequency` (where counts
+come from if not from the text), `counted` and `measured` (tokens), `settings` as a flat JSON object, `seed`, and
+`version`, the orientc that wrote it. What is not known is "".
+
+The same calibration is always written as the same bytes, and a file is checked in full before anything of it is used.
+This module imports torch only where tensors are read or written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orientc import tensorfiles
+from orientc._version import __version__
+from orientc.errors import CalibrationError, CalibrationMismatchError
+from orientc.files import canonical_json
+from orientc.provenance import TableInfo, table_from_metadata, table_metadata
+from orientc.tensorfiles import DamagedError, Header, flat
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "orientc-calibration"
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+OBJECTIVES = ("masked", "causal", "sentence")
+_METRICS = ("input_metric", "head_metric")
+_ASYMMETRY = 1e-4  # of a metric's largest entry: what another program's rounding may leave
+
+
+@dataclass(frozen=True)
+class CalibrationDescription:
+    """All a calibration says of itself; what reading its header gives.
+
+    `objective` is what sensitivity was measured by, None where nothing was measured; `text` and `text_sha256` name
+    the text, None where there is none. `frequency` says where the counts come from, None where from the text.
+    The text makes inputs of `counted` tokens, special ones and masks among them; at `measured` input positions
+    gradients were taken (0 where none).
+    `metrics` names the metrics that are there, `settings` is all that was asked for.
+    """
+
+    base: TableInfo
+    objective: str | None
+    text: str | None
+    text_sha256: str | None
+    frequency: str | None
+    counted: int
+    measured: int
+    metrics: tuple[str, ...]
+    settings: dict[str, Any]
+    seed: int
+    version: str = __version__
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model uses its table.
+
+    `counts` float32 `[vocab]`; `input_metric` M and `head_metric` H float32 `[dim, dim]`, symmetric and positive
+    semidefinite, in nats per squared unit of the table: a change δe of the rows costs
+    `½ · Σ_i counts_i / Σ counts · δe_iᵀ (M + H) δe_i` nats per input position, to second order (without H where the
+    head keeps the original table). None where it was not measured.
+    """
+
+    description: CalibrationDescription
+    counts: Tensor
+    input_metric: Tensor | None = None
+    head_metric: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by the names they have in a file."""
+        metrics = {"input_metric": self.input_metric, "head_metric": self.head_metric}
+        return {"counts": self.counts} | {name: metric for name, metric in metrics.items() if metric is not None}
+
+    def check_base(self, sha256: str) -> None:
+        """Raise `CalibrationMismatchError` unless `sha256` is the hash of the table this was measured on."""
+        base = self.description.base
+        if sha256 != base.sha256:
+            raise CalibrationMismatchError(
+                f"the calibration was measured on the table of {base.id} ({base.sha256[:12]}…), this model's table is "
+                f"another ({sha256[:12]}…): make one for this model with orientc calibrate"
+            )
+
+
+def save(calibration: Calibration, path: str | Path) -> None:
+    """Write a calibration atomically; the same calibration gives the same bytes. Raises `OutputError`."""
+    tensorfiles.write(Path(path), _metadata(calibration.description), calibration.tensors)
+
+
+def read_description(path: str | Path) -> CalibrationDescription:
+    """What the calibration at `path` says of itself, from its header alone. Raises `CalibrationError`."""
+    try:
+        return _parse(Path(path), tensorfiles.read_header(Path(path)))
+    except OSError as error:
+        raise CalibrationError(f"can't read {path}: {error.strerror or error}") from error
+    except DamagedError as error:
+        raise CalibrationError(f"{path} is not a calibration, or is damaged: {error}") from None
+
+
+def load(path: str | Path) -> Calibration:
+    """Read and validate a calibration. Raises `CalibrationError` where it is damaged, foreign or too new."""
+    description = read_description(path)
+    try:
+        tensors = tensorfiles.read_tensors(Path(path))
+        _check(tensors)
+    except DamagedError as error:
+        raise CalibrationError(f"{path} is damaged: {error}") from None
+    return Calibration(description, tensors["counts"], tensors.get("input_metric"), tensors.get("head_metric"))
+
+
+def _metadata(description: CalibrationDescription) -> dict[str, str]:
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "objective": description.objective,
+        "text": description.text,
+        "text_sha256": description.text_sha256,
+        "frequency": description.frequency,
+        "counted": description.counted,
+        "measured": description.measured,
+        "settings": canonical_json(description.settings),
+        "seed": description.seed,
+        "version": description.version,
+    }
+    own = {key: "" if value is None else str(value) for key, value in values.items()}
+    return table_metadata(description.base) | own
+
+
+def _parse(path: Path, header: Header) -> CalibrationDescription:
+    metadata = header.metadata
+    if metadata.get("format") != FORMAT:
+        raise CalibrationError(f"{path} is a safetensors file, but not a calibration of orientc calibrate")
+    try:
+        if (version := tensorfiles.positive(metadata, "format_version")) > FORMAT_VERSION:
+            raise CalibrationError(f"{path} has format version {version}, newer than {FORMAT_VERSION}: update orientc")
+        return _description(header)
+    except KeyError as error:
+        raise CalibrationError(f"{path} is damaged: {error.args[0]} is missing") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise CalibrationError(f"{path} is damaged: {error!s:.200}") from None
+
+
+def _description(header: Header) -> CalibrationDescription:
+    """Build a description, checking each entry; `ValueError` and friends say what is wrong."""
+    metadata = header.metadata
+    base = table_from_metadata(metadata)
+    shapes = {"counts": (base.vocab,)} | {name: (base.dim, base.dim) for name in _METRICS}
+    for name, stored in header.tensors.items():
+        if name not in shapes:
+            raise ValueError(f"tensor {name!r:.60} does not belong there")
+        if stored.shape != shapes[name] or stored.dtype != "F32":
+            raise ValueError(f"{name} is {list(stored.shape)} of type {stored.dtype}, not {list(shapes[name])} of F32")
+    if "counts" not in header.tensors:
+        raise KeyError("counts")
+    metrics = tuple(name for name in _METRICS if name in header.tensors)
+    objective = metadata["objective"] or None
+    if objective not in (None, *OBJECTIVES):
+        raise ValueError(f"objective {objective!r:.60} is unknown")
+    if ("input_metric" in metrics) != (objective is not None) or metrics == ("head_metric",):
+        raise ValueError("an objective and a metric of the input belong together")
+    counted, measured = int(metadata["counted"]), int(metadata["measured"])
+    if min(counted, measured) < 0:
+        raise ValueError(f"counted and measured tokens are {counted} and {measured}")
+    return CalibrationDescription(
+        base=base,
+        objective=objective,
+        text=metadata["text"] or None,
+        text_sha256=metadata["text_sha256"] or None,
+        frequency=metadata["frequency"] or None,
+        counted=counted,
+        measured=measured,
+        metrics=metrics,
+        settings=flat(metadata, "settings"),
+        seed=int(metadata["seed"]),
+        version=metadata["version"],
+    )
+
+
+def _check(tensors: dict[str, Tensor]) -> None:
+    counts = tensors["counts"]
+    if (counts < 0).any() or not counts.any():
+        raise DamagedError("its counts are negative somewhere, or zero everywhere")
+    for name in _METRICS:
+        metric = tensors.get(name)
+        if metric is None:
+            continue
+        if (metric.diagonal() < 0).any() or (metric - metric.T).abs().max() > _ASYMMETRY * metric.abs().max():
+            raise DamagedError(f"{name} is not a symmetric matrix of a positive diagonal")

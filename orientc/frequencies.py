@@ -1,0 +1,104 @@
+"""How often tokens are met, where no text is at hand: from the word lists of `wordfreq`, or from Zipf's law.
+
+Both are scaled to the counts of a text of a million tokens. The special tokens that a model's inputs have are added at
+the rate at which a text in pieces of 256 tokens has them, for no word list knows of those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from orientc.errors import CalibrationError, UsageError
+
+ZIPF, WORDFREQ = "zipf", "wordfreq"
+TOTAL = 1_000_000
+_PIECE = 256  # tokens
+_MASKS = 0.12  # of the tokens, where a tokenizer has a mask: 80 % of the 15 % that masking takes
+_BEFORE = "a"  # a word stands inside a text, so something is before it
+_BATCH = 4096  # words tokenized at a time
+_RESERVED = re.compile(r"[\[<].*(unused|reserved).*[\]>]", re.IGNORECASE)
+
+
+def check(name: str) -> None:
+    """Raise `UsageError` unless `name` is "zipf" or "wordfreq:" and a language."""
+    kind, _, language = name.partition(":")
+    if not (name == ZIPF or (kind == WORDFREQ and language)):
+        raise UsageError(f"--frequency must be zipf or wordfreq:LANGUAGE (wordfreq:en), not {name!r}")
+
+
+def counts(name: str, tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
+    """Counts of each token in a million, float64 `[vocab]`, by the frequencies called `name`.
+
+    Raises `UsageError` for a name or language there is none of, `CalibrationError` where the package is missing or
+    nothing listed is in the vocabulary.
+    """
+    check(name)
+    found = zipf(tokenizer, vocab) if name == ZIPF else by_words(_listed(name.partition(":")[2]), tokenizer, vocab)
+    if not found.any():
+        raise CalibrationError(f"--frequency {name} says nothing of this tokenizer's tokens")
+    found *= TOTAL / found.sum()
+    for token_id in _around(tokenizer):
+        found[token_id] += TOTAL / _PIECE
+    if tokenizer.mask_token_id is not None:
+        found[tokenizer.mask_token_id] += _MASKS * TOTAL
+    return found
+
+
+def zipf(tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
+    """1 / (rank + 1) for tokens in the order of their ids, float64 `[vocab]`; 0 for special and reserved ones.
+
+    Tokenizers are trained by frequency: BPE's merges and WordPiece's pieces come in about the order of theirs. It is a
+    rough guess; a text or a word list is better.
+    """
+    special = frozenset(tokenizer.all_special_ids)
+    known = sorted(
+        token_id
+        for token, token_id in tokenizer.get_vocab().items()
+        if token_id < vocab and token_id not in special and not _RESERVED.fullmatch(token)
+    )
+    weights = torch.zeros(vocab, dtype=torch.float64)
+    weights[known] = 1 / torch.arange(1, len(known) + 1, dtype=torch.float64)
+    return weights
+
+
+def by_words(words: Mapping[str, float], tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
+    """Frequencies of tokens from those of words, float64 `[vocab]`; each word as it is tokenized inside a text."""
+    before = len(tokenizer(_BEFORE, add_special_tokens=False)["input_ids"])
+    weights = torch.zeros(vocab, dtype=torch.float64)
+    listed = list(words)
+    for start in range(0, len(listed), _BATCH):
+        batch = listed[start : start + _BATCH]
+        encoded = tokenizer([f"{_BEFORE} {word}" for word in batch], add_special_tokens=False)["input_ids"]
+        pairs = [
+            (token_id, words[word])
+            for word, ids in zip(batch, encoded, strict=True)
+            for token_id in ids[before:]
+            if token_id < vocab
+        ]
+        if pairs:
+            ids, values = zip(*pairs, strict=True)
+            weights.index_add_(0, torch.tensor(ids), torch.tensor(values, dtype=torch.float64))
+    return weights
+
+
+def _listed(language: str) -> Mapping[str, float]:
+    try:
+        import wordfreq
+    except ImportError:
+        raise CalibrationError("word frequencies need the extra: pip install 'orientc[frequency]'") from None
+    if language not in wordfreq.available_languages():
+        known = ", ".join(sorted(wordfreq.available_languages()))
+        raise UsageError(f"wordfreq has no list for {language!r}; it has {known}")
+    listed: Mapping[str, float] = wordfreq.get_frequency_dict(language)
+    return listed
+
+
+def _around(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens around a text: those that the tokenizer adds, else BOS where it has one."""
+    added: list[int] = tokenizer("")["input_ids"]
+    return added or [token_id for token_id in [tokenizer.bos_token_id] if token_id is not None]
