@@ -17,10 +17,12 @@ from orientc.layout import CODEBOOK, GROUPS, Layout, packed_bytes
 
 def pack(codes: Tensor, bits: int) -> Tensor:
     """Codes `[..., count]`, whole numbers below `2**bits`, as bytes `[..., packed_bytes(count, bits)]` (uint8)."""
-    shifts = torch.arange(bits, device=codes.device)
-    stream = ((codes.long().unsqueeze(-1) >> shifts) & 1).flatten(-2)
-    stream = torch.nn.functional.pad(stream, (0, -stream.shape[-1] % 8)).unflatten(-1, (-1, 8))
-    return (stream << torch.arange(8, device=codes.device)).sum(-1).to(torch.uint8)
+    count, words = codes.shape[-1], torch.int64 if bits > 3 else torch.int32
+    eights = torch.nn.functional.pad(codes, (0, -count % 8)).unflatten(-1, (-1, 8)).to(words)
+    shifts = torch.arange(8, device=codes.device, dtype=words)
+    whole = (eights << shifts * bits).sum(-1, keepdim=True, dtype=words)
+    packed = (whole >> shifts[:bits] * 8) & 255  # of the eight codes' bytes; those of 8 bits are their own
+    return (packed if bits < 8 else eights).flatten(-2)[..., : packed_bytes(count, bits)].to(torch.uint8)
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Truncated singular value decomposition: the baseline, exact."""
+"""Truncated singular value decomposition: the baseline, exact; and the same in a metric, with weights for the rows."""
 
 from __future__ import annotations
 
@@ -6,39 +6,58 @@ import torch
 from torch import Tensor
 
 from orientc.factors import CHUNK, Factors
+from orientc.methods.metric import Metric
 
 
-def gram(table: Tensor, mean: Tensor | None = None) -> Tensor:
-    """`(E − mean)ᵀ (E − mean)` in float64, `[dim, dim]`, for a table `[vocab, dim]` of any float type."""
+def gram(table: Tensor, mean: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """`(E − mean)ᵀ F (E − mean)` in float64, `[dim, dim]`, for a table `[vocab, dim]` of any float type.
+
+    F has `weights [vocab]` on its diagonal, 1 where there are none.
+    """
     total = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64, device=table.device)
-    for block in table.split(CHUNK):
-        rows = block.double() if mean is None else block.double() - mean
-        total += rows.T @ rows
+    for start in range(0, len(table), CHUNK):
+        rows = table[start : start + CHUNK].double()
+        if mean is not None:
+            rows = rows - mean
+        weighted = rows if weights is None else rows * weights[start : start + CHUNK].unsqueeze(1)
+        total += rows.T @ weighted
     return total
 
 
-def principal_directions(table: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Right singular vectors of the table as columns `[dim, dim]`, and squared singular values `[dim]`.
+def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvectors as columns and eigenvalues of a symmetric matrix `[dim, dim]`, float64, largest first.
 
-    Float64, largest first, from the Gram matrix: `EᵀE = V S² Vᵀ`. Each vector's sign is fixed (its largest
-    entry is positive) so that the result does not depend on the linear-algebra library's choice.
+    Of a table's Gram matrix they are the right singular vectors and squared singular values: `EᵀE = V S² Vᵀ`. Each
+    vector's sign is fixed (its largest entry is positive) so that the result does not depend on the linear-algebra
+    library's choice.
     """
-    values, vectors = torch.linalg.eigh(gram(table, mean))
+    values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
     return vectors * largest.sign(), values
 
 
-def fit(table: Tensor, rank: int, *, center: bool = False) -> Factors:
+def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None = None) -> Factors:
     """Best approximation of rank `rank` in the least-squares sense (Eckart and Young 1936).
 
     `table` is `[vocab, dim]` of any float type; the factors are float32: `latents = (E − mean)·V`,
-    `decoder.weight = V`, and with `center` the mean row as `decoder.bias`.
+    `decoder.weight = V`, and with `center` the mean row as `decoder.bias`. With a `metric` of matrix A and weights F it
+    is the best one there: of the right singular vectors V of `F^½ E A^½` come `latents = (E − mean)·A^½·V` and
+    `decoder.weight = A^-½·V`, and the mean is weighted. Latents are orthonormal coordinates in the metric.
     """
-    mean = table.double().mean(dim=0) if center else None
-    directions, _ = principal_directions(table, mean)
-    kept = directions[:, :rank]
+    weights = None if metric is None else metric.weights
+    mean = None
+    if center:
+        mean = table.double().mean(dim=0) if weights is None else weights @ table.double() / weights.sum()
+    covariance = gram(table, mean, weights)
+    if metric is None:
+        directions, _ = principal_directions(covariance)
+        encoder = decoder = directions[:, :rank]
+    else:
+        root, inverse = metric.roots()
+        directions, _ = principal_directions(root @ covariance @ root)
+        encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
     latents = torch.cat(
-        [((block.double() if mean is None else block.double() - mean) @ kept).float() for block in table.split(CHUNK)]
+        [((block.double() if mean is None else block.double() - mean) @ encoder).float() for block in table.split(CHUNK)]
     )
-    return Factors.plain(latents, kept.float().contiguous(), None if mean is None else mean.float())
+    return Factors.plain(latents, decoder.float().contiguous(), None if mean is None else mean.float())

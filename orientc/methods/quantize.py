@@ -1,0 +1,137 @@
+"""Latents to codes of few bits: a scale and an offset per row and group of columns, errors fed back.
+
+The rounding is the second-order one known from Optimal Brain Surgeon and GPTQ (arXiv 2210.17323): columns are rounded one
+after the other, and what rounding one does to the result is made up for, as far as that goes, by the columns to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from orientc.coding import pack
+from orientc.factors import Factors
+from orientc.layout import GROUPS
+
+_BLOCK = 4096  # rows rounded together: what caches hold
+_SHRINKS = tuple(1 - step / 16 for step in range(10))  # of a group's range: clipping a few numbers can pay
+_DAMPING = 1e-2  # of the mean of the metric's diagonal, as GPTQ does
+
+
+def feedback(metric: Tensor) -> Tensor | None:
+    """The upper Cholesky factor of the inverse of a metric `[rank, rank]` of latents, float32; None for a multiple of I.
+
+    Row j says what an error of column j asks of the columns to come.
+    """
+    diagonal = metric.diagonal()
+    scale = diagonal.mean()
+    if (metric - scale * torch.eye(len(metric)).to(metric)).abs().max() <= 1e-4 * scale:
+        return None
+    damped = metric + _DAMPING * scale * torch.eye(len(metric)).to(metric)
+    return torch.linalg.cholesky(torch.linalg.inv(damped), upper=True).float()
+
+
+@torch.no_grad()
+def fit(
+    factors: Factors,
+    bits: Sequence[Sequence[int]],
+    *,
+    group: int,
+    metric: Tensor,
+    tiers: Tensor | None = None,
+) -> Factors:
+    """The same table with its plain latents in codes.
+
+    Each `group` columns of a row share a scale and an offset; rows of tier t have `bits[t][g]` bits for each column of
+    group g, 0 for none. `tiers` (uint8, one per row with latents) is needed where there are several. `metric
+    [rank, rank]` is that of the latents: its errors are fed back.
+    """
+    latents, layout = factors.latents.float(), factors.layout
+    correction = feedback(metric)
+    members = [torch.arange(len(latents))] if tiers is None else [(tiers == t).nonzero().squeeze(1) for t in range(len(bits))]
+    tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
+    for tier, rows in enumerate(members):
+        codes, scales, offsets = rounded(latents[rows], bits[tier], group, correction)
+        tensors[f"latents.{tier}.codes"] = codes
+        tensors[f"latents.{tier}.scales"] = scales
+        tensors[f"latents.{tier}.offsets"] = offsets
+    if len(bits) > 1:
+        assert tiers is not None
+        tensors["latents.tiers"] = tiers
+    coded = replace(
+        layout,
+        codec=GROUPS,
+        group=group,
+        bits=tuple(tuple(tier) for tier in bits),
+        tier_rows=tuple(len(rows) for rows in members),
+    )
+    return Factors(coded, tensors)
+
+
+def rounded(latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Packed codes (uint8), scales and offsets (float16) of latents `[rows, rank]`, `bits` for each group."""
+    parts = [_rounded_block(block, bits, group, correction) for block in latents.split(_BLOCK)]
+    if not parts:
+        parts = [_rounded_block(latents, bits, group, correction)]
+    codes, scales, offsets = zip(*parts, strict=True)
+    return torch.cat(codes), torch.cat(scales), torch.cat(offsets)
+
+
+def _rounded_block(
+    latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    columns = latents.T.contiguous().float()  # a column at a time is what is worked on
+    packed, scales, offsets = [], [], []
+    for number, width in enumerate(bits):
+        start, end = number * group, min((number + 1) * group, len(columns))
+        own = columns[start:end]
+        if width:
+            scale, offset = scale_and_offset(own, width)
+            scales.append(scale)
+            offsets.append(offset)
+            scale, offset = scale.float(), offset.float()
+            codes = torch.empty_like(own)
+        errors = torch.empty_like(own)
+        for column in range(end - start):
+            value = own[column]
+            if width:
+                code = ((value - offset) / scale).round().clamp(0, (1 << width) - 1)
+                codes[column] = code
+                errors[column] = value - (code * scale + offset)
+            else:
+                errors[column] = value
+            if correction is not None:
+                at = start + column
+                errors[column] /= correction[at, at]
+                own[column + 1 :] -= correction[at, at + 1 : end].unsqueeze(1) * errors[column]
+        if correction is not None and end < len(columns):
+            columns[end:] -= correction[start:end, end:].T @ errors
+        if width:
+            packed.append(pack(codes.T.to(torch.uint8), width))
+    return torch.cat(packed, dim=1), torch.stack(scales, 1), torch.stack(offsets, 1)
+
+
+def scale_and_offset(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Scale and offset (float16, one per column) for `values [numbers, columns]` with the least squared error.
+
+    Tried are the range of a column's values, and that range shrunk about its middle.
+    """
+    low, high = values.amin(0), values.amax(0)
+    middle, most = (low + high) / 2, (1 << bits) - 1
+    best = torch.full_like(low, torch.inf)
+    scale, offset = torch.empty_like(low, dtype=torch.float16), torch.empty_like(low, dtype=torch.float16)
+    least = torch.finfo(torch.float16).tiny
+    for shrink in _SHRINKS[: max(1, 14 - 2 * bits)]:  # the more bits, the less it pays
+        from_low = middle + (low - middle) * shrink
+        step = ((high - low) * (shrink / most)).clamp(least, torch.finfo(torch.float16).max).half()
+        base = from_low.half()
+        wide, under = step.float(), base.float()
+        codes = ((values - under) / wide).round_().clamp_(0, most)
+        error = (codes.mul_(wide).add_(under).sub_(values)).square_().sum(0)
+        better = error < best
+        best = torch.where(better, error, best)
+        scale, offset = torch.where(better, step, scale), torch.where(better, base, offset)
+    return scale, offset
