@@ -39,6 +39,7 @@ from orientc.errors import (
 
 if TYPE_CHECKING:
     from orientc.artifact import Artifact, Description, load, save
+    from orientc.calibrating import calibrate
     from orientc.calibration import Calibration
     from orientc.comparison import compare
     from orientc.compression import PRESETS, compress, svd
@@ -61,6 +62,7 @@ _HOMES = {
     "PRESETS": "compression",
     "Settings": "methods.autoencoder",
     "Table": "tables",
+    "calibrate": "calibrating",
     "compare": "comparison",
     "compress": "compression",
     "export": "forms.export",
@@ -104,6 +106,7 @@ __all__ = [
     "TrustError",
     "UsageError",
     "__version__",
+    "calibrate",
     "compare",
     "compress",
     "export",

@@ -18,7 +18,7 @@ from orientc.evaluate import masked, perplexity, texts
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.texts import Text
 from orientc.models import DEMO, ModelSource
-from orientc.passages import CAUSAL, MASKED, SENTENCE, Passages
+from orientc.passages import CAUSAL, MASKED, SENTENCE, Passages, objective_of
 from orientc.provenance import TableInfo
 from orientc.sensitivity import Sensitivity
 from orientc.tables import read_table
@@ -50,11 +50,29 @@ class Settings:
             frequencies.check(self.frequency)
 
 
-def text_for(source: ModelSource) -> Text:
-    """What a model is calibrated on unless told otherwise, never what it is scored on: WikiText-103's validation set.
+def text_for(
+    source: ModelSource,
+    *,
+    path: Path | None = None,
+    dataset: str | None = None,
+    column: str = "text",
+    frequency: str | None = None,
+) -> Text | None:
+    """What a model is calibrated on: a file or a data set where one is named, no text where a frequency is.
 
-    For `demo`, which needs no hub, docstrings. Raises `EvaluationError` where the text is not to be had.
+    Else, never what it is scored on, WikiText-103's validation set; for `demo`, which needs no hub, docstrings. Raises
+    `UsageError` for two texts, `EvaluationError` where one can't be had, and `CalibrationError` for a model that can't
+    be measured, before a text is fetched for nothing.
     """
+    if path is not None and dataset is not None:
+        raise UsageError("--text and --dataset both name a text: give one of them")
+    if path is None and dataset is None and frequency is not None:
+        return None
+    objective_of(source)
+    if path is not None:
+        return texts.from_file(path)
+    if dataset is not None:
+        return texts.from_dataset(dataset, column)
     return demo.calibration_text() if source.id == DEMO else texts.wikitext("validation")
 
 
@@ -155,8 +173,6 @@ def calibrate(
     """
     settings = Settings(tokens, frequency, seed)
     source, chosen = ModelSource.resolve(model), pick_device(device)
-    if text is None and frequency is None:
-        text = text_for(source)
-    elif isinstance(text, str | Path):
-        text = texts.from_file(Path(text))
+    if not isinstance(text, Text):
+        text = text_for(source, path=Path(text) if text is not None else None, frequency=frequency)
     return Plan(source, text, settings).run(read_table(source).info, device=chosen, progress=progress)

@@ -85,6 +85,13 @@ class Calibration:
         metrics = {"input_metric": self.input_metric, "head_metric": self.head_metric}
         return {"counts": self.counts} | {name: metric for name, metric in metrics.items() if metric is not None}
 
+    @property
+    def facts(self) -> dict[str, float | None]:
+        """Figures of the tensors: tokens that were met at all, and each metric's trace, in nats per squared unit."""
+        metrics = {"input_trace": self.input_metric, "head_trace": self.head_metric}
+        traces = {name: None if metric is None else float(metric.trace()) for name, metric in metrics.items()}
+        return {"types": int((self.counts > 0).sum()), **traces}
+
     def check_base(self, sha256: str) -> None:
         """Raise `CalibrationMismatchError` unless `sha256` is the hash of the table this was measured on."""
         base = self.description.base
@@ -108,6 +115,14 @@ def read_description(path: str | Path) -> CalibrationDescription:
         raise CalibrationError(f"can't read {path}: {error.strerror or error}") from error
     except DamagedError as error:
         raise CalibrationError(f"{path} is not a calibration, or is damaged: {error}") from None
+
+
+def is_calibration(path: str | Path) -> bool:
+    """Whether a file says that it is one, be it damaged or not."""
+    try:
+        return tensorfiles.read_header(Path(path)).metadata.get("format") == FORMAT
+    except (OSError, DamagedError):
+        return False
 
 
 def load(path: str | Path) -> Calibration:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orientc import artifact as artifacts
+from orientc import calibration as calibrations
 from orientc import records
 from orientc.artifact import Description
 from orientc.errors import ArtifactError, RecordError, UsageError
@@ -222,7 +223,8 @@ def compare(paths: Iterable[str | Path]) -> Findings:
             description = artifacts.read_description(path)
             found.append(_Found(path, file_sha256(path), description))
         except ArtifactError as error:
-            problems.append(str(error))
+            if path in given or not calibrations.is_calibration(path):  # in a runs folder they lie beside artifacts
+                problems.append(str(error))
     read: list[Record] = []
     for path in records.files_under(given, ".json"):
         if not path.name.endswith(HISTORY_SUFFIX):

@@ -73,7 +73,8 @@ def by_words(words: Mapping[str, float], tokenizer: PreTrainedTokenizerBase, voc
     listed = list(words)
     for start in range(0, len(listed), _BATCH):
         batch = listed[start : start + _BATCH]
-        encoded = tokenizer([f"{_BEFORE} {word}" for word in batch], add_special_tokens=False)["input_ids"]
+        inside = [f"{_BEFORE} {word}" for word in batch]
+        encoded = tokenizer(inside, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         pairs = [
             (token_id, words[word])
             for word, ids in zip(batch, encoded, strict=True)

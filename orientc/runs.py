@@ -1,4 +1,4 @@
-"""The runs folder: where artifacts, their histories and records lie, and when a fit is done already."""
+"""The runs folder: where artifacts, their histories, records and calibrations lie, and when one is done already."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc import artifact as artifacts
+from orientc import calibration as calibrations
 from orientc.artifact import Artifact, Description
-from orientc.errors import ArtifactError, OutputError, UsageError
+from orientc.calibration import Calibration
+from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.files import check_writable, short_hash, write_json
 from orientc.versions import versions
 
@@ -112,6 +114,38 @@ def fit_seconds(artifact: Path) -> float | None:
         return None
 
 
+def calibration_path(model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
+    """Where a calibration goes: `out` itself where that names a file, else its place in the runs folder."""
+    if out is not None and out.suffix == calibrations.SUFFIX:
+        return out
+    return model_folder(model, out) / f"calibration-{short_hash(settings)}{calibrations.SUFFIX}"
+
+
+def keep_calibration(
+    settings: dict[str, Any],
+    base: TableInfo,
+    path: Path,
+    make: Callable[[], Calibration],
+    *,
+    overwrite: bool = False,
+) -> bool:
+    """Make a calibration and write it to `path`, unless the same one is there already; says whether it was made.
+
+    Raises `OutputError` where something else is at `path` and `overwrite` is not set, or it can't be written.
+    """
+    if not overwrite and path.exists():
+        try:
+            found = calibrations.read_description(path)
+        except CalibrationError as error:
+            raise _in_the_way(path, "calibration") from error
+        if found.settings != settings or found.base.sha256 != base.sha256:
+            raise _another(path, "calibration")
+        return False
+    check_writable(path.parent)
+    calibrations.save(make(), path)
+    return True
+
+
 def _same_at(path: Path, plan: Plan, base: TableInfo) -> Description | None:
     """What is at `path` if it is this plan's artifact of this table; None where nothing is there."""
     if not path.exists():
@@ -119,7 +153,15 @@ def _same_at(path: Path, plan: Plan, base: TableInfo) -> Description | None:
     try:
         found = artifacts.read_description(path)
     except ArtifactError as error:
-        raise OutputError(f"{path} is in the way and is not a usable artifact: replace it with --overwrite") from error
+        raise _in_the_way(path, "artifact") from error
     if found.settings != plan.settings or found.base.sha256 != base.sha256:
-        raise OutputError(f"{path} holds another artifact: replace it with --overwrite")
+        raise _another(path, "artifact")
     return found
+
+
+def _in_the_way(path: Path, kind: str) -> OutputError:
+    return OutputError(f"{path} is in the way and is not a usable {kind}: replace it with --overwrite")
+
+
+def _another(path: Path, kind: str) -> OutputError:
+    return OutputError(f"{path} holds another {kind}: replace it with --overwrite")

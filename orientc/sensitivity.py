@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from orientc.errors import CalibrationError
 from orientc.evaluate.scoring import Example, collate, logits_only_at
 from orientc.evaluate.similarity import pool
 from orientc.modules import embedding_scale
@@ -68,7 +69,7 @@ def of_language_model(
     """M, and H where the head is `tied`, of a masked or causal language model, on the device it is on.
 
     Labels are drawn for the examples' `positions`; their `targets` play no part. `on_batch` is called with the number
-    of examples just done.
+    of examples just done. Raises `CalibrationError` for predictions that are not finite.
     """
 
     def backward(
@@ -77,6 +78,8 @@ def of_language_model(
         with logits_only_at(model, batch["positions"]), seen.head(model):
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         residual = logits.detach().float().softmax(-1)
+        if not residual.isfinite().all():
+            raise CalibrationError("the model's predictions are not finite numbers: its sensitivity can't be measured")
         moment = _head_moment(seen, logits, residual) if tied else None
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits

@@ -42,6 +42,7 @@ NAMES = [
     "TrustError",
     "UsageError",
     "__version__",
+    "calibrate",
     "compare",
     "compress",
     "export",
@@ -88,7 +89,9 @@ def test_importing_the_package_imports_nothing_large() -> None:
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["compare", "compress", "head_policies", "load", "save", "substitute", "svd"])
+@pytest.mark.parametrize(
+    "name", ["calibrate", "compare", "compress", "head_policies", "load", "save", "substitute", "svd"]
+)
 def test_functions_stay_functions_whatever_module_is_imported(name: str) -> None:
     """A submodule of the same name would take the function's place when it is imported."""
     for module in modules():

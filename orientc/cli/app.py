@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from orientc._version import __version__
-from orientc.cli import compare, compress, demo, export, glue, inspect, perplexity, similarity, squad, svd, sweep
+from orientc.cli import (
+    calibrate,
+    compare,
+    compress,
+    demo,
+    export,
+    glue,
+    inspect,
+    perplexity,
+    similarity,
+    squad,
+    svd,
+    sweep,
+)
 
 app = typer.Typer(
     name="orientc",
@@ -38,6 +51,7 @@ app.command()(demo.demo)
 app.command()(inspect.inspect)
 app.command()(compress.compress)
 app.command()(svd.svd)
+app.command()(calibrate.calibrate)
 app.command()(perplexity.perplexity)
 app.command()(glue.glue)
 app.command()(squad.squad)

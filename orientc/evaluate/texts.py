@@ -1,4 +1,4 @@
-"""The texts a model is scored on."""
+"""The texts a model is scored or calibrated on."""
 
 from __future__ import annotations
 
@@ -37,6 +37,35 @@ def from_file(path: Path) -> Text:
     return Text(path.name, content)
 
 
+def from_dataset(named: str, column: str) -> Text:
+    """One column of a data set as `datasets` loads it, a row a line; `named` is NAME[:CONFIG][:SPLIT].
+
+    The split is "train" unless named (NAME::SPLIT where there is no configuration). Raises `EvaluationError` where it
+    can't be loaded, or has no such column of text.
+    """
+    import datasets
+
+    name, configuration, split = (*named.split(":"), "", "")[:3]
+    split = split or "train"
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(name, configuration or None, split=split)
+    except Exception as error:  # the library raises a dozen unrelated types, network ones among them
+        raise EvaluationError(
+            f"can't load {named} through datasets ({_first_line(error)}): name it as NAME[:CONFIG][:SPLIT], or a text "
+            "of your own with --text FILE"
+        ) from error
+    if column not in rows.column_names:
+        raise EvaluationError(f'{named} has no column "{column}", choose with --column: {", ".join(rows.column_names)}')
+    values = rows[column][:]
+    if not all(isinstance(value, str) for value in values):
+        raise EvaluationError(f'column "{column}" of {named} is not text: choose another with --column')
+    content = "".join(value if value.endswith("\n") else f"{value}\n" for value in values)
+    if not content.strip():
+        raise EvaluationError(f"{named} has no text in it")
+    return Text("/".join(part for part in (name, configuration, split) if part), content)
+
+
 def wikitext(split: str = "test") -> Text:
     """A split of WikiText-103 raw from the hub, its rows joined as they are."""
     import datasets
@@ -49,8 +78,11 @@ def wikitext(split: str = "test") -> Text:
         file = hf_hub_download(repository, f"{configuration}/{split}-00000-of-00001.parquet", repo_type="dataset")
         rows = datasets.Dataset.from_parquet(file)
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise EvaluationError(
-            f"can't load {repository} through the hub ({reason[0]}): name a text of your own with --text FILE"
+            f"can't load {repository} through the hub ({_first_line(error)}): name a text of your own with --text FILE"
         ) from error
     return Text(f"{repository}/{configuration}/{split}", "".join(rows["text"]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
