@@ -22,7 +22,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     shifts = torch.arange(8, device=codes.device, dtype=words)
     whole = (eights << shifts * bits).sum(-1, keepdim=True, dtype=words)
     packed = (whole >> shifts[:bits] * 8) & 255  # of the eight codes' bytes; those of 8 bits are their own
-    return (packed if bits < 8 else eights).flatten(-2)[..., : packed_bytes(count, bits)].to(torch.uint8)
+    stream: Tensor = (packed if bits < 8 else eights).flatten(-2)[..., : packed_bytes(count, bits)].to(torch.uint8)
+    return stream
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
@@ -31,13 +32,15 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
         return packed
     if 8 % bits == 0:
         shifts = torch.arange(0, 8, bits, device=packed.device, dtype=torch.uint8)
-        return ((packed.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+        few: Tensor = ((packed.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+        return few
     padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % bits))
     words = padded.unflatten(-1, (-1, bits)).to(torch.int64 if bits > 3 else torch.int32)  # 8 codes each
     shifts = torch.arange(bits, device=packed.device, dtype=words.dtype) * 8
     whole = (words << shifts).sum(-1, keepdim=True, dtype=words.dtype)
     shifts = torch.arange(8, device=packed.device, dtype=words.dtype) * bits
-    return ((whole >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+    codes: Tensor = ((whole >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+    return codes
 
 
 def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:

@@ -4,31 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from orientc.artifact import Artifact, Description
+from orientc.calibration import Calibration
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
-from orientc.methods import autoencoder, losses
+from orientc.layout import FLOAT, WIDEST_GROUP
+from orientc.methods import autoencoder, codebook, kept, losses, quantize, target
 from orientc.methods import svd as truncated_svd
+from orientc.methods.metric import Metric
 from orientc.models import ModelSource
-from orientc.sizes import check_size, choose_rank
+from orientc.sizes import check_size, choose_rank, target_bytes
 from orientc.tables import Table, read_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-SVD, AUTOENCODER = "svd", "autoencoder"
+SVD, AUTOENCODER, QUANTIZE, TARGET = "svd", "autoencoder", "quantize", "target"
 PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
+BITS = (8, 4, 3, 2)
+GROUP = 64
+TARGETS = ("target_ratio", "target_bits", "target_mb")
+AUTO = -1  # for `keep_rows`: as many as pays
+# Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
+_CODING = ("bits", "group", "codebook")
+_CALIBRATED = ("calibration_sha256", "head_weight", "keep_rows")
+_OWN = {
+    SVD: ("rank", "ratio", "dtype", "center", *_CODING, *_CALIBRATED, "keep_norms"),
+    AUTOENCODER: ("rank", "ratio", "dtype", "seed", *_CODING, *_CALIBRATED, "keep_norms", "preset"),
+    QUANTIZE: ("dtype", *_CODING, *_CALIBRATED),
+    TARGET: ("dtype", *TARGETS, "calibration_sha256", "head_weight"),
+}
+_ALWAYS = {
+    SVD: ("rank", "dtype", "center"),
+    AUTOENCODER: ("rank", "dtype", "seed"),
+    QUANTIZE: ("dtype", "bits", "group"),
+    TARGET: ("dtype",),
+}
 
 
 @dataclass(frozen=True)
 class Plan:
     """A fit decided in every detail but the table: what is recorded, hashed into the artifact's name, and replayed.
 
-    Exactly one of `rank` and `ratio`; `dtype` is that of the stored numbers. `center` is SVD's, `autoencoder`
-    and `seed` the autoencoder's; `init_sha256` names the artifact file an autoencoder starts from.
+    `method` "svd" or "autoencoder" takes exactly one of `rank` and `ratio`, "target" exactly one of the three targets,
+    "quantize" takes `bits`. `dtype` is that of stored numbers that are not in codes. `bits` a latent, `group` latents
+    to a scale, or with `codebook` entries of codebooks. `calibration_sha256` names the calibration whose metric and
+    counts are used, the head's with `head_weight`; `keep_rows` is how many of the most frequent rows are kept as they
+    are (`AUTO`: as many as pays), `keep_norms` whether rows' lengths are. `center` is SVD's, `autoencoder` and `seed`
+    the autoencoder's; `init_sha256` names the artifact file an autoencoder starts from.
     """
 
     method: str
@@ -39,25 +67,104 @@ class Plan:
     autoencoder: autoencoder.Settings = field(default_factory=autoencoder.Settings)
     seed: int = 0
     init_sha256: str | None = None
+    bits: float | None = None
+    group: int = GROUP
+    codebook: bool = False
+    calibration_sha256: str | None = None
+    head_weight: float = 1.0
+    keep_rows: int = 0
+    keep_norms: bool = False
+    target_ratio: float | None = None
+    target_bits: float | None = None
+    target_mb: float | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a plan no table fits."""
-        check_size(self.rank, self.ratio)
+        if self.method in (SVD, AUTOENCODER):
+            check_size(self.rank, self.ratio)
+        if self.method == TARGET:
+            given = {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
+            if len(given) != 1:
+                raise UsageError("give one target: --target-bits 4, --target-ratio 4 or --target-mb 10")
+            for name, value in given.items():
+                if not 0 < value < float("inf"):
+                    raise UsageError(f"{name} must be above 0, not {value:g}")
+        if self.method == QUANTIZE and self.bits is None:
+            raise UsageError("give the bits a number is to take: --bits 4")
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         if self.seed.bit_length() > 63:
             raise UsageError(f"seed must fit into 64 bits, {self.seed} does not")
+        self._check_coding()
+        if not 0 <= self.head_weight < float("inf"):
+            raise UsageError(f"head_weight must be at least 0, not {self.head_weight:g}")
+        if self.keep_rows < 0 and (self.keep_rows != AUTO or self.ratio is None):
+            raise UsageError(f"keep_rows must be at least 0, or auto with a ratio, not {self.keep_rows}")
+        if self.keep_rows and not self.calibration_sha256:
+            raise UsageError("which rows are the most frequent, a calibration says: name one with --calibration")
+        if self.calibration_sha256 and self.method == AUTOENCODER and self.autoencoder.nonlinear in ("decoder", "both"):
+            raise UsageError(
+                "in a calibration's metric a decoder with an ELU can't be fitted: choose another nonlinear"
+            )
 
-    def for_table(self, table: Table) -> Plan:
-        """The same plan with the rank it means for this table. Raises `FitError` where there is none."""
+    def _check_coding(self) -> None:
+        if self.codebook:
+            codebook.shape(self.bits or 0)
+        elif self.bits is not None and self.bits not in BITS:
+            raise UsageError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits:g}")
+        if not 1 <= self.group <= WIDEST_GROUP:
+            raise UsageError(f"group must be from 1 to {WIDEST_GROUP}, not {self.group}")
+        if (self.codebook or self.group != GROUP) and self.bits is None:
+            raise UsageError("group and codebook are about bits: give --bits too")
+
+    def for_table(self, table: Table, calibration: Calibration | None = None) -> Plan:
+        """The same plan with the rank it means for this table, and the number of rows kept.
+
+        Raises `FitError` where there is none such, `CalibrationMismatchError` for another table's calibration.
+        """
+        vocab, dim = table.info.vocab, table.info.dim
+        if calibration:
+            calibration.check_base(table.info.sha256)
+        if self.keep_rows > vocab:
+            raise FitError(f"keep_rows {self.keep_rows} is above the table's {vocab} rows")
+        if self.method not in (SVD, AUTOENCODER):
+            return self
         bias = self.center if self.method == SVD else True
-        rank = choose_rank(table.info.vocab, table.info.dim, rank=self.rank, ratio=self.ratio, bias=bias)
-        return replace(self, rank=rank, ratio=None)
+        if self.keep_rows == AUTO:
+            assert self.ratio is not None
+            budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
+            best = kept.best(table.weight, budget, self._metric(table.weight, calibration), itemsize=1, id_size=1)
+            keep = best[0] if best else 0
+        else:
+            keep = self.keep_rows
+        rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
+        return replace(self, rank=rank, ratio=None, keep_rows=keep)
+
+    def _metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+        return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
 
     @property
     def size(self) -> str:
-        """The rank or ratio asked for, in words."""
+        """The size asked for, in words."""
+        for name in TARGETS:
+            if (value := getattr(self, name)) is not None:
+                return f"{name.replace('_', ' ')} {value:g}"
+        if self.method == QUANTIZE:
+            return f"{self.bits:g} bits"
         return f"rank {self.rank}" if self.rank is not None else f"ratio {self.ratio:g}"
+
+    @property
+    def slug(self) -> str:
+        """Method and size as they go into a file's name."""
+        parts = [self.method]
+        if self.rank is not None:
+            parts.append(f"r{self.rank}")
+        if self.bits is not None:
+            parts.append(f"{'cb' if self.codebook else 'b'}{self.bits:g}")
+        if self.method == TARGET:
+            name = next(name for name in TARGETS if getattr(self, name) is not None)
+            parts.append(f"{name.removeprefix('target_')}{getattr(self, name):g}")
+        return "-".join(parts)
 
     @property
     def epochs(self) -> int | None:
@@ -66,28 +173,42 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Flat and complete, as the artifact records them; equal settings give equal artifacts."""
-        common = {"method": self.method, "rank": self.rank, "dtype": self.dtype}
-        if self.method == SVD:
-            return common | {"center": self.center}
-        start = {"init_sha256": self.init_sha256} if self.init_sha256 else {}
-        return common | asdict(self.autoencoder) | {"seed": self.seed} | start
+        """Flat and complete, as the artifact records them; equal settings give equal artifacts.
+
+        What a method always had is always there, further settings where they are not their defaults.
+        """
+        found: dict[str, Any] = {"method": self.method}
+        for name in _OWN[self.method]:
+            if name == "preset":
+                continue
+            entry = getattr(self, name)
+            if name in _ALWAYS[self.method] or entry != _DEFAULTS[name]:
+                found[name] = entry
+        if self.method == AUTOENCODER:
+            found |= asdict(self.autoencoder) | ({"init_sha256": self.init_sha256} if self.init_sha256 else {})
+        return found
 
     @classmethod
-    def from_layers(cls, method: str, *layers: Mapping[str, Any], init_sha256: str | None = None) -> Plan:
+    def from_layers(
+        cls,
+        method: str,
+        *layers: Mapping[str, Any],
+        init_sha256: str | None = None,
+        calibration_sha256: str | None = None,
+    ) -> Plan:
         """A plan from flat settings, later layers over earlier ones; an entry that is None says nothing.
 
         The keys are those of `settings`, and `ratio` and `preset`. A rank or ratio takes the place of any an
-        earlier layer gave; a preset lies under all layers. Raises `UsageError` for a key or value that does not
-        belong.
+        earlier layer gave, and so does a target; a preset lies under all layers. Raises `UsageError` for a key or value
+        that does not belong.
         """
         own = {entry.name for entry in fields(autoencoder.Settings)} if method == AUTOENCODER else set()
         merged: dict[str, Any] = {}
         for layer in layers:
             given = {key: value for key, value in layer.items() if value is not None}
-            if "rank" in given or "ratio" in given:
-                merged.pop("rank", None)
-                merged.pop("ratio", None)
+            for several in (("rank", "ratio"), TARGETS):
+                if any(name in given for name in several):
+                    merged = {key: value for key, value in merged.items() if key not in several}
             merged.update(given)
         if "method" in merged and "preset" in merged:
             raise UsageError("a preset and an artifact's settings are both complete: give one of them")
@@ -96,17 +217,23 @@ class Plan:
         merged.pop("init_sha256", None)
         if merged.get("init") == "artifact" and init_sha256 is None:
             raise UsageError("these settings start from an artifact: name it with --init")
-        plan_keys = {"rank", "ratio", "dtype"} | ({"center"} if method == SVD else {"seed"})
-        known = own | plan_keys | ({"preset"} if method == AUTOENCODER else set())
+        if merged.pop("calibration_sha256", None) and calibration_sha256 is None:
+            raise UsageError("these settings are of a calibration: name it with --calibration")
+        known = own | {*_OWN[method]} - {"calibration_sha256"}
         if unknown := sorted(merged.keys() - known):
             raise UsageError(f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+        if method == TARGET:
+            merged.setdefault("dtype", "float16")
         _check_types(merged)
         preset = merged.pop("preset", "default")
         if preset not in PRESETS:
             raise UsageError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
         chosen = replace(PRESETS[preset], **{key: value for key, value in merged.items() if key in own})
-        rest = {key: value for key, value in merged.items() if key in plan_keys}
-        return cls(method, autoencoder=chosen, init_sha256=init_sha256, **rest)
+        rest = {key: value for key, value in merged.items() if key not in own}
+        return cls(method, autoencoder=chosen, init_sha256=init_sha256, calibration_sha256=calibration_sha256, **rest)
+
+
+_DEFAULTS = {entry.name: entry.default for entry in fields(Plan)}
 
 
 def run(
@@ -115,34 +242,87 @@ def run(
     *,
     device: str | None = None,
     start: Factors | None = None,
+    calibration: Calibration | None = None,
     on_epoch: Callable[[autoencoder.Epoch], None] | None = None,
 ) -> Artifact:
     """Carry out a plan on a table. `start` is what an autoencoder starts from, where the plan says so.
 
-    Raises `FitError` where the table can't be compressed as planned.
+    `calibration` is the one the plan names. Raises `FitError` where the table can't be compressed as planned,
+    `CalibrationMismatchError` where the calibration is of another table.
     """
-    plan = plan.for_table(table)
-    assert plan.rank is not None
+    plan = plan.for_table(table, calibration)
     table.check_finite()
     weight = table.weight.to(pick_device(device))
-    if plan.method == SVD:
-        factors = truncated_svd.fit(weight, plan.rank, center=plan.center)
+    metric = plan._metric(weight, calibration)
+    costs: dict[str, float] = {}
+    if plan.method == TARGET:
+        choice = _targeted(plan, table, weight, metric)
+        factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
     else:
-        factors = autoencoder.fit(weight, plan.rank, plan.autoencoder, seed=plan.seed, start=start, on_epoch=on_epoch)
+        ids = kept.weightiest(metric.weights, plan.keep_rows)
+        fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
+        factors = kept.around(weight, ids, metric, fit)
     factors = factors.to(DTYPES[plan.dtype])
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
         raise FitError(f"the compressed table does not fit into {plan.dtype}: store it as float32 or bfloat16")
+    if metric.known and calibration is not None:
+        costs = {"cost": metric.cost(factors.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
     distances = losses.distances(factors, table.weight)
+    floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
     description = Description(
         base=table.info,
         method=plan.method,
         layout=factors.layout,
         settings=plan.settings,
         seed=plan.seed if plan.method == AUTOENCODER else None,
-        distances=asdict(distances),
-        dtype=plan.dtype,
+        distances=asdict(distances) | costs,
+        dtype=plan.dtype if floats else "float16",
     )
     return Artifact(description, factors)
+
+
+def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> target.Choice:
+    info = table.info
+    nbytes = target_bytes(
+        info.vocab, info.dim, info.nbytes, ratio=plan.target_ratio, bits=plan.target_bits, mb=plan.target_mb
+    )
+    return target.fit(weight, nbytes, metric, dtype=DTYPES[plan.dtype])
+
+
+def _fitted(
+    plan: Plan,
+    rows: Tensor,
+    metric: Metric,
+    *,
+    weigh: bool,
+    start: Factors | None,
+    on_epoch: Callable[[autoencoder.Epoch], None] | None,
+) -> Factors:
+    """What stands for the rows that are not kept; `weigh` says whether the metric is a calibration's."""
+    if plan.method == QUANTIZE:
+        factors = Factors.plain(rows.float())
+    elif plan.method == SVD:
+        assert plan.rank is not None
+        factors = truncated_svd.fit(rows, plan.rank, center=plan.center, metric=metric if weigh else None)
+    else:
+        assert plan.rank is not None
+        factors = autoencoder.fit(
+            rows,
+            plan.rank,
+            plan.autoencoder,
+            seed=plan.seed,
+            start=start,
+            metric=metric if weigh else None,
+            on_epoch=on_epoch,
+        )
+    if plan.bits is not None:
+        in_latents = metric.in_latents(factors.weight)
+        if plan.codebook:
+            factors = codebook.fit(factors, plan.bits, metric=in_latents, weights=metric.weights)
+        else:
+            groups = -(-factors.rank // plan.group)
+            factors = quantize.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
+    return factors.with_norms(rows.float().norm(dim=1)) if plan.keep_norms else factors
 
 
 def svd(
@@ -187,6 +367,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
     kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
     kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
+    kinds |= {"bits": float, "group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool, "head_weight": float}
+    kinds |= dict.fromkeys(TARGETS, float)
     for name, value in values.items():
         kind = kinds[name]
         allowed = (int, float) if kind is float else (kind,)

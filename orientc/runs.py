@@ -53,7 +53,7 @@ def artifact_path(model: str, plan: Plan, out: Path | None = None) -> Path:
     """Where a plan's artifact goes: `out` itself where that names an artifact, else its place in the runs folder."""
     if out is not None and out.suffix == artifacts.SUFFIX:
         return out
-    name = f"{plan.method}-r{plan.rank}-{short_hash(plan.settings)}{artifacts.SUFFIX}"
+    name = f"{plan.slug}-{short_hash(plan.settings)}{artifacts.SUFFIX}"
     return model_folder(model, out) / name
 
 

@@ -12,9 +12,12 @@ INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
 MB = 1e6  # bytes
 
 
-def stored_numbers(vocab: int, dim: int, rank: int, *, bias: bool) -> int:
-    """Numbers kept by latents `[vocab, rank]`, decoder weight `[dim, rank]` and, where there is one, bias `[dim]`."""
-    return vocab * rank + dim * rank + (dim if bias else 0)
+def stored_numbers(vocab: int, dim: int, rank: int, *, bias: bool, kept: int = 0) -> int:
+    """Numbers stored: latents `[vocab, rank]`, decoder weight `[dim, rank]` and, where there is one, bias `[dim]`.
+
+    Of `kept` rows there are no latents, but the row and its id.
+    """
+    return (vocab - kept) * rank + dim * rank + (dim if bias else 0) + kept * (dim + 1)
 
 
 def parameter_ratio(vocab: int, dim: int, numbers: int) -> float:
@@ -37,8 +40,8 @@ def check_size(rank: int | None, ratio: float | None) -> None:
         raise UsageError(f"ratio must be at least 1, not {ratio:g}: a table can't be kept in more numbers than it has")
 
 
-def choose_rank(vocab: int, dim: int, *, rank: int | None, ratio: float | None, bias: bool) -> int:
-    """The rank asked for, or the largest whose parameter ratio is at least `ratio`.
+def choose_rank(vocab: int, dim: int, *, rank: int | None, ratio: float | None, bias: bool, kept: int = 0) -> int:
+    """The rank asked for, or the largest whose parameter ratio is at least `ratio`; `kept` rows are stored whole.
 
     Raises `UsageError` as `check_size` does, and `FitError` where this table allows no such rank.
     """
@@ -48,13 +51,23 @@ def choose_rank(vocab: int, dim: int, *, rank: int | None, ratio: float | None, 
             raise FitError(f"rank {rank} is above the table's width: choose at most {dim}")
         return rank
     assert ratio is not None
-    chosen = min(dim, int(vocab * dim / ratio / (vocab + dim)) + 1)
-    while chosen and parameter_ratio(vocab, dim, stored_numbers(vocab, dim, chosen, bias=bias)) < ratio:
+    chosen = min(dim, int(vocab * dim / ratio / (vocab - kept + dim)) + 1)
+    while chosen and parameter_ratio(vocab, dim, stored_numbers(vocab, dim, chosen, bias=bias, kept=kept)) < ratio:
         chosen -= 1
     if not chosen:
-        largest = floor(10 * parameter_ratio(vocab, dim, stored_numbers(vocab, dim, 1, bias=bias))) / 10
+        largest = floor(10 * parameter_ratio(vocab, dim, stored_numbers(vocab, dim, 1, bias=bias, kept=kept))) / 10
         raise FitError(f"ratio {ratio:g} leaves less than one number per token: choose at most {largest}")
     return chosen
+
+
+def target_bytes(vocab: int, dim: int, table: int, *, ratio: float | None, bits: float | None, mb: float | None) -> int:
+    """Bytes that a target allows: a byte ratio to the table's `table` bytes, bits per weight, or MB."""
+    if ratio is not None:
+        return floor(table / ratio)
+    if bits is not None:
+        return floor(vocab * dim * bits / 8)
+    assert mb is not None
+    return floor(mb * MB)
 
 
 def model_bytes(checkpoint: int, table: int, artifact: int, head: str) -> int:

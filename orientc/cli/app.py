@@ -16,6 +16,7 @@ from orientc.cli import (
     glue,
     inspect,
     perplexity,
+    quantize,
     similarity,
     squad,
     svd,

@@ -66,7 +66,26 @@ def compress(
         int | None, typer.Option(help="Epochs over which α is annealed.", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Draws first weights and batches.", show_default=False)] = None,
-    dtype: options.StoredDtype = None,
+    target_bits: Annotated[
+        float | None, typer.Option(help="Choose the best form of at most so many bits per weight.", show_default=False)
+    ] = None,
+    target_ratio: Annotated[
+        float | None, typer.Option(help="The same for a byte ratio of at least this.", show_default=False)
+    ] = None,
+    target_mb: Annotated[
+        float | None, typer.Option(help="The same for at most so many MB.", show_default=False)
+    ] = None,
+    bits: options.Bits = None,
+    group: options.Group = None,
+    codebook: options.Codebook = None,
+    calibration: options.Calibrated = None,
+    head_weight: options.HeadWeight = None,
+    keep_rows: options.KeepRows = None,
+    keep_norms: options.KeepNorms = None,
+    dtype: Annotated[
+        options.Dtype | None,
+        typer.Option(help="Type of the stored numbers. [default: float32; float16 with a target]", show_default=False),
+    ] = None,
     config: options.Config = None,
     like: options.Like = None,
     log_with: Annotated[
@@ -81,33 +100,37 @@ def compress(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compress a table by the paper's autoencoder: cosine distance and annealed |x|^α.
+    """Compress a table by the paper's autoencoder, cosine distance and annealed |x|^α, or best to a target size.
 
     Example: `orientc compress bert-base-uncased --rank 128`
     """
     from orientc.arguments import is_artifact
     from orientc.cli import fitting
-    from orientc.compression import AUTOENCODER, Plan
-    from orientc.files import file_sha256
+    from orientc.compression import AUTOENCODER, TARGET, TARGETS, Plan
 
     given: dict[str, Any] = {
         "rank": rank, "ratio": ratio, "preset": preset, "nonlinear": nonlinear, "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate, "schedule": schedule, "halve_every": halve_every,
         "cosine_weight": cosine_weight, "power_weight": power_weight, "rmse_weight": rmse_weight,
         "alpha_start": alpha_start, "alpha_end": alpha_end, "alpha_epochs": alpha_epochs, "seed": seed,
-        "dtype": dtype,
+        "dtype": dtype, "bits": bits, "group": group, "codebook": codebook, "head_weight": head_weight,
+        "keep_rows": options.count_or_auto(keep_rows), "keep_norms": keep_norms, "target_bits": target_bits,
+        "target_ratio": target_ratio, "target_mb": target_mb,
     }  # fmt: skip
     start = Path(init) if init and is_artifact(init) else None
     given["init"] = "artifact" if start else init
+    layers = fitting.layers(like, config, given)
     plan = Plan.from_layers(
-        AUTOENCODER,
-        *fitting.layers(like, config, given),
-        init_sha256=file_sha256(start) if start else None,
+        TARGET if any(layer.get(name) is not None for layer in layers for name in TARGETS) else AUTOENCODER,
+        *layers,
+        init_sha256=fitting.sha256_of(start),
+        calibration_sha256=fitting.sha256_of(calibration),
     )
     stored = fitting.fit(
         model,
         plan,
         init=start,
+        calibration=calibration,
         out=out,
         overwrite=overwrite,
         device=device,

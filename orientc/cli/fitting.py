@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc.cli import terminal
+from orientc.layout import CODEBOOK, GROUPS, Layout
 from orientc.report.numbers import figure
 from orientc.sizes import MB
 
@@ -28,6 +29,17 @@ def layers(like: Path | None, config: Path | None, options: Mapping[str, Any]) -
     ]
 
 
+def sha256_of(file: Path | None) -> str | None:
+    """The hash of a file that a plan names by it; None for none. Raises `UsageError` where it can't be read."""
+    from orientc.errors import UsageError
+    from orientc.files import file_sha256
+
+    try:
+        return file_sha256(file) if file else None
+    except OSError as error:
+        raise UsageError(f"can't read {file}: {error.strerror or error}") from error
+
+
 def fit(
     model: str,
     plan: Plan,
@@ -37,17 +49,20 @@ def fit(
     device: str | None,
     quiet: bool,
     init: Path | None = None,
+    calibration: Path | None = None,
     log_with: list[str] | None = None,
     **source: Any,
 ) -> Stored:
     """Carry a plan out for a model, with a progress bar, and store what comes of it."""
     from orientc import artifact, compression, runs
+    from orientc import calibration as calibrations
     from orientc.models import ModelSource
     from orientc.tables import read_table
     from orientc.tracking import trackers
 
     table = read_table(ModelSource.resolve(model, **source))
-    plan = plan.for_table(table)
+    calibrated = calibrations.load(calibration) if calibration else None
+    plan = plan.for_table(table, calibrated)
     path = runs.artifact_path(model, plan, out)
     start = artifact.load(init).factors if init else None
 
@@ -62,7 +77,7 @@ def fit(
                 track(epoch.epoch, epoch.as_dict())
                 bar(1, f"cosine distance {epoch.distances.cosine:.4f}, RMSE {epoch.distances.rmse:.4f}")
 
-            return compression.run(plan, table, device=device, start=start, on_epoch=on_epoch)
+            return compression.run(plan, table, device=device, start=start, calibration=calibrated, on_epoch=on_epoch)
 
     stored = runs.produce(plan, table.info, path, work, overwrite=overwrite)
     if not stored.fresh:
@@ -90,6 +105,7 @@ def facts(description: Any) -> list[tuple[str, str]]:
             f"{base.id}, table {base.vocab} × {base.dim} {base.dtype}, {base.nbytes / MB:.2f} MB",
         ),
         ("method", f"{description.method}, rank {description.rank}, {description.dtype}"),
+        *stored(description.layout),
         ("size", f"{description.nbytes / MB:.2f} MB, {figure(description.bits_per_weight)} bits per weight"),
         (
             "ratio",
@@ -97,4 +113,38 @@ def facts(description: Any) -> list[tuple[str, str]]:
         ),
         ("cosine distance", f"{description.distances['cosine']:.5f}"),
         ("RMSE", f"{description.distances['rmse']:.5f}"),
+        *costs(description.distances),
     ]
+
+
+def stored(layout: Layout) -> list[tuple[str, str]]:
+    """How latents are coded and rows kept, where they are."""
+    found = []
+    if layout.codec == GROUPS:
+        tiers = [
+            f"{rows} rows {_ranges(bits)}" if len(layout.bits) > 1 else _ranges(bits)
+            for rows, bits in zip(layout.tier_rows, layout.bits, strict=True)
+        ]
+        found.append(("bits", f"{'; '.join(tiers)}; groups of {layout.group}"))
+    elif layout.codec == CODEBOOK:
+        found.append(("bits", f"{layout.bits[0][0]} for {layout.group} columns, by codebooks"))
+    if layout.kept:
+        found.append(("rows kept", f"{layout.kept} of {layout.vocab}"))
+    return found
+
+
+def costs(distances: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What the model is predicted to lose, and what other forms of the size would have cost it."""
+    found = []
+    if "cost" in distances:
+        found.append(("predicted loss", f"{figure(distances['cost'])} nats per token"))
+    forms = {name: cost for name, cost in distances.items() if name.startswith("cost_")}
+    if forms:
+        ordered = sorted(forms.items(), key=lambda entry: entry[1])
+        told = [f"{name.removeprefix('cost_')} {figure(cost)}" for name, cost in ordered]
+        found.append(("chosen", f"{told[0]}{' over ' * (len(told) > 1)}{', '.join(told[1:])}"))
+    return found
+
+
+def _ranges(bits: tuple[int, ...]) -> str:
+    return f"{bits[0]}" if len({*bits}) == 1 else f"{max(bits)}–{min(bits)}"

@@ -49,6 +49,50 @@ Ratio = Annotated[
     float | None,
     typer.Option(help="Largest rank whose parameter ratio is at least this.", show_default=False),
 ]
+Calibrated = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Metric and token counts of orientc calibrate: errors count as the model feels them.",
+        show_default=False,
+    ),
+]
+HeadWeight = Annotated[
+    float | None,
+    typer.Option(help="Weight of the head in the metric; 0 if the model is to keep its head. [default: 1]"),
+]
+KeepRows = Annotated[
+    str | None,
+    typer.Option(metavar="N|auto", help="Keep the N most frequent rows as they are. [default: 0]", show_default=False),
+]
+KeepNorms = Annotated[
+    bool | None, typer.Option("--keep-norms", help="Store each row's length; the decoder gives its direction.")
+]
+Bits = Annotated[
+    float | None,
+    typer.Option(metavar="8|4|3|2", help="Store latents in so many bits. [default: as numbers]", show_default=False),
+]
+Group = Annotated[int | None, typer.Option(help="Latents that share a scale. [default: 64]", show_default=False)]
+Codebook = Annotated[
+    bool | None,
+    typer.Option("--codebook", help="Code several latents together, by codebooks; --bits 2, 2.5, 3 or 3.5."),
+]
+
+
+def count_or_auto(text: str | None) -> int | None:
+    """What `--keep-rows` says. Raises `UsageError`."""
+    from orientc.compression import AUTO
+    from orientc.errors import UsageError
+
+    if text is None or text == "auto":
+        return AUTO if text else None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--keep-rows takes a whole number or auto, not {text!r}") from None
+
+
 StoredDtype = Annotated[
     Dtype | None,
     typer.Option("--dtype", help="Type of the stored numbers. [default: float32]", show_default=False),

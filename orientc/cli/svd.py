@@ -17,6 +17,13 @@ def svd(
         bool | None,
         typer.Option("--center", help="Take the mean row off first and keep it as the decoder's bias."),
     ] = None,
+    bits: options.Bits = None,
+    group: options.Group = None,
+    codebook: options.Codebook = None,
+    calibration: options.Calibrated = None,
+    head_weight: options.HeadWeight = None,
+    keep_rows: options.KeepRows = None,
+    keep_norms: options.KeepNorms = None,
     dtype: options.StoredDtype = None,
     config: options.Config = None,
     like: options.Like = None,
@@ -29,18 +36,25 @@ def svd(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compress a table by exact truncated SVD: the baseline.
+    """Compress a table by exact truncated SVD: the baseline; with a calibration, weighted and in the model's metric.
 
     Example: `orientc svd bert-base-uncased --ratio 5`
     """
     from orientc.cli import fitting
     from orientc.compression import SVD, Plan
 
-    given = {"rank": rank, "ratio": ratio, "center": center, "dtype": dtype}
-    plan = Plan.from_layers(SVD, *fitting.layers(like, config, given))
+    given = {
+        "rank": rank, "ratio": ratio, "center": center, "dtype": dtype, "bits": bits, "group": group,
+        "codebook": codebook, "head_weight": head_weight, "keep_rows": options.count_or_auto(keep_rows),
+        "keep_norms": keep_norms,
+    }  # fmt: skip
+    plan = Plan.from_layers(
+        SVD, *fitting.layers(like, config, given), calibration_sha256=fitting.sha256_of(calibration)
+    )
     stored = fitting.fit(
         model,
         plan,
+        calibration=calibration,
         out=out,
         overwrite=overwrite,
         device=device,

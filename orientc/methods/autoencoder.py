@@ -20,6 +20,7 @@ from torch.nn import functional
 from orientc.errors import FitError, UsageError
 from orientc.factors import CHUNK, Factors
 from orientc.methods import losses, svd
+from orientc.methods.metric import Metric
 
 NONLINEAR = ("none", "encoder", "decoder", "both")
 SCHEDULES = ("cosine", "halving")
@@ -134,13 +135,14 @@ class Autoencoder(nn.Module):
         return Factors.plain(latents, self.decoder.weight.detach(), self.decoder.bias.detach(), activation)
 
     @torch.no_grad()
-    def start_from_subspace(self, table: Tensor) -> None:
+    def start_from_subspace(self, table: Tensor, weights: Tensor | None = None) -> None:
         """Begin with the projection onto the principal directions of the row-normalised table.
 
-        Normalised, a row counts by its direction alone: the subspace maximises the mean squared cosine.
+        Normalised, a row counts by its direction alone: the subspace maximises the mean squared cosine, by `weights`
+        where there are some.
         """
         normalised = functional.normalize(table.float(), dim=1)
-        directions, _ = svd.principal_directions(normalised)
+        directions, _ = svd.principal_directions(svd.gram(normalised, weights=weights))
         kept = directions[:, : self.encoder.out_features].float()
         self.encoder.weight.copy_(kept.T)
         self.decoder.weight.copy_(kept)
@@ -170,18 +172,62 @@ def fit(
     *,
     seed: int = 0,
     start: Factors | None = None,
+    metric: Metric | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Factors:
     """Fit an autoencoder on `table` `[vocab, dim]` on the device the table is on; factors are float32.
 
-    `start` is needed with `settings.init == "artifact"`. `on_epoch` is called after every epoch. Raises
+    With a `metric` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
+    average), and an epoch draws rows by weight, as many as there are; what `on_epoch` is told is of those rows too.
+    The factors are the table's all the same; a decoder with an ELU can't be brought back from there. `start` is needed
+    with `settings.init == "artifact"`. `on_epoch` is called after every epoch. Raises
     `FitError` where the loss leaves the range of a float.
     """
-    rows = table.float()
+    if metric is not None:
+        return _fit_in_metric(table, rank, settings, metric, seed=seed, start=start, on_epoch=on_epoch)
+    return _fit(table.float(), rank, settings, seed=seed, start=start, weights=None, on_epoch=on_epoch)
+
+
+def _fit_in_metric(
+    table: Tensor,
+    rank: int,
+    settings: Settings,
+    metric: Metric,
+    *,
+    seed: int,
+    start: Factors | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> Factors:
+    root, inverse = metric.roots()
+    shares = metric.weights / metric.weights.sum()
+    lengths = [float(shares @ rows.square().sum(1)) for rows in (table.double(), table.double() @ root)]
+    scale = math.sqrt(lengths[0] / lengths[1]) if lengths[1] else 1.0
+    into, back = (root * scale).float(), (inverse / scale).float()
+    if start is not None and start.weight is not None:
+        bias = None if start.bias is None else start.bias.float().to(table.device) @ into
+        start = Factors.plain(start.latents, into @ start.weight.float().to(table.device), bias)
+    fitted = _fit(
+        table.float() @ into, rank, settings, seed=seed, start=start, weights=metric.weights, on_epoch=on_epoch
+    )
+    assert fitted.weight is not None
+    assert fitted.bias is not None
+    return Factors.plain(fitted.latents, back @ fitted.weight, fitted.bias @ back)
+
+
+def _fit(
+    rows: Tensor,
+    rank: int,
+    settings: Settings,
+    *,
+    seed: int,
+    start: Factors | None,
+    weights: Tensor | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> Factors:
     torch.manual_seed(seed)
     model = Autoencoder(rows.shape[1], rank, settings.nonlinear).to(rows.device)
     if settings.init == "subspace":
-        model.start_from_subspace(rows)
+        model.start_from_subspace(rows, weights)
     elif settings.init == "artifact":
         if start is None:
             raise UsageError("init 'artifact' needs the artifact to start from")
@@ -191,7 +237,7 @@ def fit(
     steps = math.ceil(len(rows) / settings.batch_size)
     for epoch in range(settings.epochs):
         alpha = settings.alpha(epoch)
-        for step, batch in enumerate(_shuffled(rows, settings.batch_size, generator)):
+        for step, batch in enumerate(_shuffled(rows, settings.batch_size, generator, weights)):
             progress = (epoch * steps + step) / (settings.epochs * steps)
             optimizer.param_groups[0]["lr"] = settings.learning_rate_at(epoch, progress)
             optimizer.zero_grad()
@@ -205,8 +251,14 @@ def fit(
     return model.factors(rows)
 
 
-def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    order = torch.randperm(len(rows), generator=generator).to(rows.device)
+def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator, weights: Tensor | None) -> Iterator[Tensor]:
+    """All rows in an order drawn by the generator; with `weights` as many rows, drawn by these."""
+    if weights is None:
+        order = torch.randperm(len(rows), generator=generator).to(rows.device)
+    else:
+        bounds = weights.cpu().cumsum(0)
+        drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64) * bounds[-1]
+        order = torch.searchsorted(bounds, drawn).clamp(max=len(rows) - 1).to(rows.device)
     for indices in order.split(batch_size):
         yield rows[indices]
 

@@ -70,10 +70,14 @@ class Metric:
     @torch.no_grad()
     def cost(self, factors: Factors, table: Tensor) -> float:
         """What the compressed table costs against the original `[vocab, dim]`, as the class describes."""
-        total, start, matrix = 0.0, 0, self.matrix.float()
+        total, start = 0.0, 0
         for decoded in factors.chunks(CHUNK):
-            difference = decoded - table[start : start + len(decoded)].float()
-            costs = ((difference @ matrix) * difference).sum(1).double()
-            total += float((self.weights[start : start + len(decoded)] * costs).sum())
+            ids = slice(start, start + len(decoded))
+            total += self.weighted(decoded - table[ids].float(), ids)
             start += len(decoded)
         return 0.5 * total / float(self.weights.sum())
+
+    def weighted(self, changes: Tensor, ids: Tensor | slice) -> float:
+        """`Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of rows `ids`."""
+        costs = ((changes @ self.matrix.to(changes)) * changes).sum(1).double()
+        return float((self.weights[ids] * costs).sum())

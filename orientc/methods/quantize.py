@@ -1,7 +1,7 @@
 """Latents to codes of few bits: a scale and an offset per row and group of columns, errors fed back.
 
-The rounding is the second-order one known from Optimal Brain Surgeon and GPTQ (arXiv 2210.17323): columns are rounded one
-after the other, and what rounding one does to the result is made up for, as far as that goes, by the columns to come.
+The rounding is the second-order one known from Optimal Brain Surgeon and GPTQ (arXiv 2210.17323): columns are rounded
+one after the other, and what rounding one does to the result is made up for, as far as that goes, by those to come.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DAMPING = 1e-2  # of the mean of the metric's diagonal, as GPTQ does
 
 
 def feedback(metric: Tensor) -> Tensor | None:
-    """The upper Cholesky factor of the inverse of a metric `[rank, rank]` of latents, float32; None for a multiple of I.
+    """The upper Cholesky factor of the inverse of a metric `[rank, rank]`, float32; None for a multiple of I.
 
     Row j says what an error of column j asks of the columns to come.
     """
@@ -31,7 +31,8 @@ def feedback(metric: Tensor) -> Tensor | None:
     if (metric - scale * torch.eye(len(metric)).to(metric)).abs().max() <= 1e-4 * scale:
         return None
     damped = metric + _DAMPING * scale * torch.eye(len(metric)).to(metric)
-    return torch.linalg.cholesky(torch.linalg.inv(damped), upper=True).float()
+    upper: Tensor = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True).float()
+    return upper
 
 
 @torch.no_grad()
@@ -51,7 +52,9 @@ def fit(
     """
     latents, layout = factors.latents.float(), factors.layout
     correction = feedback(metric)
-    members = [torch.arange(len(latents))] if tiers is None else [(tiers == t).nonzero().squeeze(1) for t in range(len(bits))]
+    members = (
+        [torch.arange(len(latents))] if tiers is None else [(tiers == t).nonzero().squeeze(1) for t in range(len(bits))]
+    )
     tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
     for tier, rows in enumerate(members):
         codes, scales, offsets = rounded(latents[rows], bits[tier], group, correction)
@@ -71,7 +74,9 @@ def fit(
     return Factors(coded, tensors)
 
 
-def rounded(latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def rounded(
+    latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Packed codes (uint8), scales and offsets (float16) of latents `[rows, rank]`, `bits` for each group."""
     parts = [_rounded_block(block, bits, group, correction) for block in latents.split(_BLOCK)]
     if not parts:

@@ -58,6 +58,9 @@ def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None
         directions, _ = principal_directions(root @ covariance @ root)
         encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
     latents = torch.cat(
-        [((block.double() if mean is None else block.double() - mean) @ encoder).float() for block in table.split(CHUNK)]
+        [
+            ((block.double() if mean is None else block.double() - mean) @ encoder).float()
+            for block in table.split(CHUNK)
+        ]
     )
     return Factors.plain(latents, decoder.float().contiguous(), None if mean is None else mean.float())

@@ -1,17 +1,16 @@
 """A table in the fewest bits for what it costs the model: transform coding with bits where they count.
 
-Rows are written in the orthonormal coordinates that the weighted table has in the metric (the closed form of `svd`), where
-errors of different coordinates add up and need no feedback. Coordinates differ in variance and rows in how often they
-occur, so tiers of rows and groups of columns get bits by their share of the cost: reverse water-filling (Shannon 1959;
-Cover and Thomas, Elements of Information Theory, 10.3.3), done greedily with distortions measured on the rows themselves.
+Rows are written in the orthonormal coordinates that the weighted table has in the metric (the closed form of `svd`),
+where errors of different coordinates add up and need no feedback. Coordinates differ in variance and rows in how often
+they occur, so tiers of rows and groups of columns get bits by their share of the cost: reverse water-filling (Cover and
+Thomas, Elements of Information Theory, 10.3.3), done greedily with distortions measured on the rows themselves.
 A group that gets no bits in any tier is rank that is not kept.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
