@@ -22,6 +22,7 @@ _MASKS = 0.12  # of the tokens, where a tokenizer has a mask: 80 % of the 15 % t
 _BEFORE = "a"  # a word stands inside a text, so something is before it
 _BATCH = 4096  # words tokenized at a time
 _RESERVED = re.compile(r"[\[<].*(unused|reserved).*[\]>]", re.IGNORECASE)
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # a byte that no piece of SentencePiece covers
 
 
 def check(name: str) -> None:
@@ -52,17 +53,19 @@ def counts(name: str, tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
 def zipf(tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
     """1 / (rank + 1) for tokens in the order of their ids, float64 `[vocab]`; 0 for special and reserved ones.
 
-    Tokenizers are trained by frequency: BPE's merges and WordPiece's pieces come in about the order of theirs. It is a
-    rough guess; a text or a word list is better.
+    Tokenizers are trained by frequency: BPE's merges and WordPiece's pieces come in about the order of theirs. Before
+    them comes an alphabet; what of it is not ASCII is there to leave nothing unknown, and is ranked last. It is a rough
+    guess; a text or a word list is better.
     """
     special = frozenset(tokenizer.all_special_ids)
-    known = sorted(
-        token_id
+    ranked = sorted(
+        (_BYTE.fullmatch(token) is not None or (len(token.removeprefix("##")) == 1 and not token.isascii()), token_id)
         for token, token_id in tokenizer.get_vocab().items()
         if token_id < vocab and token_id not in special and not _RESERVED.fullmatch(token)
     )
     weights = torch.zeros(vocab, dtype=torch.float64)
-    weights[known] = 1 / torch.arange(1, len(known) + 1, dtype=torch.float64)
+    order = [token_id for _, token_id in ranked]
+    weights[order] = 1 / torch.arange(1, len(order) + 1, dtype=torch.float64)
     return weights
 
 

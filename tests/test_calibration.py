@@ -5,49 +5,19 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from calibrations import DIM, VOCAB, made
 from safetensors.torch import load_file
 from torch import Tensor
 
 from orientc import artifact as artifacts
 from orientc import calibration as calibrations
 from orientc import tensorfiles
-from orientc.calibration import Calibration, CalibrationDescription
+from orientc.calibration import Calibration
 from orientc.errors import ArtifactError, CalibrationError, CalibrationMismatchError
-from orientc.provenance import TableInfo
-
-VOCAB, DIM = 11, 6
-BASE = TableInfo(
-    id="some/model", revision="abc", sha256="0" * 64, vocab=VOCAB, dim=DIM, dtype="float32", nbytes=VOCAB * DIM * 4,
-    padding_idx=0, embed_scale=6**0.5, tied=True, model_parameters=1000, model_bytes=4000,
-)  # fmt: skip
-
-
-def made(*, input_metric: bool = True, head_metric: bool = True, **changes: Any) -> Calibration:
-    """A small calibration of random numbers."""
-    generator = torch.Generator().manual_seed(0)
-
-    def metric() -> Tensor:
-        root = torch.randn(DIM, DIM, generator=generator)
-        return root @ root.T
-
-    description = CalibrationDescription(
-        base=BASE, objective="masked" if input_metric else None, text="some.txt", text_sha256="1" * 64, frequency=None,
-        counted=500, measured=300 if input_metric else 0, metrics=(), settings={"tokens": 300}, seed=7,
-    )  # fmt: skip
-    made = Calibration(
-        description,
-        torch.arange(VOCAB, dtype=torch.float32),
-        metric() if input_metric else None,
-        metric() if head_metric else None,
-    )
-    names = tuple(name for name in made.tensors if name != "counts")
-    return replace(made, description=replace(description, metrics=names, **changes))
 
 
 @pytest.fixture

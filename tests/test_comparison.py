@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calibrations import made as made_calibration
 from comparisons import (
     DIM,
     MASKED,
@@ -30,6 +31,7 @@ from comparisons import (
 
 from orientc import artifact as artifacts
 from orientc import records, runs
+from orientc.calibration import save as save_calibration
 from orientc.comparison import Comparison, compare
 from orientc.compression import svd
 from orientc.errors import UsageError
@@ -87,6 +89,17 @@ def test_the_whole_model_weighs_by_head_policy(tmp_path: Path) -> None:
     assert original.model_mb == {"input-only": MODEL_BYTES / 1e6, "tied": MODEL_BYTES / 1e6}
     assert made.value("model_mb") == made.value("model_mb.tied") == made.model_mb["tied"]
     assert made.value("model_mb.input-only") == made.model_mb["input-only"]
+
+
+def test_calibrations_beside_artifacts_are_no_rows_and_no_problems(tmp_path: Path) -> None:
+    """Unless one is named."""
+    put(tmp_path, 2)
+    calibration = tmp_path / "calibration.safetensors"
+    save_calibration(made_calibration(), calibration)
+    assert len(only(tmp_path).rows) == 2
+    assert compare([tmp_path]).problems == ()
+    (problem,) = compare([calibration]).problems
+    assert "not an orientc artifact" in problem
 
 
 def test_an_untied_model_has_one_policy(tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def test_zipf_goes_by_the_order_of_ids_and_leaves_special_and_unused_tokens_out(
     torch.testing.assert_close(kept, 1 / torch.arange(1, len(kept) + 1, dtype=torch.float64))
 
 
+def test_zipf_ranks_an_alphabet_that_is_not_ascii_last(bytes_bpe: PreTrainedTokenizerFast) -> None:
+    weights = frequencies.zipf(bytes_bpe, len(bytes_bpe))
+    comma, letter, merged = (weights[token_id] for token_id in bytes_bpe.convert_tokens_to_ids([",", "é", "Ġthe"]))
+    assert comma > merged > letter > 0
+
+
 def test_words_are_tokenized_as_inside_a_text(
     wordpiece: PreTrainedTokenizerFast, bytes_bpe: PreTrainedTokenizerFast
 ) -> None:

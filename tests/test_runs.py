@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from calibrations import made as made_calibration
 
 from orientc import artifact as artifacts
 from orientc import compression, runs
 from orientc.artifact import Artifact
+from orientc.calibration import Calibration
 from orientc.compression import AUTOENCODER, SVD, Plan
 from orientc.errors import OutputError
+from orientc.files import short_hash
 from orientc.methods.autoencoder import Settings
 from orientc.provenance import TableInfo
 from orientc.tables import Table, table_sha256
@@ -201,3 +205,47 @@ def test_a_history_that_is_gone_or_damaged_tells_no_time(tmp_path: Path, content
     if content is not None:
         runs.history_path(path).write_text(content)
     assert runs.fit_seconds(path) is None
+
+
+# -- calibrations
+
+
+def no_calibration() -> Calibration:
+    raise AssertionError("there is one already")
+
+
+def kept(path: Path, make: Callable[[], Calibration], calibration: Calibration, **options: Any) -> bool:
+    description = calibration.description
+    return runs.keep_calibration(description.settings, description.base, path, make, **options)
+
+
+def test_a_calibration_has_a_place_of_its_own_or_the_one_it_is_given(tmp_path: Path) -> None:
+    path = runs.calibration_path("a/b", {"tokens": 300}, tmp_path)
+    assert path.parent == tmp_path / "a--b"
+    assert path.name == f"calibration-{short_hash({'tokens': 300})}.safetensors"
+    out = tmp_path / "mine.safetensors"
+    assert runs.calibration_path("a/b", {"tokens": 300}, out) == out
+
+
+def test_a_calibration_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "calibration.safetensors"
+    assert kept(path, made_calibration, made_calibration())
+    content = path.read_bytes()
+    assert not kept(path, no_calibration, made_calibration())
+    assert kept(path, made_calibration, made_calibration(), overwrite=True)
+    assert path.read_bytes() == content
+
+
+def test_what_is_in_a_calibrations_way_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.safetensors"
+    kept(path, made_calibration, made_calibration())
+    content = path.read_bytes()
+    other_table = replace(made_calibration().description.base, sha256="2" * 64)
+    for other in (made_calibration(settings={"tokens": 301}), made_calibration(base=other_table)):
+        with pytest.raises(OutputError, match="another calibration"):
+            kept(path, no_calibration, other)
+    assert path.read_bytes() == content
+    path.write_text("somebody's notes")
+    with pytest.raises(OutputError, match="in the way"):
+        kept(path, no_calibration, made_calibration())
+    assert path.read_text() == "somebody's notes"

@@ -30,7 +30,9 @@ def inspect(
     from orientc.arguments import is_artifact
 
     if is_artifact(subject):
-        _artifact(subject, as_json=as_json)
+        from orientc.calibration import is_calibration
+
+        (_calibration if is_calibration(subject) else _artifact)(subject, as_json=as_json)
         return
     from dataclasses import asdict
 
@@ -112,6 +114,28 @@ def _artifact(path: str, *, as_json: bool) -> None:
             ("padding index", str(base.padding_idx)),
             ("embedding scale", figure(base.embed_scale, 6)),
             ("head", "tied" if base.tied else "untied, or none"),
+            ("written by", f"orientc {description.version}"),
+        ]
+    )
+
+
+def _calibration(path: str, *, as_json: bool) -> None:
+    from orientc.calibration import load
+    from orientc.cli.calibrate import facts
+
+    made = load(path)
+    description = made.description
+    if as_json:
+        terminal.show_json({"calibration": path} | made.facts | description.as_dict())
+        return
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(description.settings.items()))
+    terminal.show_facts(
+        [
+            ("calibration", path),
+            *facts(made),
+            ("settings", settings),
+            ("base revision", description.base.revision or "local"),
+            ("base sha256", description.base.sha256),
             ("written by", f"orientc {description.version}"),
         ]
     )

@@ -38,7 +38,7 @@ def from_file(path: Path) -> Text:
 
 
 def from_dataset(named: str, column: str) -> Text:
-    """One column of a data set as `datasets` loads it, a row a line; `named` is NAME[:CONFIG][:SPLIT].
+    """One column of a data set, of the hub or in a folder, a row a line; `named` is NAME[:CONFIG][:SPLIT].
 
     The split is "train" unless named (NAME::SPLIT where there is no configuration). Raises `EvaluationError` where it
     can't be loaded, or has no such column of text.
@@ -63,7 +63,8 @@ def from_dataset(named: str, column: str) -> Text:
     content = "".join(value if value.endswith("\n") else f"{value}\n" for value in values)
     if not content.strip():
         raise EvaluationError(f"{named} has no text in it")
-    return Text("/".join(part for part in (name, configuration, split) if part), content)
+    known_as = Path(name).resolve().name if Path(name).exists() else name
+    return Text("/".join(part for part in (known_as, configuration, split) if part), content)
 
 
 def wikitext(split: str = "test") -> Text:
