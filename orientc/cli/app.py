@@ -16,7 +16,6 @@ from orientc.cli import (
     glue,
     inspect,
     perplexity,
-    quantize,
     similarity,
     squad,
     svd,
