@@ -40,14 +40,15 @@ def from_file(path: Path) -> Text:
 def wikitext() -> Text:
     """The WikiText-103 raw test set from the hub, its rows joined as they are."""
     import datasets
-    from huggingface_hub import hf_hub_download
+
+    from orientc import hub
 
     repository, configuration, split = WIKITEXT
     datasets.disable_progress_bars()
     try:
         # the one file of this split; load_dataset would bring the training split's 300 MB along
-        file = hf_hub_download(repository, f"{configuration}/{split}-00000-of-00001.parquet", repo_type="dataset")
-        rows = datasets.Dataset.from_parquet(file)
+        file = hub.download(repository, f"{configuration}/{split}-00000-of-00001.parquet", kind="dataset")
+        rows = datasets.Dataset.from_parquet(str(file))
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise EvaluationError(
