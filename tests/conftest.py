@@ -35,7 +35,14 @@ SENTENCES = [
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: with them at the end one worker would wait for the other."""
-    long = ("test_readme.py", "test_demo.py", "test_hub.py", "test_processes.py", "test_forms_push.py", "test_faults.py")
+    long = (
+        "test_readme.py",
+        "test_demo.py",
+        "test_hub.py",
+        "test_processes.py",
+        "test_forms_push.py",
+        "test_faults.py",
+    )
     items.sort(key=lambda item: item.path.name not in long)
 
 
