@@ -56,6 +56,19 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
                     raise
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it what the file system refuses becomes an `OutputError`, in whichever way a library says it."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
+    except Exception as error:  # safetensors and tokenizers have errors of their own for it, torch has RuntimeErrors
+        if not re.search(r"\(os error \d+\)|PytorchStreamWriter|inline_container", str(error)):
+            raise
+        raise OutputError(f"can't write {path}: {str(error).splitlines()[0]}") from error
+
+
 def check_writable(folder: Path) -> None:
     """Raise `OutputError` now, not after an hour's work, where a file can't be made in `folder` (made if missing)."""
     try:
@@ -105,19 +118,16 @@ def _beside(path: Path, make: Callable[..., str]) -> Iterator[Path]:
 
     So is what writers of `path` left that were killed: a living one holds a lock on its own.
     """
-    with contextlib.ExitStack() as at_the_end:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_left_over(path)
-            while True:
-                temporary = Path(make(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
-                at_the_end.callback(_remove, temporary)
-                if at_the_end.enter_context(_locked(temporary)) is not False:
-                    break  # otherwise somebody took it for left over before it was locked
-            yield temporary
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise OutputError(f"can't write {path}: {error.strerror or error}") from error
+    with contextlib.ExitStack() as at_the_end, writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
+        while True:
+            temporary = Path(make(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
+            at_the_end.callback(_remove, temporary)
+            if at_the_end.enter_context(_locked(temporary)) is not False:
+                break  # otherwise somebody took it for left over before it was locked
+        yield temporary
+        _sync_folder(path.parent)
 
 
 def _new_file(prefix: str, suffix: str, dir: Path) -> str:

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SENTENCES, Ended, files_in, one_line
+from conftest import SENTENCES, Ended, files_in, one_line, run_apart
 from hub import Answer, Fault, Hub, write_dataset
 
-# All commands in one process, which does not sleep between its attempts.
-COMMANDS = """
-import contextlib, io, json, sys, time
-time.sleep = lambda seconds: None
-from orientc.cli import main
-ended = []
-for arguments in json.load(sys.stdin):
-    sys.argv, out, err, start = ["orientc", *arguments], io.StringIO(), io.StringIO(), time.monotonic()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    ended.append([code, out.getvalue(), err.getvalue(), time.monotonic() - start])
-print(json.dumps(ended))
-"""
 WEIGHTS = "model.safetensors"
+IMPATIENT = "import time; time.sleep = lambda seconds: None"  # between attempts
+TIMEOUTS = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 PATIENCE = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 
 
@@ -64,20 +46,6 @@ class Case:
     again: Ended
 
 
-def run(commands: list[list[str]], environment: dict[str, str], folder: Path) -> list[tuple[Ended, float]]:
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS],
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **environment, "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return [(Ended(*ended), seconds) for *ended, seconds in json.loads(done.stdout)]
-
-
 @pytest.fixture(scope="module")
 def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     folder, home = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("home")
@@ -91,7 +59,7 @@ def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathF
             if answer:
                 answer = Answer(answer.status, body=bodies.get(answer.body, answer.body))
             hub.faults.append(Fault(rf"(?={request}).*/some/{name}(/.*)?", answer, seconds=0 if answer else 20))
-        first = run([*commands.values()], hub.environment(home), folder)
+        first = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
         left = {name: files_in(folder / name) if (folder / name).exists() else [] for name in FAULTS}
         blobs = [path for path in home.rglob("*") if path.name.endswith(".incomplete") or WEIGHTS in path.name]
         blobs += [path for path in home.rglob("blobs/*") if path.stat().st_size >= len(weights) // 2]
@@ -99,7 +67,7 @@ def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathF
             here = f"models--some--{name}"
             left[name] += [str(path) for path in blobs if here in path.parts and ".no_exist" not in path.parts]
         hub.faults.clear()
-        second = run([*commands.values()], hub.environment(home), folder)
+        second = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
     return {
         name: Case(ended, seconds, left[name], again)
         for name, (ended, seconds), (again, _) in zip(FAULTS, first, second, strict=True)
