@@ -149,7 +149,7 @@ def load(path: str | Path) -> Artifact:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error
+        raise ArtifactError(f"{path} is damaged: {error!s:.200}") from error
     for name, tensor in tensors.items():
         if not all(block.isfinite().all() for block in tensor.split(CHUNK)):
             raise ArtifactError(f"{path} is damaged: {name} holds numbers that are not finite")
@@ -237,7 +237,7 @@ def _description(metadata: dict[str, str], tensors: dict[str, Any], data_bytes: 
         if name not in shapes:
             raise ValueError(f"tensor {name!r} does not belong there")
         if entry["shape"] != shapes[name]:
-            raise ValueError(f"{name} has shape {entry['shape']}, not {shapes[name]}")
+            raise ValueError(f"{name} has shape {entry['shape']!r:.60}, not {shapes[name]}")
         if entry["dtype"] not in DTYPES:
             raise ValueError(f"{name} has type {entry['dtype']!r}, not one of {', '.join(DTYPES)}")
         dtypes.add(entry["dtype"])
