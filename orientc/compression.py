@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from orientc.artifact import Artifact, Description
 from orientc.devices import pick_device
@@ -20,6 +22,7 @@ from orientc.tables import Table, read_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SVD, AUTOENCODER = "svd", "autoencoder"
+_LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
 PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
 
 
@@ -119,20 +122,26 @@ def run(
 ) -> Artifact:
     """Carry out a plan on a table. `start` is what an autoencoder starts from, where the plan says so.
 
+    A table with numbers so large that their squares leave float32 is fitted, and its epochs reported, scaled down.
     Raises `FitError` where the table can't be compressed as planned.
     """
     plan = plan.for_table(table)
     assert plan.rank is not None
     table.check_finite()
-    weight = table.weight.to(pick_device(device))
+    through_elu = plan.method == AUTOENCODER and plan.autoencoder.nonlinear in ("decoder", "both")
+    scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
+    original = table.weight if scale == 1 else table.weight.float() / scale
+    start = start and _scaled(start, 1 / scale)
+    weight = original.to(pick_device(device))
     if plan.method == SVD:
         factors = truncated_svd.fit(weight, plan.rank, center=plan.center)
     else:
         factors = autoencoder.fit(weight, plan.rank, plan.autoencoder, seed=plan.seed, start=start, on_epoch=on_epoch)
-    factors = factors.to(DTYPES[plan.dtype])
+    factors = _scaled(factors, scale).to(DTYPES[plan.dtype])
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
-        raise FitError(f"the compressed table does not fit into {plan.dtype}: store it as float32 or bfloat16")
-    distances = losses.distances(factors, table.weight)
+        advice = "store it as float32 or bfloat16" if plan.dtype == "float16" else "its numbers are too large"
+        raise FitError(f"the compressed table does not fit into {plan.dtype}: {advice}")
+    distances = losses.distances(_scaled(factors, 1 / scale), original).scaled(scale)
     description = Description(
         base=table.info,
         method=plan.method,
@@ -145,6 +154,21 @@ def run(
         numbers=factors.numbers,
     )
     return Artifact(description, factors)
+
+
+def _scale(weight: Tensor) -> float:
+    """What to divide a table by before it is fitted: 1, or a power of two where its numbers are very large."""
+    largest = max(abs(float(end)) for end in weight.aminmax())
+    return 1.0 if largest < _LARGE else 2.0 ** math.floor(math.log2(largest))
+
+
+def _scaled(factors: Factors, scale: float) -> Factors:
+    """Factors of the table times `scale`."""
+    if scale == 1:
+        return factors
+    return factors.with_tensors(
+        {name: tensor if name == "decoder.weight" else tensor * scale for name, tensor in factors.tensors.items()}
+    )
 
 
 def svd(

@@ -38,8 +38,8 @@ class Table:
     info: TableInfo
 
     def check_finite(self) -> None:
-        """Raise `FitError` naming the first row that holds a number that is not finite."""
-        finite = torch.cat([block.isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
+        """Raise `FitError` naming the first row that holds a number that is not finite, as float32 if it is wider."""
+        finite = torch.cat([block.float().isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
         if not finite.all():
             row = int((~finite).nonzero()[0])
             raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
