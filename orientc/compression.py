@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -15,7 +16,7 @@ from orientc.calibration import Calibration
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
-from orientc.layout import FLOAT, WIDEST_GROUP
+from orientc.layout import FLOAT, PLAIN, WIDEST_GROUP
 from orientc.methods import autoencoder, codebook, kept, losses, quantize, target
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
@@ -29,6 +30,7 @@ PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
 BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
+_LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
 AUTO = -1  # for `keep_rows`: as many as pays
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
 _CODING = ("bits", "group", "codebook")
@@ -247,12 +249,17 @@ def run(
 ) -> Artifact:
     """Carry out a plan on a table. `start` is what an autoencoder starts from, where the plan says so.
 
-    `calibration` is the one the plan names. Raises `FitError` where the table can't be compressed as planned,
+    `calibration` is the one the plan names. A table with numbers so large that their squares leave float32 is fitted,
+    and its epochs reported, scaled down. Raises `FitError` where the table can't be compressed as planned,
     `CalibrationMismatchError` where the calibration is of another table.
     """
     plan = plan.for_table(table, calibration)
     table.check_finite()
-    weight = table.weight.to(pick_device(device))
+    through_elu = plan.method == AUTOENCODER and plan.autoencoder.nonlinear in ("decoder", "both")
+    scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
+    original = table.weight if scale == 1 else table.weight.float() / scale
+    start = start and _scaled(start, 1 / scale)
+    weight = original.to(pick_device(device))
     metric = plan._metric(weight, calibration)
     costs: dict[str, float] = {}
     if plan.method == TARGET:
@@ -262,12 +269,13 @@ def run(
         ids = kept.weightiest(metric.weights, plan.keep_rows)
         fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
         factors = kept.around(weight, ids, metric, fit)
-    factors = factors.to(DTYPES[plan.dtype])
+    factors = _scaled(factors, scale).to(DTYPES[plan.dtype])
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
-        raise FitError(f"the compressed table does not fit into {plan.dtype}: store it as float32 or bfloat16")
+        raise FitError(_too_large(plan, factors))
+    back = _scaled(factors, 1 / scale)
     if metric.known and calibration is not None:
-        costs = {"cost": metric.cost(factors.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
-    distances = losses.distances(factors, table.weight)
+        costs = {"cost": metric.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
+    distances = losses.distances(back, original).scaled(scale)
     floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
     description = Description(
         base=table.info,
@@ -275,10 +283,34 @@ def run(
         layout=factors.layout,
         settings=plan.settings,
         seed=plan.seed if plan.method == AUTOENCODER else None,
-        distances=asdict(distances) | costs,
+        distances=asdict(distances) | {name: cost * scale**2 for name, cost in costs.items()},
         dtype=plan.dtype if floats else "float16",
     )
     return Artifact(description, factors)
+
+
+def _too_large(plan: Plan, factors: Factors) -> str:
+    if plan.dtype == "float16" and plan.method in (SVD, AUTOENCODER) and plan.bits is None:
+        return "the compressed table does not fit into float16: store it as float32 or bfloat16"
+    if factors.layout.codec != PLAIN:
+        return "the table's numbers are too large for codes, whose scales are float16: store latents as numbers"
+    return f"the compressed table does not fit into {plan.dtype}: its numbers are too large"
+
+
+def _scale(weight: Tensor) -> float:
+    """What to divide a table by before it is fitted: 1, or a power of two where its numbers are very large."""
+    largest = max(abs(float(end)) for end in weight.aminmax())
+    return 1.0 if largest < _LARGE else 2.0 ** math.floor(math.log2(largest))
+
+
+def _scaled(factors: Factors, scale: float) -> Factors:
+    """Factors of the table times `scale`."""
+    if scale == 1:
+        return factors
+    as_they_are = ("decoder.weight", "latents.codebook")
+    return factors.map_named(
+        lambda name, tensor: tensor if name in as_they_are or not tensor.is_floating_point() else tensor * scale
+    )
 
 
 def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> target.Choice:

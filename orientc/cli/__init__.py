@@ -61,5 +61,7 @@ def _fail(message: str, code: int) -> int:
     if not processes.is_main():  # as a rule the main one fails of the same, says so, and the launcher ends them all
         time.sleep(_MAIN_FIRST)
     if message:  # none where the help was shown instead
-        print(f"orientc: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+        from orientc.cli.terminal import plain
+
+        print(f"orientc: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     return code
