@@ -32,7 +32,7 @@ MASKED, CAUSAL = "masked", "causal"
 LARGEST_WINDOW = 1024
 # Tokens that go in at once, padding counted. More than a CPU's caches hold cost it time; of a causal text every token
 # is scored, and a scored token's logits are as wide as the vocabulary.
-CPU_TOKENS = 2_048
+CPU_TOKENS = 1_024
 DEVICE_TOKENS = {MASKED: 16_384, CAUSAL: 4_096}
 
 

@@ -90,7 +90,7 @@ def _perplexity(factors: Factors) -> Callable[[], object]:
     )
     model = substitute(transformers.BertForMaskedLM(config), factors, "tied")
     lines = [Example(_ids(128, factors.vocab), list(range(0, 128, 6)), _ids(22, factors.vocab)) for _ in range(16)]
-    return lambda: score(model, lines, tokens=2048, pad_id=0)
+    return lambda: score(model, lines, tokens=1024, pad_id=0)
 
 
 def _ids(count: int, vocab: int) -> list[int]:
