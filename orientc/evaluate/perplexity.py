@@ -30,8 +30,8 @@ from orientc.substitution import head_policies, substituted
 KIND = "perplexity"
 MASKED, CAUSAL = "masked", "causal"
 LARGEST_WINDOW = 1024
-# Tokens that go in at once, padding counted. More than a CPU's caches hold cost it time; of a causal text every token
-# is scored, and a scored token's logits are as wide as the vocabulary.
+# More tokens at once than a CPU's caches hold cost it time. Of a causal text every token is scored, and the logits of
+# one are as wide as the vocabulary.
 CPU_TOKENS = 1_024
 DEVICE_TOKENS = {MASKED: 16_384, CAUSAL: 4_096}
 
@@ -92,6 +92,11 @@ def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedMod
     return model.to(device)
 
 
+def tokens_at_once(protocol: str, device: torch.device) -> int:
+    """How many tokens go through a model at once, padding counted."""
+    return CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS[protocol]
+
+
 class Measurement(RecordedMeasurement):
     """Perplexity of one model on one text; the model is loaded, and the text cut up, for the first new figure.
 
@@ -148,7 +153,7 @@ class Measurement(RecordedMeasurement):
         result = score(
             self._model,
             self._examples,
-            tokens=CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS[self.full_settings["protocol"]],
+            tokens=tokens_at_once(self.full_settings["protocol"], self.device),
             batch_size=self.settings.batch_size,
             pad_id=self.source.tokenizer.pad_token_id or 0,
             on_batch=self.progress.advance,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -32,7 +31,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     )
     trainer, ours = _trainer(model, lines), partial(_score, model, lines)
     calls = {"ours": ours, "trainer": trainer.evaluate}
-    taken, found = side_by_side(calls, argparse.Namespace(**vars(options) | {"repeats": options.fit_repeats}))
+    few = argparse.Namespace(**vars(options) | {"repeats": options.fit_repeats})
+    taken, found = side_by_side(calls, few)
     recomputed = _from_logits(trainer)
     yield Row(
         "perplexity",
@@ -46,22 +46,21 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     )
     if options.bf16:
         model.to(torch.bfloat16)
-        start = time.perf_counter()
-        half = ours()
+        half_taken, half_found = side_by_side({"ours": ours}, few)
+        half, spent = half_found["ours"], half_taken["ours"]
         yield Row(
             "perplexity",
             f"bfloat16 against float32, {options.device}",
-            seconds(time.perf_counter() - start),
+            seconds(spent),
             seconds(taken["ours"]),
-            times_less(time.perf_counter() - start, taken["ours"]),
+            times_less(spent, taken["ours"]),
             "difference stated",
             f"loss {half.loss:.6f}, perplexity {half.perplexity / found['ours'].perplexity - 1:+.3%}",
         )
 
 
 def _score(model: PreTrainedModel, lines: Sequence[Example]) -> Score:
-    tokens = perplexity.CPU_TOKENS if model.device.type == "cpu" else perplexity.DEVICE_TOKENS[perplexity.MASKED]
-    return score(model, lines, tokens=tokens, pad_id=0)
+    return score(model, lines, tokens=perplexity.tokens_at_once(perplexity.MASKED, model.device), pad_id=0)
 
 
 def _trainer(model: PreTrainedModel, lines: Sequence[Example]) -> Trainer:
