@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -34,14 +34,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RevisionResolutionError,
 )
 from huggingface_hub.utils import logging as hub_logging
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from orientc import hub
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
@@ -49,6 +42,9 @@ from orientc.files import file_sha256
 from orientc.forms import compact
 from orientc.forms.compact import Compact
 from orientc.quiet import quietly
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DEMO = "demo"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -151,7 +147,7 @@ class ModelSource:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer. Raises `ModelError` where it has none that is usable."""
-        tokenizer: PreTrainedTokenizerBase = self._from_pretrained(AutoTokenizer)
+        tokenizer: PreTrainedTokenizerBase = self._from_pretrained(transformers.AutoTokenizer)
         # Where a tokenizer's files are missing, transformers makes one that knows special tokens alone.
         if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens, "▁"}:
             raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
@@ -310,7 +306,7 @@ class ModelSource:
             return TrustError(f"{self.id} needs code from its own repository: allow it with --trust-remote-code")
         if ("pytorch_model.bin" in text or "no file named model.safetensors" in text) and not self.allow_pickle:
             return TrustError(f"{self.id} has no safetensors weights: allow .bin files with --allow-pickle")
-        if auto_class is AutoTokenizer:
+        if auto_class is transformers.AutoTokenizer:
             return ModelError(f"{self.id} has no tokenizer that can be used: {first_line(error)}")
         return ModelError(f"{self.id} can't be loaded: {first_line(error)}")
 

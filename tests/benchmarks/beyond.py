@@ -1,4 +1,4 @@
-"""Tables of equal size side by side: plain and calibrated, rank, rows kept, bits, codebooks, targets; perplexity of each.
+"""Tables of equal size side by side: plain, calibrated, rank, rows kept, bits, codebooks, targets; perplexity of each.
 
     python tests/benchmarks/beyond.py MODEL --calibration FILE --text FILE [--limit N] [--window N] [--bits 4.5,3.5,2.7]
         [--ratios 2.5,5,10] [--rank-bits 16] [--only WORD] [--head input-only|tied|both] [--json FILE]
