@@ -6,18 +6,22 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from orientc import calibration as calibrations
 from orientc.artifact import Artifact, Description
 from orientc.calibration import Calibration
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
+from orientc.files import file_sha256
 from orientc.layout import FLOAT, PLAIN, WIDEST_GROUP
-from orientc.methods import autoencoder, codebook, kept, losses, quantize, target
+from orientc.methods import autoencoder, codebook, kept, losses, target
+from orientc.methods import quantize as rounding
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
 from orientc.models import ModelSource
@@ -135,14 +139,15 @@ class Plan:
         if self.keep_rows == AUTO:
             assert self.ratio is not None
             budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
-            best = kept.best(table.weight, budget, self._metric(table.weight, calibration), itemsize=1, id_size=1)
+            best = kept.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
         rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
         return replace(self, rank=rank, ratio=None, keep_rows=keep)
 
-    def _metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+    def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+        """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
         return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
 
     @property
@@ -260,7 +265,7 @@ def run(
     original = table.weight if scale == 1 else table.weight.float() / scale
     start = start and _scaled(start, 1 / scale)
     weight = original.to(pick_device(device))
-    metric = plan._metric(weight, calibration)
+    metric = plan.metric(weight, calibration)
     costs: dict[str, float] = {}
     if plan.method == TARGET:
         choice = _targeted(plan, table, weight, metric)
@@ -353,7 +358,7 @@ def _fitted(
             factors = codebook.fit(factors, plan.bits, metric=in_latents, weights=metric.weights)
         else:
             groups = -(-factors.rank // plan.group)
-            factors = quantize.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
+            factors = rounding.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
     return factors.with_norms(rows.float().norm(dim=1)) if plan.keep_norms else factors
 
 
@@ -363,15 +368,40 @@ def svd(
     rank: int | None = None,
     ratio: float | None = None,
     center: bool = False,
+    bits: float | None = None,
+    keep_rows: int = 0,
+    calibration: str | Path | None = None,
     dtype: str = "float32",
     device: str | None = None,
 ) -> Artifact:
     """Compress a table by exact truncated SVD.
 
-    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. Raises `UsageError`,
-    `ModelError` or `FitError`.
+    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. With the file of a `calibration`
+    rows are weighted and errors count in the model's metric; `keep_rows` and `bits` are as in `Plan`. Raises
+    `UsageError`, `ModelError`, `FitError` or `CalibrationError`.
     """
-    return run(Plan(SVD, rank, ratio, dtype, center), _table(model), device=device)
+    loaded, sha256 = _calibrated(calibration)
+    plan = Plan(SVD, rank, ratio, dtype, center, bits=bits, keep_rows=keep_rows, calibration_sha256=sha256)
+    return run(plan, _table(model), device=device, calibration=loaded)
+
+
+def quantize(
+    model: str | Table,
+    bits: float,
+    *,
+    group: int = GROUP,
+    codebook: bool = False,
+    keep_rows: int = 0,
+    calibration: str | Path | None = None,
+    device: str | None = None,
+) -> Artifact:
+    """Round the rows of a table to `bits` bits a number, `group` numbers to a scale; or by codebooks.
+
+    With the file of a `calibration` errors are fed back in the model's metric. Raises as `svd` does.
+    """
+    loaded, sha256 = _calibrated(calibration)
+    plan = Plan(QUANTIZE, bits=bits, group=group, codebook=codebook, keep_rows=keep_rows, calibration_sha256=sha256)
+    return run(plan, _table(model), device=device, calibration=loaded)
 
 
 def compress(
@@ -379,20 +409,40 @@ def compress(
     *,
     rank: int | None = None,
     ratio: float | None = None,
+    target_bits: float | None = None,
     settings: autoencoder.Settings | None = None,
     seed: int = 0,
-    dtype: str = "float32",
+    calibration: str | Path | None = None,
+    dtype: str | None = None,
     device: str | None = None,
     on_epoch: Callable[[autoencoder.Epoch], None] | None = None,
 ) -> Artifact:
-    """Compress a table by the paper's autoencoder.
+    """Compress a table by the paper's autoencoder, or with `target_bits` per weight in the form that costs least.
 
-    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. `settings` are the fast
-    default ones unless given (`PRESETS["paper"]` is the published recipe). Raises `UsageError`, `ModelError`
-    or `FitError`.
+    `model` is a table or a model argument; exactly one of `rank`, `ratio` and `target_bits` is given. `settings` are
+    the fast default ones unless given (`PRESETS["paper"]` is the published recipe), `dtype` is float32, or float16 with
+    a target. Raises as `svd` does.
     """
-    plan = Plan(AUTOENCODER, rank, ratio, dtype, autoencoder=settings or PRESETS["default"], seed=seed)
-    return run(plan, _table(model), device=device, on_epoch=on_epoch)
+    loaded, sha256 = _calibrated(calibration)
+    if target_bits is not None:
+        if rank is not None or ratio is not None:
+            raise UsageError("give a rank, a ratio or a target, and one of them alone")
+        plan = Plan(TARGET, target_bits=target_bits, dtype=dtype or "float16", calibration_sha256=sha256)
+    else:
+        plan = Plan(
+            AUTOENCODER,
+            rank,
+            ratio,
+            dtype or "float32",
+            autoencoder=settings or PRESETS["default"],
+            seed=seed,
+            calibration_sha256=sha256,
+        )
+    return run(plan, _table(model), device=device, calibration=loaded, on_epoch=on_epoch)
+
+
+def _calibrated(file: str | Path | None) -> tuple[Calibration | None, str | None]:
+    return (calibrations.load(file), file_sha256(Path(file))) if file is not None else (None, None)
 
 
 def _check_types(values: Mapping[str, Any]) -> None:

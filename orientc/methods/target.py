@@ -33,7 +33,8 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
 
     Forms: "transform" (see there), "groups" (the rows themselves in codes, bits by tiers of rows, with feedback) and
     "rank" (latents as numbers, and the weightiest rows kept). "transform" is for a metric that is known: it takes bits
-    from directions in which the table varies little, and to a model those may matter most. Raises `FitError` where nothing is that small.
+    from directions in which the table varies little, and to a model those may matter most. Raises `FitError` where
+    nothing is that small.
     """
     candidates = {
         "transform": transform.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
