@@ -15,12 +15,12 @@ from orientc.calibration import Calibration
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
-from orientc.layout import FLOAT, WIDEST_GROUP
+from orientc.layout import CODEBOOK, FLOAT, GROUPS, HALF, WIDEST_GROUP, Layout
 from orientc.methods import autoencoder, codebook, kept, losses, quantize, target
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
 from orientc.models import ModelSource
-from orientc.sizes import check_size, choose_rank, target_bytes
+from orientc.sizes import check_size, choose_rank, parameter_ratio, target_bytes
 from orientc.tables import Table, read_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -29,6 +29,7 @@ PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
 BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
+_FLOATS = {"bits", "head_weight", *TARGETS}
 AUTO = -1  # for `keep_rows`: as many as pays
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
 _CODING = ("bits", "group", "codebook")
@@ -108,14 +109,16 @@ class Plan:
             )
 
     def _check_coding(self) -> None:
+        if (self.codebook or self.group != GROUP) and self.bits is None:
+            raise UsageError("group and codebook are about bits: give --bits too")
         if self.codebook:
             codebook.shape(self.bits or 0)
+            if self.group != GROUP:
+                raise UsageError("a codebook has groups of its own: leave --group out")
         elif self.bits is not None and self.bits not in BITS:
             raise UsageError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits:g}")
         if not 1 <= self.group <= WIDEST_GROUP:
             raise UsageError(f"group must be from 1 to {WIDEST_GROUP}, not {self.group}")
-        if (self.codebook or self.group != GROUP) and self.bits is None:
-            raise UsageError("group and codebook are about bits: give --bits too")
 
     def for_table(self, table: Table, calibration: Calibration | None = None) -> Plan:
         """The same plan with the rank it means for this table, and the number of rows kept.
@@ -132,13 +135,28 @@ class Plan:
         bias = self.center if self.method == SVD else True
         if self.keep_rows == AUTO:
             assert self.ratio is not None
-            budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
+            budget = int(vocab * dim / self.ratio) - (dim if bias else 0) - (vocab if self.keep_norms else 0)
             best = kept.best(table.weight, budget, self._metric(table.weight, calibration), itemsize=1, id_size=1)
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
         rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
+        if self.ratio is not None and (self.keep_norms or self.bits is not None):
+            numbers = partial(self._numbers, vocab, dim, bias, keep)
+            allowed = (rank for rank in range(dim, 0, -1) if parameter_ratio(vocab, dim, numbers(rank)) >= self.ratio)
+            if not (rank := next(allowed, 0)):
+                raise FitError(f"ratio {self.ratio:g} leaves less than one number per token: choose a smaller one")
         return replace(self, rank=rank, ratio=None, keep_rows=keep)
+
+    def _numbers(self, vocab: int, dim: int, bias: bool, keep: int, rank: int) -> int:
+        """Numbers stored at a rank, lengths, scales and codebooks among them."""
+        layout = Layout(vocab, dim, rank, bias=bias, norms=self.keep_norms, kept=keep)
+        if self.bits is not None:
+            group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
+            layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
+            per_group = (bits,) if self.codebook else (bits,) * layout.groups
+            layout = replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
+        return layout.numbers
 
     def _metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
         return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
@@ -225,6 +243,7 @@ class Plan:
         if method == TARGET:
             merged.setdefault("dtype", "float16")
         _check_types(merged)
+        merged |= {name: float(merged[name]) for name in _FLOATS & merged.keys()}  # 4 and 4.0 are the same settings
         preset = merged.pop("preset", "default")
         if preset not in PRESETS:
             raise UsageError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
@@ -263,8 +282,7 @@ def run(
         fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
         factors = kept.around(weight, ids, metric, fit)
     factors = factors.to(DTYPES[plan.dtype])
-    if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
-        raise FitError(f"the compressed table does not fit into {plan.dtype}: store it as float32 or bfloat16")
+    _check_finite(factors, plan.dtype)
     if metric.known and calibration is not None:
         costs = {"cost": metric.cost(factors.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
     distances = losses.distances(factors, table.weight)
@@ -279,6 +297,16 @@ def run(
         dtype=plan.dtype if floats else "float16",
     )
     return Artifact(description, factors)
+
+
+def _check_finite(factors: Factors, dtype: str) -> None:
+    """Raise `FitError` where a number has left the range of its type."""
+    kinds = factors.layout.shapes
+    infinite = {kinds[name][0] for name, tensor in factors.tensors.items() if not tensor.isfinite().all()}
+    if HALF in infinite:
+        raise FitError("the table's numbers are too large for codes, whose scales are float16: leave --bits out")
+    if infinite:
+        raise FitError(f"the compressed table does not fit into {dtype}: store it as float32 or bfloat16")
 
 
 def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> target.Choice:
@@ -367,13 +395,12 @@ def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
     kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
     kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
-    kinds |= {"bits": float, "group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool, "head_weight": float}
-    kinds |= dict.fromkeys(TARGETS, float)
+    kinds |= {"group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool} | dict.fromkeys(_FLOATS, float)
     for name, value in values.items():
         kind = kinds[name]
         allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r}")
+            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
 
 
 def _table(model: str | Table) -> Table:
