@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from orientc.calibrating import calibrate
     from orientc.calibration import Calibration
     from orientc.comparison import compare
-    from orientc.compression import PRESETS, compress, svd
+    from orientc.compression import PRESETS, compress, quantize, svd
     from orientc.factors import Factors
     from orientc.forms.export import export
     from orientc.methods.autoencoder import Settings
@@ -68,6 +68,7 @@ _HOMES = {
     "export": "forms.export",
     "head_policies": "substitution",
     "load": "artifact",
+    "quantize": "compression",
     "read_table": "tables",
     "save": "artifact",
     "substitute": "substitution",
@@ -112,6 +113,7 @@ __all__ = [
     "export",
     "head_policies",
     "load",
+    "quantize",
     "read_table",
     "save",
     "substitute",

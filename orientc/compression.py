@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from orientc import calibration as calibrations
 from orientc.artifact import Artifact, Description
 from orientc.calibration import Calibration
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
-from orientc.layout import CODEBOOK, FLOAT, GROUPS, HALF, WIDEST_GROUP, Layout
-from orientc.methods import autoencoder, codebook, kept, losses, quantize, target
+from orientc.files import file_sha256
+from orientc.layout import CODEBOOK, FLOAT, GROUPS, PLAIN, WIDEST_GROUP, Layout
+from orientc.methods import autoencoder, codebook, kept, losses, target
+from orientc.methods import quantize as rounding
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
 from orientc.models import ModelSource
@@ -30,6 +36,7 @@ BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
 _FLOATS = {"bits", "head_weight", *TARGETS}
+_LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
 AUTO = -1  # for `keep_rows`: as many as pays
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
 _CODING = ("bits", "group", "codebook")
@@ -81,6 +88,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a plan no table fits."""
+        for name in _FLOATS:
+            if (value := getattr(self, name)) is not None:  # 4 and 4.0 are the same settings, and get the same name
+                object.__setattr__(self, name, float(value))
         if self.method in (SVD, AUTOENCODER):
             check_size(self.rank, self.ratio)
         if self.method == TARGET:
@@ -136,7 +146,7 @@ class Plan:
         if self.keep_rows == AUTO:
             assert self.ratio is not None
             budget = int(vocab * dim / self.ratio) - (dim if bias else 0) - (vocab if self.keep_norms else 0)
-            best = kept.best(table.weight, budget, self._metric(table.weight, calibration), itemsize=1, id_size=1)
+            best = kept.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
@@ -158,7 +168,8 @@ class Plan:
             layout = replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
         return layout.numbers
 
-    def _metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+    def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+        """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
         return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
 
     @property
@@ -243,7 +254,6 @@ class Plan:
         if method == TARGET:
             merged.setdefault("dtype", "float16")
         _check_types(merged)
-        merged |= {name: float(merged[name]) for name in _FLOATS & merged.keys()}  # 4 and 4.0 are the same settings
         preset = merged.pop("preset", "default")
         if preset not in PRESETS:
             raise UsageError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
@@ -266,13 +276,18 @@ def run(
 ) -> Artifact:
     """Carry out a plan on a table. `start` is what an autoencoder starts from, where the plan says so.
 
-    `calibration` is the one the plan names. Raises `FitError` where the table can't be compressed as planned,
+    `calibration` is the one the plan names. A table with numbers so large that their squares leave float32 is fitted,
+    and its epochs reported, scaled down. Raises `FitError` where the table can't be compressed as planned,
     `CalibrationMismatchError` where the calibration is of another table.
     """
     plan = plan.for_table(table, calibration)
     table.check_finite()
-    weight = table.weight.to(pick_device(device))
-    metric = plan._metric(weight, calibration)
+    through_elu = plan.method == AUTOENCODER and plan.autoencoder.nonlinear in ("decoder", "both")
+    scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
+    original = table.weight if scale == 1 else table.weight.float() / scale
+    start = start and _scaled(start, 1 / scale)
+    weight = original.to(pick_device(device))
+    metric = plan.metric(weight, calibration)
     costs: dict[str, float] = {}
     if plan.method == TARGET:
         choice = _targeted(plan, table, weight, metric)
@@ -281,11 +296,13 @@ def run(
         ids = kept.weightiest(metric.weights, plan.keep_rows)
         fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
         factors = kept.around(weight, ids, metric, fit)
-    factors = factors.to(DTYPES[plan.dtype])
-    _check_finite(factors, plan.dtype)
+    factors = _scaled(factors, scale).to(DTYPES[plan.dtype])
+    if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
+        raise FitError(_too_large(plan, factors))
+    back = _scaled(factors, 1 / scale)
     if metric.known and calibration is not None:
-        costs = {"cost": metric.cost(factors.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
-    distances = losses.distances(factors, table.weight)
+        costs = {"cost": metric.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
+    distances = losses.distances(back, original).scaled(scale)
     floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
     description = Description(
         base=table.info,
@@ -293,20 +310,34 @@ def run(
         layout=factors.layout,
         settings=plan.settings,
         seed=plan.seed if plan.method == AUTOENCODER else None,
-        distances=asdict(distances) | costs,
+        distances=asdict(distances) | {name: cost * scale**2 for name, cost in costs.items()},
         dtype=plan.dtype if floats else "float16",
     )
     return Artifact(description, factors)
 
 
-def _check_finite(factors: Factors, dtype: str) -> None:
-    """Raise `FitError` where a number has left the range of its type."""
-    kinds = factors.layout.shapes
-    infinite = {kinds[name][0] for name, tensor in factors.tensors.items() if not tensor.isfinite().all()}
-    if HALF in infinite:
-        raise FitError("the table's numbers are too large for codes, whose scales are float16: leave --bits out")
-    if infinite:
-        raise FitError(f"the compressed table does not fit into {dtype}: store it as float32 or bfloat16")
+def _too_large(plan: Plan, factors: Factors) -> str:
+    if plan.dtype == "float16" and plan.method in (SVD, AUTOENCODER) and plan.bits is None:
+        return "the compressed table does not fit into float16: store it as float32 or bfloat16"
+    if factors.layout.codec != PLAIN:
+        return "the table's numbers are too large for codes, whose scales are float16: store latents as numbers"
+    return f"the compressed table does not fit into {plan.dtype}: its numbers are too large"
+
+
+def _scale(weight: Tensor) -> float:
+    """What to divide a table by before it is fitted: 1, or a power of two where its numbers are very large."""
+    largest = max(abs(float(end)) for end in weight.aminmax())
+    return 1.0 if largest < _LARGE else 2.0 ** math.floor(math.log2(largest))
+
+
+def _scaled(factors: Factors, scale: float) -> Factors:
+    """Factors of the table times `scale`."""
+    if scale == 1:
+        return factors
+    as_they_are = ("decoder.weight", "latents.codebook")
+    return factors.map_named(
+        lambda name, tensor: tensor if name in as_they_are or not tensor.is_floating_point() else tensor * scale
+    )
 
 
 def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> target.Choice:
@@ -349,7 +380,7 @@ def _fitted(
             factors = codebook.fit(factors, plan.bits, metric=in_latents, weights=metric.weights)
         else:
             groups = -(-factors.rank // plan.group)
-            factors = quantize.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
+            factors = rounding.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
     return factors.with_norms(rows.float().norm(dim=1)) if plan.keep_norms else factors
 
 
@@ -359,15 +390,40 @@ def svd(
     rank: int | None = None,
     ratio: float | None = None,
     center: bool = False,
+    bits: float | None = None,
+    keep_rows: int = 0,
+    calibration: str | Path | None = None,
     dtype: str = "float32",
     device: str | None = None,
 ) -> Artifact:
     """Compress a table by exact truncated SVD.
 
-    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. Raises `UsageError`,
-    `ModelError` or `FitError`.
+    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. With the file of a `calibration`
+    rows are weighted and errors count in the model's metric; `keep_rows` and `bits` are as in `Plan`. Raises
+    `UsageError`, `ModelError`, `FitError` or `CalibrationError`.
     """
-    return run(Plan(SVD, rank, ratio, dtype, center), _table(model), device=device)
+    loaded, sha256 = _calibrated(calibration)
+    plan = Plan(SVD, rank, ratio, dtype, center, bits=bits, keep_rows=keep_rows, calibration_sha256=sha256)
+    return run(plan, _table(model), device=device, calibration=loaded)
+
+
+def quantize(
+    model: str | Table,
+    bits: float,
+    *,
+    group: int = GROUP,
+    codebook: bool = False,
+    keep_rows: int = 0,
+    calibration: str | Path | None = None,
+    device: str | None = None,
+) -> Artifact:
+    """Round the rows of a table to `bits` bits a number, `group` numbers to a scale; or by codebooks.
+
+    With the file of a `calibration` errors are fed back in the model's metric. Raises as `svd` does.
+    """
+    loaded, sha256 = _calibrated(calibration)
+    plan = Plan(QUANTIZE, bits=bits, group=group, codebook=codebook, keep_rows=keep_rows, calibration_sha256=sha256)
+    return run(plan, _table(model), device=device, calibration=loaded)
 
 
 def compress(
@@ -375,20 +431,40 @@ def compress(
     *,
     rank: int | None = None,
     ratio: float | None = None,
+    target_bits: float | None = None,
     settings: autoencoder.Settings | None = None,
     seed: int = 0,
-    dtype: str = "float32",
+    calibration: str | Path | None = None,
+    dtype: str | None = None,
     device: str | None = None,
     on_epoch: Callable[[autoencoder.Epoch], None] | None = None,
 ) -> Artifact:
-    """Compress a table by the paper's autoencoder.
+    """Compress a table by the paper's autoencoder, or with `target_bits` per weight in the form that costs least.
 
-    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. `settings` are the fast
-    default ones unless given (`PRESETS["paper"]` is the published recipe). Raises `UsageError`, `ModelError`
-    or `FitError`.
+    `model` is a table or a model argument; exactly one of `rank`, `ratio` and `target_bits` is given. `settings` are
+    the fast default ones unless given (`PRESETS["paper"]` is the published recipe), `dtype` is float32, or float16 with
+    a target. Raises as `svd` does.
     """
-    plan = Plan(AUTOENCODER, rank, ratio, dtype, autoencoder=settings or PRESETS["default"], seed=seed)
-    return run(plan, _table(model), device=device, on_epoch=on_epoch)
+    loaded, sha256 = _calibrated(calibration)
+    if target_bits is not None:
+        if rank is not None or ratio is not None:
+            raise UsageError("give a rank, a ratio or a target, and one of them alone")
+        plan = Plan(TARGET, target_bits=target_bits, dtype=dtype or "float16", calibration_sha256=sha256)
+    else:
+        plan = Plan(
+            AUTOENCODER,
+            rank,
+            ratio,
+            dtype or "float32",
+            autoencoder=settings or PRESETS["default"],
+            seed=seed,
+            calibration_sha256=sha256,
+        )
+    return run(plan, _table(model), device=device, calibration=loaded, on_epoch=on_epoch)
+
+
+def _calibrated(file: str | Path | None) -> tuple[Calibration | None, str | None]:
+    return (calibrations.load(file), file_sha256(Path(file))) if file is not None else (None, None)
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
@@ -401,6 +477,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
         allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
+        if kind is float and abs(value) > sys.float_info.max:
+            raise UsageError(f"{name} must be a number, not one of {len(str(value))} digits")
 
 
 def _table(model: str | Table) -> Table:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orientc import artifact as artifacts
 from orientc import calibration as calibrations
+from orientc import processes
 from orientc.artifact import Artifact, Description
 from orientc.calibration import Calibration
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
@@ -83,12 +84,14 @@ def produce(
     """Make an artifact and its history, unless the same one is there already.
 
     `fit` is handed a function to call with each epoch's report and returns the artifact. Raises `OutputError`
-    where something else is at `path` and `overwrite` is not set, or where `path` can't be written.
+    where something else is at `path` and `overwrite` is not set, or where `path` can't be written. Of several
+    processes the main one writes, and nobody goes on before that.
     """
-    done = None if overwrite else _same_at(path, plan, base)
+    done = processes.from_main(lambda: None if overwrite else _same_at(path, plan, base))
     if done is not None:
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
-    check_writable(path.parent)
+    if processes.is_main():
+        check_writable(path.parent)
     epochs: list[Any] = []
     start = time.perf_counter()
     artifact = fit(epochs.append)
@@ -101,8 +104,10 @@ def produce(
         "versions": versions(),
         "epochs": [epoch.as_dict() for epoch in epochs],
     }
-    write_json(history_path(path), history)
-    artifacts.save(artifact, path)
+    if processes.is_main():
+        write_json(history_path(path), history)
+        artifacts.save(artifact, path)
+    processes.wait()
     return Stored(path, artifact.description, fresh=True, seconds=seconds)
 
 

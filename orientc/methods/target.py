@@ -33,10 +33,12 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
     Forms: "transform" (see there), "groups" (the rows themselves in codes, bits by tiers of rows, with feedback) and
-    "rank" (latents as numbers, and the weightiest rows kept). Raises `FitError` where nothing is that small.
+    "rank" (latents as numbers, and the weightiest rows kept). "transform" is for a metric that is known: it takes bits
+    from directions in which the table varies little, and to a model those may matter most. Raises `FitError` where
+    nothing is that small.
     """
     candidates = {
-        "transform": transform.fit(table, nbytes, metric, dtype=dtype),
+        "transform": transform.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
         "groups": groups(table, nbytes, metric),
         "rank": rank_and_kept(table, nbytes, metric, dtype=dtype),
     }
