@@ -477,8 +477,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
         allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
-        if kind is float and abs(value) > sys.float_info.max:
-            raise UsageError(f"{name} must be a number, not one of {len(str(value))} digits")
+        if kind is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise UsageError(f"{name} is larger than any number of type float")
 
 
 def _table(model: str | Table) -> Table:

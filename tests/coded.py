@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orientc.artifact import Artifact, Description
 from orientc.factors import Factors
 from orientc.layout import CODEBOOK, CODES, FLOAT, GROUPS, HALF, PLAIN, Layout
+from orientc.provenance import TableInfo
 
 VOCAB, DIM, RANK, KEPT = 29, 10, 7, 4
 # How latents of width 10, and those of width 7, are coded: the last group is shorter, groups have no bits.
@@ -27,17 +29,19 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def layout(coding: str, shape: str, *, kept: int = 0, norms: bool = False, vocab: int = VOCAB) -> Layout:
+def layout(
+    coding: str, shape: str, *, kept: int = 0, norms: bool = False, vocab: int = VOCAB, dim: int = DIM
+) -> Layout:
     """A layout by the names of its parts."""
     entries = {"decoder": True} | SHAPES[shape] | CODINGS[coding]
-    rank = RANK if entries["decoder"] else DIM
+    rank = RANK if entries["decoder"] else dim
     if entries["codec"] == GROUPS:
         groups = -(-rank // entries["group"])
         entries["bits"] = tuple(tier[-groups:] for tier in entries["bits"])
     if entries["codec"] != PLAIN:
         rows, tiers = vocab - kept, len(entries["bits"])
         entries["tier_rows"] = (rows - (tiers - 1) * (rows // 4), *(rows // 4 for _ in range(tiers - 1)))
-    found = Layout(vocab, DIM, rank, kept=kept, norms=norms, **entries)
+    found = Layout(vocab, dim, rank, kept=kept, norms=norms, **entries)
     found.check()
     return found
 
@@ -68,6 +72,19 @@ def made(coding: str, shape: str, **options: Any) -> Factors:
 
 def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def stored(factors: Factors) -> Artifact:
+    """An artifact of factors that no method has made."""
+    layout = factors.layout
+    floats = [str(tensor.dtype) for name, tensor in factors.tensors.items() if layout.shapes[name][0] == FLOAT]
+    base = TableInfo(
+        id="some/model", revision=None, sha256="0" * 64, vocab=layout.vocab, dim=layout.dim, dtype="float32",
+        nbytes=layout.vocab * layout.dim * 4, padding_idx=None, embed_scale=1.0, tied=True, model_parameters=1000,
+        model_bytes=4000,
+    )  # fmt: skip
+    dtype = floats[0].removeprefix("torch.") if floats else "float16"
+    return Artifact(Description(base, "made", layout, {}, None, {"cosine": 0.1, "rmse": 0.2}, dtype), factors)
 
 
 CASES = [
