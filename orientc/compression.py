@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -19,13 +20,13 @@ from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
 from orientc.files import file_sha256
-from orientc.layout import FLOAT, PLAIN, WIDEST_GROUP
+from orientc.layout import CODEBOOK, FLOAT, GROUPS, PLAIN, WIDEST_GROUP, Layout
 from orientc.methods import autoencoder, codebook, kept, losses, target
 from orientc.methods import quantize as rounding
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
 from orientc.models import ModelSource
-from orientc.sizes import check_size, choose_rank, target_bytes
+from orientc.sizes import check_size, choose_rank, parameter_ratio, target_bytes
 from orientc.tables import Table, read_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -34,6 +35,7 @@ PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
 BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
+_FLOATS = {"bits", "head_weight", *TARGETS}
 _LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
 AUTO = -1  # for `keep_rows`: as many as pays
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
@@ -86,6 +88,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a plan no table fits."""
+        for name in _FLOATS:
+            if (value := getattr(self, name)) is not None:  # 4 and 4.0 are the same settings, and get the same name
+                object.__setattr__(self, name, float(value))
         if self.method in (SVD, AUTOENCODER):
             check_size(self.rank, self.ratio)
         if self.method == TARGET:
@@ -114,14 +119,16 @@ class Plan:
             )
 
     def _check_coding(self) -> None:
+        if (self.codebook or self.group != GROUP) and self.bits is None:
+            raise UsageError("group and codebook are about bits: give --bits too")
         if self.codebook:
             codebook.shape(self.bits or 0)
+            if self.group != GROUP:
+                raise UsageError("a codebook has groups of its own: leave --group out")
         elif self.bits is not None and self.bits not in BITS:
             raise UsageError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits:g}")
         if not 1 <= self.group <= WIDEST_GROUP:
             raise UsageError(f"group must be from 1 to {WIDEST_GROUP}, not {self.group}")
-        if (self.codebook or self.group != GROUP) and self.bits is None:
-            raise UsageError("group and codebook are about bits: give --bits too")
 
     def for_table(self, table: Table, calibration: Calibration | None = None) -> Plan:
         """The same plan with the rank it means for this table, and the number of rows kept.
@@ -138,13 +145,28 @@ class Plan:
         bias = self.center if self.method == SVD else True
         if self.keep_rows == AUTO:
             assert self.ratio is not None
-            budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
+            budget = int(vocab * dim / self.ratio) - (dim if bias else 0) - (vocab if self.keep_norms else 0)
             best = kept.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
         rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
+        if self.ratio is not None and (self.keep_norms or self.bits is not None):
+            numbers = partial(self._numbers, vocab, dim, bias, keep)
+            allowed = (rank for rank in range(dim, 0, -1) if parameter_ratio(vocab, dim, numbers(rank)) >= self.ratio)
+            if not (rank := next(allowed, 0)):
+                raise FitError(f"ratio {self.ratio:g} leaves less than one number per token: choose a smaller one")
         return replace(self, rank=rank, ratio=None, keep_rows=keep)
+
+    def _numbers(self, vocab: int, dim: int, bias: bool, keep: int, rank: int) -> int:
+        """Numbers stored at a rank, lengths, scales and codebooks among them."""
+        layout = Layout(vocab, dim, rank, bias=bias, norms=self.keep_norms, kept=keep)
+        if self.bits is not None:
+            group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
+            layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
+            per_group = (bits,) if self.codebook else (bits,) * layout.groups
+            layout = replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
+        return layout.numbers
 
     def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
         """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
@@ -449,13 +471,14 @@ def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
     kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
     kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
-    kinds |= {"bits": float, "group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool, "head_weight": float}
-    kinds |= dict.fromkeys(TARGETS, float)
+    kinds |= {"group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool} | dict.fromkeys(_FLOATS, float)
     for name, value in values.items():
         kind = kinds[name]
         allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r}")
+            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
+        if kind is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise UsageError(f"{name} is larger than any number of type float")
 
 
 def _table(model: str | Table) -> Table:

@@ -155,6 +155,11 @@ class Autoencoder(nn.Module):
         """Begin with a given decoder, and the encoder that comes closest to the given latents in least squares."""
         if factors.rank != self.encoder.out_features or factors.weight is None:
             raise FitError(f"the artifact to start from has rank {factors.rank}, not {self.encoder.out_features}")
+        if (factors.layout.rows, factors.dim) != table.shape:
+            raise FitError(
+                f"the artifact to start from has latents of {factors.layout.rows} rows of width {factors.dim}, "
+                f"not of {len(table)} of width {table.shape[1]}"
+            )
         rows = functional.pad(table.double(), (0, 1), value=1.0)
         solution = torch.linalg.lstsq(rows.T @ rows, rows.T @ factors.latents.to(rows)).solution.float()
         self.encoder.weight.copy_(solution[:-1].T)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -45,6 +46,8 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
     if not made:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: choose a larger target")
     costs = {name: metric.cost(factors, table) for name, factors in made.items()}
+    if not (costs := {name: cost for name, cost in costs.items() if isfinite(cost)}):
+        raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
     form = min(costs, key=lambda name: costs[name])
     return Choice(made[form], form, costs)
 
