@@ -170,6 +170,14 @@ def _parameters(model: PreTrainedModel) -> set[str]:
     return {*inspect.signature(model.forward).parameters}
 
 
+def _searchsorted(stored: Any, ids: Any, **_: Any) -> Any:
+    """Where ids `[n]` belong among ascending ones: how many of these are below each. ONNX has no such operator."""
+    from onnxscript import opset18 as op
+
+    below = op.Less(op.Unsqueeze(stored, [0]), op.Unsqueeze(ids, [1]))
+    return op.ReduceSum(op.Cast(below, to=7), [1], keepdims=0)  # 7 is int64
+
+
 def _translated(graph: _Graph, examples: _Examples) -> ir.Model:
     """The model in ONNX's terms."""
     from onnxscript import optimizer
@@ -183,6 +191,7 @@ def _translated(graph: _Graph, examples: _Examples) -> ir.Model:
         output_names=graph.outputs,
         dynamic_shapes={"given": (AXES,) * len(example)},
         opset_version=OPSET,
+        custom_translation_table={torch.ops.aten.searchsorted.Tensor: _searchsorted},
         optimize=False,  # it would take minutes for what runtimes do anyway, and fold more
         verbose=False,
     )
