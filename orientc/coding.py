@@ -125,7 +125,7 @@ def _dequantized(
     parts, column = [], 0
     for run in layout.runs(tier):
         if run.start > column:
-            parts.append(scales.new_zeros(len(codes), run.start - column))
+            parts.append(scales.new_zeros(codes.shape[0], run.start - column))
         size = packed_bytes(run.width, run.bits)
         packed = codes[:, run.byte : run.byte + run.nbytes].unflatten(1, (run.groups, size))
         numbers = unpack(packed, run.bits, run.width).to(scales.dtype)
@@ -133,7 +133,7 @@ def _dequantized(
         parts.append((numbers * scales[:, own, None] + offsets[:, own, None]).flatten(1))
         column = run.start + run.groups * run.width
     if column < layout.rank:
-        parts.append(scales.new_zeros(len(codes), layout.rank - column))
+        parts.append(scales.new_zeros(codes.shape[0], layout.rank - column))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
