@@ -176,13 +176,13 @@ def load(path: str | Path) -> Artifact:
     description = read_description(path)
     try:
         factors = Factors(description.layout, tensorfiles.read_tensors(Path(path)))
-        _check_ids(factors)
+        check_ids(factors)
     except DamagedError as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
     return Artifact(description, factors)
 
 
-def _check_ids(factors: Factors) -> None:
+def check_ids(factors: Factors) -> None:
     """Raise `DamagedError` where rows are kept, or are in tiers, that are not there."""
     layout, tensors = factors.layout, factors.tensors
     if layout.kept:

@@ -84,23 +84,25 @@ def places(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
     The blocks are those of `blocks_of_latents`.
     """
     tiered = layout.codec == GROUPS and len(layout.tier_rows) > 1
-    if not tiered and not layout.kept:
+    if not layout.rows or (not tiered and not layout.kept):
         return None
-    device = next(iter(tensors.values())).device
+    found = None
     if tiered:
         order = tensors["latents.tiers"].argsort(stable=True)
-        found = torch.empty_like(order)
-        found[order] = torch.arange(layout.rows, device=device)
-    else:
-        found = torch.arange(layout.rows, device=device)
+        found = torch.empty_like(order).scatter(0, order, torch.arange(layout.rows, device=order.device))
     if not layout.kept:
         return found
-    kept = torch.zeros(layout.vocab, dtype=torch.bool, device=device)
-    kept[tensors["kept.ids"].long()] = True
-    whole = torch.empty(layout.vocab, dtype=torch.long, device=device)
-    whole[kept] = torch.arange(layout.rows, layout.vocab, device=device)
-    whole[~kept] = found
-    return whole
+    kept, others = parted(layout, tensors)
+    behind = layout.rows + kept.long().cumsum(0) - 1
+    return torch.where(kept, behind, others if found is None else found[others])
+
+
+def parted(layout: Layout, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Which rows of a table are kept, `[vocab]`, and where each other row is among those with latents, `[vocab]`."""
+    ids = tensors["kept.ids"].long()
+    marks = torch.zeros(layout.vocab, dtype=torch.long, device=ids.device).scatter(0, ids, torch.ones_like(ids))
+    kept = marks > 0
+    return kept, torch.where(kept, 0, torch.arange(layout.vocab, device=ids.device) - marks.cumsum(0))
 
 
 def _tier(tensors: Mapping[str, Tensor], tier: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,7 +125,7 @@ def _dequantized(
     parts, column = [], 0
     for run in layout.runs(tier):
         if run.start > column:
-            parts.append(scales.new_zeros(len(codes), run.start - column))
+            parts.append(scales.new_zeros(codes.shape[0], run.start - column))
         size = packed_bytes(run.width, run.bits)
         packed = codes[:, run.byte : run.byte + run.nbytes].unflatten(1, (run.groups, size))
         numbers = unpack(packed, run.bits, run.width).to(scales.dtype)
@@ -131,7 +133,7 @@ def _dequantized(
         parts.append((numbers * scales[:, own, None] + offsets[:, own, None]).flatten(1))
         column = run.start + run.groups * run.width
     if column < layout.rank:
-        parts.append(scales.new_zeros(len(codes), layout.rank - column))
+        parts.append(scales.new_zeros(codes.shape[0], layout.rank - column))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

@@ -138,8 +138,8 @@ class Plan:
         vocab, dim = table.info.vocab, table.info.dim
         if calibration:
             calibration.check_base(table.info.sha256)
-        if self.keep_rows > vocab:
-            raise FitError(f"keep_rows {self.keep_rows} is above the table's {vocab} rows")
+        if self.keep_rows >= vocab:
+            raise FitError(f"keep_rows {self.keep_rows} leaves none of the table's {vocab} rows to compress")
         if self.method not in (SVD, AUTOENCODER):
             return self
         bias = self.center if self.method == SVD else True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.coding import block_of_latents, blocks_of_latents, places, rows_of_latents
+from orientc.coding import block_of_latents, blocks_of_latents, parted, places, rows_of_latents
 from orientc.layout import FLOAT, PLAIN, Layout
 
 CHUNK = 2048  # rows decoded at a time where the whole table passes through; a few MB, which caches hold
@@ -185,7 +185,7 @@ class Factors:
         products = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
         if (order := places(layout, self.tensors)) is not None:
             products = products[..., order]
-        return products * self._norms() if layout.norms else products
+        return products * self._norms() if layout.norms and layout.rows else products
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The table as float32 blocks of at most `rows` rows, in order; the whole is never in memory."""
@@ -215,8 +215,5 @@ class Factors:
         norms = self.tensors["latents.norms"]
         if not self.layout.kept:
             return norms
-        whole = norms.new_ones(self.vocab)
-        others = torch.ones(self.vocab, dtype=torch.bool, device=norms.device)
-        others[self.tensors["kept.ids"].long()] = False
-        whole[others] = norms
-        return whole
+        kept, others = parted(self.layout, self.tensors)
+        return torch.where(kept, 1.0, norms[others]).to(norms.dtype)

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from orientc.artifact import check_ids
 from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
 from orientc.factors import CHUNK
 from orientc.forms.compact import check_left_over
@@ -28,6 +29,7 @@ from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line, read_index
 from orientc.modules import CompressedEmbedding, embedding_scale, table_of
 from orientc.provenance import TableInfo
 from orientc.stand_ins import shares
+from orientc.tensorfiles import DamagedError
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,15 @@ def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Store
     """The table a model in the compact form decodes; its hash is over the factors, so no rounding can change it."""
     factors = embedding.factors
     stored = {name: _read_tensor(source, parameter) for name, parameter in factors.tensors.items()}
+    for name, part in stored.items():
+        expected = factors.tensors[name].dtype
+        if expected != part.weight.dtype and not (expected.is_floating_point and part.weight.is_floating_point()):
+            raise ModelError(f"{source.id} is damaged: its {name} is of type {part.dtype}")
     read = factors.with_tensors({name: part.weight for name, part in stored.items()})
+    try:
+        check_ids(read)
+    except DamagedError as error:
+        raise ModelError(f"{source.id} is damaged: {error}") from None
     hashes = "".join(part.sha256 for part in stored.values())
     floats = next(part for part in stored.values() if part.weight.is_floating_point())
     return _Stored(
@@ -185,7 +195,8 @@ def _from_pickle(source: ModelSource, path: Path, names: set[str], keys: list[st
 
 
 def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) -> _Stored:
-    if not weight.dtype.is_floating_point or weight.dtype.itemsize < 2:
+    whole = source.compact is not None and weight.dtype in (torch.uint8, torch.int32)  # codes and ids
+    if not whole and (not weight.dtype.is_floating_point or weight.dtype.itemsize < 2):
         raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
     # A checkpoint may hold a shared table under several names; it counts once.
     return _Stored(

@@ -498,7 +498,7 @@ def test_a_coding_that_makes_no_sense_is_refused(tiered: Path, coding: str) -> N
         {"group": 1 << 62}, {"group": True}, {"group": 4.0}, {"group": "4"}, {"group": None},
         {"bits": [[5, 1], [7, 0]]}, {"bits": [[5, 1], [7, 0], [0, 0]]}, {"bits": [[5, 1], [7, 0], [0, 9]]},
         {"bits": [[5, 1], [7, 0], [0, -1]]}, {"bits": [[5, 1], [7, 0], [0, 6, 0]]}, {"bits": [[5, 1], [7, 0], [0, 5]]},
-        {"bits": [[5, 2], [7, 0], [0, 6]]}, {"bits": [[0, 6], [7, 0], [5, 1]]}, {"bits": [[5, 1]] * 65},
+        {"bits": [[5, 3], [7, 0], [0, 6]]}, {"bits": [[0, 6], [7, 0], [5, 1]]}, {"bits": [[5, 1]] * 65},
         {"bits": [[5.0, 1], [7, 0], [0, 6]]}, {"bits": {"a": 1}}, {"bits": ["51", "70", "06"]}, {"bits": [[]] * 3},
         {"tier_rows": [12, 6, 5]}, {"tier_rows": [12, 6, 7]}, {"tier_rows": [6, 12, 6]}, {"tier_rows": [24]},
         {"tier_rows": [18, 6, 0]}, {"tier_rows": [36, -6, -6]}, {"tier_rows": [12, 6, 6, 0]},
@@ -571,7 +571,8 @@ def test_each_tensor_is_needed_as_it_is(tiered: Path) -> None:
     tensors = load_file(tiered)
     for name, tensor in tensors.items():
         other = tiered.with_name(f"{name}.safetensors")
-        refused(saved(other, {key: tensors[key] for key in tensors if key != name}, like=tiered))
+        if name not in ("decoder.bias", "latents.norms"):  # without one it is another table
+            refused(saved(other, {key: tensors[key] for key in tensors if key != name}, like=tiered))
         refused(saved(other, tensors | {name: tensor[:-1]}, like=tiered))
         refused(saved(other, tensors | {name: tensor.unsqueeze(0)}, like=tiered))
         if tensor.is_floating_point():

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from architectures import build, inputs_of
+from architectures import WIDTH, build, inputs_of
+from coded import KEPT, made
 from compact_models import (
     LANGUAGE,
     PLAIN_STAND_IN,
@@ -69,6 +70,45 @@ def refusal(folder: Path, auto_name: str = TASKS[0], **options: Any) -> str:
     assert "\n" not in str(raised.value)
     assert str(folder) in str(raised.value)
     return str(raised.value)
+
+
+# -- codes
+
+
+@pytest.mark.parametrize("coding", ["one tier", "tiers", "codebook"])
+def test_the_table_of_a_model_in_codes_is_read_from_it(coding: str, tmp_path: Path) -> None:
+    model = dense("bert", LANGUAGE[0])
+    factors = made(coding, "linear", vocab=97, dim=WIDTH, kept=KEPT, norms=True)
+    substitute(model, factors, "tied")
+    compact.save(model, tmp_path, "tied")
+    read = read_table(ModelSource.resolve(str(tmp_path)))
+    torch.testing.assert_close(read.weight, factors.dense())
+    assert (read.info.nbytes, read.info.dtype) == (factors.nbytes, "float32")
+    assert_equal(outputs_of(load(tmp_path)), outputs_of(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("kept_ids", lambda ids: ids.flip(0)),
+        ("kept_ids", lambda ids: ids + 97),
+        ("kept_ids", lambda ids: ids.float()),
+        ("latents_tiers", lambda tiers: tiers + 1),
+        ("latents_0_codes", lambda codes: codes.int()),
+    ],
+)
+def test_codes_and_ids_that_can_not_be_are_refused(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    model = substitute(dense("bert", LANGUAGE[0]), made("tiers", "linear", vocab=97, dim=WIDTH, kept=KEPT), "tied")
+    compact.save(model, tmp_path, "tied")
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    key = next(key for key in tensors if key.endswith(f".{name}"))
+    save_file(tensors | {key: change(tensors[key])}, path, {"format": "pt"})
+    with pytest.raises(ModelError, match="is damaged") as raised:
+        read_table(ModelSource.resolve(str(tmp_path)))
+    assert "\n" not in str(raised.value)
 
 
 # -- there and back

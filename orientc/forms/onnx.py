@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,23 @@ def _parameters(model: PreTrainedModel) -> set[str]:
     return {*inspect.signature(model.forward).parameters}
 
 
+def _searchsorted(stored: Any, ids: Any, **_: Any) -> Any:
+    """Where ids `[n]` belong among ascending ones: how many of these are below each. ONNX has no such operator."""
+    from onnxscript import opset18 as op
+
+    below = op.Less(op.Unsqueeze(stored, [0]), op.Unsqueeze(ids, [1]))
+    return op.ReduceSum(op.Cast(below, to=7), [1], keepdims=0)  # 7 is int64
+
+
+def _shifted(numbers: Any, by: Any, *, direction: str) -> Any:
+    """Whole numbers shifted by some bits; ONNX shifts unsigned ones alone, and ours are never below 0."""
+    from onnxscript import opset18 as op
+
+    unsigned = 13  # uint64
+    shifted = op.BitShift(op.Cast(numbers, to=unsigned), op.Cast(by, to=unsigned), direction=direction)
+    return op.CastLike(shifted, numbers)
+
+
 def _translated(graph: _Graph, examples: _Examples) -> ir.Model:
     """The model in ONNX's terms."""
     from onnxscript import optimizer
@@ -183,6 +201,11 @@ def _translated(graph: _Graph, examples: _Examples) -> ir.Model:
         output_names=graph.outputs,
         dynamic_shapes={"given": (AXES,) * len(example)},
         opset_version=OPSET,
+        custom_translation_table={
+            torch.ops.aten.searchsorted.Tensor: _searchsorted,
+            torch.ops.aten.__lshift__.Tensor: partial(_shifted, direction="LEFT"),
+            torch.ops.aten.__rshift__.Tensor: partial(_shifted, direction="RIGHT"),
+        },
         optimize=False,  # it would take minutes for what runtimes do anyway, and fold more
         verbose=False,
     )
