@@ -36,7 +36,6 @@ from orientc.evaluate.progress import Progress
 from orientc.evaluate.scoring import Example, collate
 from orientc.evaluate.subjects import check_base
 from orientc.evaluate.texts import Text
-from orientc.factors import Factors
 from orientc.files import file_sha256
 from orientc.methods import losses
 from orientc.models import DEMO, ModelSource
@@ -243,6 +242,21 @@ def produce(
     return stored
 
 
+def outcome(path: Path) -> dict[str, Any] | None:
+    """What tuning did for the artifact at `path`: steps taken, the best one, held-out loss `before` and `after`.
+
+    None where its history does not say.
+    """
+    try:
+        found = [Evaluation(**entry) for entry in runs.reports(path, REPORTS)]
+    except TypeError:
+        return None
+    if not found:
+        return None
+    best = min(found, key=lambda entry: entry.loss)
+    return {"steps": found[-1].step, "best_step": best.step, "before": found[0].loss, "after": best.loss}
+
+
 def tune(
     artifact: str | Path,
     *,
@@ -299,7 +313,9 @@ class _Tuning:
 
     def go_on(self, progress: Progress) -> Iterator[Evaluation]:
         """Train to the end, and report each evaluation once the state it belongs to is whole."""
-        batches = itertools.islice(_batches(self.passages, self.asked.seed, self.asked.batch_size or 1), self.step, None)
+        batches = itertools.islice(
+            _batches(self.passages, self.asked.seed, self.asked.batch_size or 1), self.step, None
+        )
         since, losses_since = time.perf_counter() - self.seconds, []
         if not self.reports:
             yield self._evaluated(None)
@@ -354,7 +370,7 @@ class _Tuning:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FitError("tuning went astray, the loss is not finite: try a smaller --learning-rate")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return value
 

@@ -439,7 +439,7 @@ def commands() -> dict[str, Command]:
 
 def test_the_commands() -> None:
     assert list(commands()) == [
-        "demo", "inspect", "compress", "svd", "calibrate", "perplexity", "glue", "squad", "similarity", "sweep",
+        "demo", "inspect", "compress", "svd", "calibrate", "tune", "perplexity", "glue", "squad", "similarity", "sweep",
         "compare", "export",
     ]  # fmt: skip
 

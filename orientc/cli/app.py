@@ -16,11 +16,11 @@ from orientc.cli import (
     glue,
     inspect,
     perplexity,
-    quantize,
     similarity,
     squad,
     svd,
     sweep,
+    tune,
 )
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ app.command()(inspect.inspect)
 app.command()(compress.compress)
 app.command()(svd.svd)
 app.command()(calibrate.calibrate)
+app.command()(tune.tune)
 app.command()(perplexity.perplexity)
 app.command()(glue.glue)
 app.command()(squad.squad)
