@@ -74,7 +74,7 @@ def _turn(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _predicted(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Log-probabilities `[positions, vocab]` at a batch's positions, the head's states `[batch, length, dim]` at all."""
+    """Log-probabilities `[positions, vocab]` at a batch's positions; the head's states `[batch, length, dim]`."""
     with _meeting_head(model) as seen, logits_only_at(model, batch["positions"]):
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return logits.float().log_softmax(-1), seen[0]
