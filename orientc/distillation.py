@@ -112,6 +112,12 @@ class Evaluation:
         return asdict(self)
 
 
+def place(device: str | None = None) -> torch.device:
+    """Where tuning goes on: `device`, or accelerate's choice. Raises `UsageError` under a launcher, and as it does."""
+    processes.check_alone("tuning")
+    return pick_device(device)
+
+
 def text_for(
     source: ModelSource, *, path: Path | None = None, dataset: str | None = None, column: str = "text"
 ) -> Text:
@@ -138,8 +144,6 @@ class Plan:
     def __init__(self, found: Subject, text: Text, settings: Settings, head: str | None = None) -> None:
         if found.artifact is None or found.path is None:
             raise UsageError("what is tuned is an artifact, which ends in .safetensors")
-        if processes.count() > 1:
-            raise UsageError("tuning runs in one process: start it without a launcher")
         _check(found.source)
         allowed = head_policies(found.source.skeleton)
         self.head = head or (TIED if TIED in allowed else UNTIED)
@@ -274,7 +278,7 @@ def tune(
     one that the artifact names. `head` is "tied", "input-only" or "untied", by default what makes a model small.
     Raises `UsageError`, `ModelError`, `ArtifactError`, `EvaluationError` or `FitError`.
     """
-    chosen = pick_device(device)
+    chosen = place(device)
     found = subject(str(artifact), model=model)
     if not isinstance(text, Text):
         text = text_for(found.source, path=Path(text) if text is not None else None)

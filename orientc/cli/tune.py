@@ -72,12 +72,11 @@ def tune(
     """
     from orientc import arguments, distillation, runs
     from orientc.cli import fitting
-    from orientc.devices import pick_device
 
     settings = distillation.Settings(
         steps, minutes, batch_size, learning_rate, hidden_weight, eval_steps, patience, seed
     )
-    chosen = pick_device(device)
+    chosen = distillation.place(device)
     found = arguments.subject(
         arguments.artifact(artifact),
         model=model,
