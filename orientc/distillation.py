@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from orientc import agreement, calibrating, demo, processes, runs
+from orientc._version import __version__
 from orientc.agreement import Gap
 from orientc.arguments import Subject, subject
 from orientc.artifact import Artifact
@@ -184,6 +185,8 @@ class Plan:
                 f"{self.text.name} has too little text: its last {HELD_OUT:.0%}, held out, gives {positions} tokens, "
                 f"at least {FEWEST} are needed"
             )
+        if next(self.passages.stream(self.asked.seed), None) is None:
+            raise EvaluationError(f"{self.text.name} has nothing to train on before its last {HELD_OUT:.0%}")
         tuning = _Tuning(self, examples, device)
         if state:
             tuning.restore(state)
@@ -199,6 +202,7 @@ class Plan:
             self.artifact.description,
             settings=self.settings,
             distances=asdict(losses.distances(factors, table.weight)),
+            version=__version__,
         )
         return Artifact(description, factors)
 
@@ -226,9 +230,9 @@ def produce(
 
     def tuned(report: Callable[[Evaluation], None]) -> Artifact:
         state = unfinished.last(resume=resume, overwrite=overwrite)
-        before.extend(Evaluation(**entry) for entry in state.reports) if state else None
-        for evaluation in before:
-            report(evaluation)
+        for entry in state.reports if state else ():
+            before.append(Evaluation(**entry))
+            report(before[-1])
         return plan.run(
             table, device=device, state=state, keep=unfinished.save, progress=progress, on_evaluation=report
         )
