@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from orientc.calibrating import calibrate
     from orientc.calibration import Calibration
     from orientc.comparison import compare
-    from orientc.compression import PRESETS, compress, svd
+    from orientc.compression import PRESETS, compress, quantize, svd
     from orientc.distillation import tune
     from orientc.factors import Factors
     from orientc.forms.export import export
@@ -69,6 +69,7 @@ _HOMES = {
     "export": "forms.export",
     "head_policies": "substitution",
     "load": "artifact",
+    "quantize": "compression",
     "read_table": "tables",
     "save": "artifact",
     "substitute": "substitution",
@@ -114,6 +115,7 @@ __all__ = [
     "export",
     "head_policies",
     "load",
+    "quantize",
     "read_table",
     "save",
     "substitute",

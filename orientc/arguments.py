@@ -6,15 +6,15 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orientc import artifact as artifacts
 from orientc.artifact import Artifact
-from orientc.demo import evaluation_text
 from orientc.errors import ModelNotFoundError, UsageError
-from orientc.evaluate import texts
-from orientc.evaluate.texts import Text
-from orientc.models import DEMO, ModelSource
+
+if TYPE_CHECKING:
+    from orientc.evaluate.texts import Text
+    from orientc.models import ModelSource  # brings transformers along, which an artifact can do without
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def artifact(path: Path) -> str:
 
 def subject(argument: str, *, model: str | None = None, revision: str | None = None, **trust: bool) -> Subject:
     """The model an argument names; for an artifact the base model in its metadata, or `model` in its place."""
+    from orientc.models import ModelSource
+
     if not is_artifact(argument):
         if model is not None:
             raise UsageError("--model names the base model of an artifact; here the argument is a model itself")
@@ -58,6 +60,10 @@ def subject(argument: str, *, model: str | None = None, revision: str | None = N
 
 def text(path: Path | None, source: ModelSource) -> Text:
     """What a model is scored on: a file where one is named, else WikiText-103's test set; the demo's own for `demo`."""
+    from orientc.demo import evaluation_text
+    from orientc.evaluate import texts
+    from orientc.models import DEMO
+
     if path is not None:
         return texts.from_file(path)
     return evaluation_text() if source.id == DEMO else texts.wikitext()

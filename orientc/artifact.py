@@ -18,7 +18,7 @@ Codec "codebook": each `group` columns are one code of b bits, packed as above (
 names an entry of `latents.codebook [groups, 2^b, group]`; times the row's `latents.scales [rows]`.
 
 Everything else is string metadata, keys sorted: `format` ("orientc"), `format_version`, `codec` ("plain", "groups" or
-"codebook"), `coding` (JSON: `group`, `bits`, `tier_rows`; empty for "plain"), `method`, `rank`, `activation` ("none" or
+"codebook"), `coding` (JSON: `group`, `bits`, `tier_rows`; not for "plain"), `method`, `rank`, `activation` ("none" or
 "elu"), the base table's `base_id`, `base_revision`, `base_sha256`, `base_dtype`, `base_bytes`, `base_tied`,
 `base_model_parameters`, `base_model_bytes`, `vocab`, `dim`, `padding_idx`, `embed_scale`; `settings` and `distances` as
 flat JSON objects; `seed`; `version`, the orientc that wrote it. What is not known (`base_revision`, `padding_idx`,
@@ -53,6 +53,7 @@ FORMAT = "orientc"
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 ACTIVATIONS = {"none": None, "elu": "elu"}
+_CODING = ("group", "bits", "tier_rows")
 _KINDS = {FLOAT: ("F32", "F16", "BF16"), HALF: ("F16",), CODES: ("U8",), IDS: ("I32",)}
 
 
@@ -196,12 +197,11 @@ def _check_ids(factors: Factors) -> None:
 
 def _metadata(description: Description) -> dict[str, str]:
     base, layout = description.base, description.layout
-    coding = {"group": layout.group, "bits": layout.bits, "tier_rows": layout.tier_rows}
+    coding = {"coding": canonical_json({name: getattr(layout, name) for name in _CODING})}
     values: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "codec": layout.codec,
-        "coding": None if layout.codec == PLAIN else canonical_json(coding),
         "method": description.method,
         "rank": layout.rank,
         "activation": layout.activation or "none",
@@ -221,7 +221,7 @@ def _metadata(description: Description) -> dict[str, str]:
         "seed": description.seed,
         "distances": canonical_json(description.distances),
         "version": description.version,
-    }
+    } | (coding if layout.codec != PLAIN else {})
     return {key: "" if value is None else str(value) for key, value in values.items()}
 
 
@@ -230,8 +230,8 @@ def _layout(metadata: dict[str, str], tensors: dict[str, Stored]) -> Layout:
     vocab, dim, rank = (positive(metadata, key) for key in ("vocab", "dim", "rank"))
     if metadata["activation"] not in ACTIVATIONS:
         raise ValueError(f"activation {metadata['activation']!r:.60} is unknown")
-    coding = json.loads(metadata["coding"]) if metadata.get("coding") else {}
-    if not isinstance(coding, dict) or not coding.keys() <= {"group", "bits", "tier_rows"}:
+    coding = json.loads(metadata["coding"]) if metadata["codec"] != PLAIN else {}
+    if not isinstance(coding, dict) or not coding.keys() <= {*_CODING}:
         raise ValueError("its coding is not known")
     kept = tensors["kept.ids"].shape if "kept.ids" in tensors else (0,)
     layout = Layout.from_dict(

@@ -46,17 +46,18 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
 def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
     """Latents `[n, rank]` of rows `ids [n]`, counted among those that have latents."""
     if layout.codec == CODEBOOK:
-        return _entries(layout, tensors, tensors["latents.codes"][ids], tensors["latents.scales"][ids])
+        codes, scales = (tensors[f"latents.{name}"].index_select(0, ids) for name in ("codes", "scales"))
+        return _entries(layout, tensors, codes, scales)
     if layout.codec != GROUPS:
         return torch.nn.functional.embedding(ids, tensors["latents"])
-    if len(layout.tier_rows) == 1:
-        return _dequantized(layout, 0, *(part[ids] for part in _tier(tensors, 0)))
+    if len(layout.tier_rows) == 1:  # index_select refuses ids below 0, as an embedding does
+        return _dequantized(layout, tensors, 0, *(part.index_select(0, ids) for part in _tier(tensors, 0)))
     tiers = tensors["latents.tiers"]
-    wanted, parts, order = tiers[ids], [], []
+    wanted, parts, order = tiers.index_select(0, ids), [], []
     for tier in range(len(layout.tier_rows)):
         found = (wanted == tier).nonzero().squeeze(-1)
         place = (tiers == tier).cumsum(0)[ids[found]] - 1
-        parts.append(_dequantized(layout, tier, *(part[place] for part in _tier(tensors, tier))))
+        parts.append(_dequantized(layout, tensors, tier, *(part[place] for part in _tier(tensors, tier))))
         order.append(found)
     return torch.cat(parts)[torch.cat(order).argsort()]
 
@@ -73,7 +74,7 @@ def block_of_latents(layout: Layout, tensors: Mapping[str, Tensor], tier: int, s
     if layout.codec == CODEBOOK:
         return _entries(layout, tensors, tensors["latents.codes"][part], tensors["latents.scales"][part])
     if layout.codec == GROUPS:
-        return _dequantized(layout, tier, *(tensor[part] for tensor in _tier(tensors, tier)))
+        return _dequantized(layout, tensors, tier, *(tensor[part] for tensor in _tier(tensors, tier)))
     return tensors["latents"][part]
 
 
@@ -107,8 +108,18 @@ def _tier(tensors: Mapping[str, Tensor], tier: int) -> tuple[Tensor, Tensor, Ten
     return tensors[name + "codes"], tensors[name + "scales"], tensors[name + "offsets"]
 
 
-def _dequantized(layout: Layout, tier: int, codes: Tensor, scales: Tensor, offsets: Tensor) -> Tensor:
+def _float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
+    """The type latents are computed in: that of the other floats, where there are any, else of the scales."""
+    others = ("decoder.weight", "kept.rows", "latents.norms")
+    return next((tensors[name].dtype for name in others if name in tensors), scales.dtype)
+
+
+def _dequantized(
+    layout: Layout, tensors: Mapping[str, Tensor], tier: int, codes: Tensor, scales: Tensor, offsets: Tensor
+) -> Tensor:
     """Latents `[n, rank]`: code · scale + offset, and 0 where a group has no bits."""
+    dtype = _float_type(tensors, scales)
+    scales, offsets = scales.to(dtype), offsets.to(dtype)
     parts, column = [], 0
     for run in layout.runs(tier):
         if run.start > column:
@@ -129,4 +140,5 @@ def _entries(layout: Layout, tensors: Mapping[str, Tensor], codes: Tensor, scale
     codebook = tensors["latents.codebook"]
     chosen = unpack(codes, layout.bits[0][0], layout.groups).long()
     columns = codebook[torch.arange(layout.groups, device=codes.device), chosen].flatten(1)[:, : layout.rank]
-    return columns * scales.unsqueeze(1)
+    dtype = _float_type(tensors, scales)
+    return columns.to(dtype) * scales.to(dtype).unsqueeze(1)

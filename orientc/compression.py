@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from orientc import calibration as calibrations
 from orientc.artifact import Artifact, Description
 from orientc.calibration import Calibration
 from orientc.devices import pick_device
 from orientc.errors import FitError, UsageError
 from orientc.factors import Factors
-from orientc.layout import FLOAT, WIDEST_GROUP
-from orientc.methods import autoencoder, codebook, kept, losses, quantize, target
+from orientc.files import file_sha256
+from orientc.layout import CODEBOOK, FLOAT, GROUPS, PLAIN, WIDEST_GROUP, Layout
+from orientc.methods import autoencoder, codebook, kept, losses, target
+from orientc.methods import quantize as rounding
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
 from orientc.models import ModelSource
-from orientc.sizes import check_size, choose_rank, target_bytes
+from orientc.sizes import check_size, choose_rank, parameter_ratio, target_bytes
 from orientc.tables import Table, read_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -29,6 +35,8 @@ PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
 BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
+_FLOATS = {"bits", "head_weight", *TARGETS}
+_LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
 AUTO = -1  # for `keep_rows`: as many as pays
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
 _CODING = ("bits", "group", "codebook")
@@ -80,6 +88,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a plan no table fits."""
+        for name in _FLOATS:
+            if (value := getattr(self, name)) is not None:  # 4 and 4.0 are the same settings, and get the same name
+                object.__setattr__(self, name, float(value))
         if self.method in (SVD, AUTOENCODER):
             check_size(self.rank, self.ratio)
         if self.method == TARGET:
@@ -108,14 +119,16 @@ class Plan:
             )
 
     def _check_coding(self) -> None:
+        if (self.codebook or self.group != GROUP) and self.bits is None:
+            raise UsageError("group and codebook are about bits: give --bits too")
         if self.codebook:
             codebook.shape(self.bits or 0)
+            if self.group != GROUP:
+                raise UsageError("a codebook has groups of its own: leave --group out")
         elif self.bits is not None and self.bits not in BITS:
             raise UsageError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits:g}")
         if not 1 <= self.group <= WIDEST_GROUP:
             raise UsageError(f"group must be from 1 to {WIDEST_GROUP}, not {self.group}")
-        if (self.codebook or self.group != GROUP) and self.bits is None:
-            raise UsageError("group and codebook are about bits: give --bits too")
 
     def for_table(self, table: Table, calibration: Calibration | None = None) -> Plan:
         """The same plan with the rank it means for this table, and the number of rows kept.
@@ -132,15 +145,31 @@ class Plan:
         bias = self.center if self.method == SVD else True
         if self.keep_rows == AUTO:
             assert self.ratio is not None
-            budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
-            best = kept.best(table.weight, budget, self._metric(table.weight, calibration), itemsize=1, id_size=1)
+            budget = int(vocab * dim / self.ratio) - (dim if bias else 0) - (vocab if self.keep_norms else 0)
+            best = kept.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
         rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
+        if self.ratio is not None and (self.keep_norms or self.bits is not None):
+            numbers = partial(self._numbers, vocab, dim, bias, keep)
+            allowed = (rank for rank in range(dim, 0, -1) if parameter_ratio(vocab, dim, numbers(rank)) >= self.ratio)
+            if not (rank := next(allowed, 0)):
+                raise FitError(f"ratio {self.ratio:g} leaves less than one number per token: choose a smaller one")
         return replace(self, rank=rank, ratio=None, keep_rows=keep)
 
-    def _metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+    def _numbers(self, vocab: int, dim: int, bias: bool, keep: int, rank: int) -> int:
+        """Numbers stored at a rank, lengths, scales and codebooks among them."""
+        layout = Layout(vocab, dim, rank, bias=bias, norms=self.keep_norms, kept=keep)
+        if self.bits is not None:
+            group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
+            layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
+            per_group = (bits,) if self.codebook else (bits,) * layout.groups
+            layout = replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
+        return layout.numbers
+
+    def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+        """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
         return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
 
     @property
@@ -251,13 +280,18 @@ def run(
 ) -> Artifact:
     """Carry out a plan on a table. `start` is what an autoencoder starts from, where the plan says so.
 
-    `calibration` is the one the plan names. Raises `FitError` where the table can't be compressed as planned,
+    `calibration` is the one the plan names. A table with numbers so large that their squares leave float32 is fitted,
+    and its epochs reported, scaled down. Raises `FitError` where the table can't be compressed as planned,
     `CalibrationMismatchError` where the calibration is of another table.
     """
     plan = plan.for_table(table, calibration)
     table.check_finite()
-    weight = table.weight.to(pick_device(device))
-    metric = plan._metric(weight, calibration)
+    through_elu = plan.method == AUTOENCODER and plan.autoencoder.nonlinear in ("decoder", "both")
+    scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
+    original = table.weight if scale == 1 else table.weight.float() / scale
+    start = start and _scaled(start, 1 / scale)
+    weight = original.to(pick_device(device))
+    metric = plan.metric(weight, calibration)
     costs: dict[str, float] = {}
     if plan.method == TARGET:
         choice = _targeted(plan, table, weight, metric)
@@ -266,12 +300,13 @@ def run(
         ids = kept.weightiest(metric.weights, plan.keep_rows)
         fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
         factors = kept.around(weight, ids, metric, fit)
-    factors = factors.to(DTYPES[plan.dtype])
+    factors = _scaled(factors, scale).to(DTYPES[plan.dtype])
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
-        raise FitError(f"the compressed table does not fit into {plan.dtype}: store it as float32 or bfloat16")
+        raise FitError(_too_large(plan, factors))
+    back = _scaled(factors, 1 / scale)
     if metric.known and calibration is not None:
-        costs = {"cost": metric.cost(factors.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
-    distances = losses.distances(factors, table.weight)
+        costs = {"cost": metric.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
+    distances = losses.distances(back, original).scaled(scale)
     floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
     description = Description(
         base=table.info,
@@ -279,10 +314,34 @@ def run(
         layout=factors.layout,
         settings=plan.settings,
         seed=plan.seed if plan.method == AUTOENCODER else None,
-        distances=asdict(distances) | costs,
+        distances=asdict(distances) | {name: cost * scale**2 for name, cost in costs.items()},
         dtype=plan.dtype if floats else "float16",
     )
     return Artifact(description, factors)
+
+
+def _too_large(plan: Plan, factors: Factors) -> str:
+    if plan.dtype == "float16" and plan.method in (SVD, AUTOENCODER) and plan.bits is None:
+        return "the compressed table does not fit into float16: store it as float32 or bfloat16"
+    if factors.layout.codec != PLAIN:
+        return "the table's numbers are too large for codes, whose scales are float16: store latents as numbers"
+    return f"the compressed table does not fit into {plan.dtype}: its numbers are too large"
+
+
+def _scale(weight: Tensor) -> float:
+    """What to divide a table by before it is fitted: 1, or a power of two where its numbers are very large."""
+    largest = max(abs(float(end)) for end in weight.aminmax())
+    return 1.0 if largest < _LARGE else 2.0 ** math.floor(math.log2(largest))
+
+
+def _scaled(factors: Factors, scale: float) -> Factors:
+    """Factors of the table times `scale`."""
+    if scale == 1:
+        return factors
+    as_they_are = ("decoder.weight", "latents.codebook")
+    return factors.map_named(
+        lambda name, tensor: tensor if name in as_they_are or not tensor.is_floating_point() else tensor * scale
+    )
 
 
 def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> target.Choice:
@@ -325,7 +384,7 @@ def _fitted(
             factors = codebook.fit(factors, plan.bits, metric=in_latents, weights=metric.weights)
         else:
             groups = -(-factors.rank // plan.group)
-            factors = quantize.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
+            factors = rounding.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
     return factors.with_norms(rows.float().norm(dim=1)) if plan.keep_norms else factors
 
 
@@ -335,15 +394,40 @@ def svd(
     rank: int | None = None,
     ratio: float | None = None,
     center: bool = False,
+    bits: float | None = None,
+    keep_rows: int = 0,
+    calibration: str | Path | None = None,
     dtype: str = "float32",
     device: str | None = None,
 ) -> Artifact:
     """Compress a table by exact truncated SVD.
 
-    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. Raises `UsageError`,
-    `ModelError` or `FitError`.
+    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. With the file of a `calibration`
+    rows are weighted and errors count in the model's metric; `keep_rows` and `bits` are as in `Plan`. Raises
+    `UsageError`, `ModelError`, `FitError` or `CalibrationError`.
     """
-    return run(Plan(SVD, rank, ratio, dtype, center), _table(model), device=device)
+    loaded, sha256 = _calibrated(calibration)
+    plan = Plan(SVD, rank, ratio, dtype, center, bits=bits, keep_rows=keep_rows, calibration_sha256=sha256)
+    return run(plan, _table(model), device=device, calibration=loaded)
+
+
+def quantize(
+    model: str | Table,
+    bits: float,
+    *,
+    group: int = GROUP,
+    codebook: bool = False,
+    keep_rows: int = 0,
+    calibration: str | Path | None = None,
+    device: str | None = None,
+) -> Artifact:
+    """Round the rows of a table to `bits` bits a number, `group` numbers to a scale; or by codebooks.
+
+    With the file of a `calibration` errors are fed back in the model's metric. Raises as `svd` does.
+    """
+    loaded, sha256 = _calibrated(calibration)
+    plan = Plan(QUANTIZE, bits=bits, group=group, codebook=codebook, keep_rows=keep_rows, calibration_sha256=sha256)
+    return run(plan, _table(model), device=device, calibration=loaded)
 
 
 def compress(
@@ -351,33 +435,54 @@ def compress(
     *,
     rank: int | None = None,
     ratio: float | None = None,
+    target_bits: float | None = None,
     settings: autoencoder.Settings | None = None,
     seed: int = 0,
-    dtype: str = "float32",
+    calibration: str | Path | None = None,
+    dtype: str | None = None,
     device: str | None = None,
     on_epoch: Callable[[autoencoder.Epoch], None] | None = None,
 ) -> Artifact:
-    """Compress a table by the paper's autoencoder.
+    """Compress a table by the paper's autoencoder, or with `target_bits` per weight in the form that costs least.
 
-    `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. `settings` are the fast
-    default ones unless given (`PRESETS["paper"]` is the published recipe). Raises `UsageError`, `ModelError`
-    or `FitError`.
+    `model` is a table or a model argument; exactly one of `rank`, `ratio` and `target_bits` is given. `settings` are
+    the fast default ones unless given (`PRESETS["paper"]` is the published recipe), `dtype` is float32, or float16 with
+    a target. Raises as `svd` does.
     """
-    plan = Plan(AUTOENCODER, rank, ratio, dtype, autoencoder=settings or PRESETS["default"], seed=seed)
-    return run(plan, _table(model), device=device, on_epoch=on_epoch)
+    loaded, sha256 = _calibrated(calibration)
+    if target_bits is not None:
+        if rank is not None or ratio is not None:
+            raise UsageError("give a rank, a ratio or a target, and one of them alone")
+        plan = Plan(TARGET, target_bits=target_bits, dtype=dtype or "float16", calibration_sha256=sha256)
+    else:
+        plan = Plan(
+            AUTOENCODER,
+            rank,
+            ratio,
+            dtype or "float32",
+            autoencoder=settings or PRESETS["default"],
+            seed=seed,
+            calibration_sha256=sha256,
+        )
+    return run(plan, _table(model), device=device, calibration=loaded, on_epoch=on_epoch)
+
+
+def _calibrated(file: str | Path | None) -> tuple[Calibration | None, str | None]:
+    return (calibrations.load(file), file_sha256(Path(file))) if file is not None else (None, None)
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
     kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
     kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
-    kinds |= {"bits": float, "group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool, "head_weight": float}
-    kinds |= dict.fromkeys(TARGETS, float)
+    kinds |= {"group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool} | dict.fromkeys(_FLOATS, float)
     for name, value in values.items():
         kind = kinds[name]
         allowed = (int, float) if kind is float else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r}")
+            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
+        if kind is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise UsageError(f"{name} is larger than any number of type float")
 
 
 def _table(model: str | Table) -> Table:

@@ -256,7 +256,7 @@ def outcome(path: Path) -> dict[str, Any] | None:
     None where its history does not say.
     """
     try:
-        found = [Evaluation(**entry) for entry in runs.reports(path, REPORTS)]
+        found = [Evaluation(**entry) for entry in runs.fit_reports(path, REPORTS)]
     except TypeError:
         return None
     if not found:

@@ -6,6 +6,7 @@
     │   ├── ModelNotFoundError     no such model, or no way to reach it
     │   ├── NoTableError           the model has no token-embedding table
     │   └── TrustError             reading it would run code or unpickle; the user has to allow that
+    ├── DownloadError          a file came incomplete or damaged from the hub
     ├── DeviceError            the device asked for is not there
     ├── FitError               a table can't be compressed as asked: rank above dim, NaN in the table
     ├── ArtifactError          an artifact file is damaged, foreign or too new
@@ -48,6 +49,10 @@ class NoTableError(ModelError):
 
 class TrustError(ModelError):
     """Reading the model would unpickle a file or run its repository's code, and that was not allowed."""
+
+
+class DownloadError(OrientcError):
+    """A file came incomplete or damaged from the hub."""
 
 
 class DeviceError(OrientcError):

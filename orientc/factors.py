@@ -24,6 +24,16 @@ def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activati
     return functional.elu(rows) if activation == "elu" else rows
 
 
+def _frozen(rows: Tensor, where: Tensor | None) -> Tensor:
+    """The same rows `[n, …]`; those chosen by `where [n, 1]` pass no gradient on."""
+    return rows if where is None or not rows.requires_grad else torch.where(where, rows.detach(), rows)
+
+
+def _least(rows: Tensor) -> float:
+    """The least length that is divided by: 1e-12, or where that is 0 in the rows' float type, its smallest number."""
+    return max(1e-12, torch.finfo(rows.dtype).tiny)
+
+
 @dataclass(frozen=True)
 class Factors:
     """A compressed table's tensors by their names in an artifact, and how they are laid out."""
@@ -131,27 +141,26 @@ class Factors:
         return self.with_tensors({name: change(name, tensor) for name, tensor in self.tensors.items()})
 
     def rows(self, ids: Tensor, padding_idx: int | None = None) -> Tensor:
-        """Rows `[..., dim]` of the table for integer ids `[...]`; latents of `padding_idx` get no gradient."""
+        """Rows `[..., dim]` of the table for integer ids `[...]`; what is stored of `padding_idx` gets no gradient."""
         flat = ids.flatten()
         others, kept, place = flat, None, flat
+        padding = None if padding_idx is None else (flat == padding_idx).unsqueeze(1)
         if self.layout.kept:
             stored = self.tensors["kept.ids"]
             place = torch.searchsorted(stored, flat.to(stored.dtype))
             kept = stored[place.clamp(max=len(stored) - 1)] == flat
             others = torch.where(kept, 0, flat - place)
         if self.layout.kept == self.layout.vocab:
-            rows = self.tensors["kept.rows"][place]
+            rows = _frozen(functional.embedding(flat, self.tensors["kept.rows"]), padding)
         else:
-            latents = rows_of_latents(self.layout, self.tensors, others)
-            if padding_idx is not None and latents.requires_grad:
-                latents = torch.where((flat == padding_idx).unsqueeze(1), latents.detach(), latents)
-            rows = self._decoded(latents)
+            rows = self._decoded(_frozen(rows_of_latents(self.layout, self.tensors, others), padding))
             if self.layout.norms:
-                rows = functional.normalize(rows, dim=1) * self.tensors["latents.norms"][others].unsqueeze(1)
+                norms = _frozen(self.tensors["latents.norms"][others].unsqueeze(1), padding)
+                rows = functional.normalize(rows, dim=1, eps=_least(rows)) * norms
             if kept is not None:
                 whole = functional.embedding(torch.where(kept, place, 0), self.tensors["kept.rows"])
-                rows = torch.where(kept.unsqueeze(1), whole, rows)
-        return rows.unflatten(0, ids.shape) if ids.dim() != 1 else rows
+                rows = torch.where(kept.unsqueeze(1), _frozen(whole, padding), rows)
+        return rows.reshape(*ids.shape, self.dim) if ids.dim() != 1 else rows
 
     def products(self, states: Tensor) -> Tensor:
         """Products `[..., vocab]` of states `[..., dim]` with every row; the table is never there as a whole.
@@ -199,7 +208,7 @@ class Factors:
             squares = ((block @ (self.weight.T @ self.weight)) * block).sum(1)
             if self.bias is not None:
                 squares = squares + 2 * block @ (self.weight.T @ self.bias) + self.bias.square().sum()
-        return squares.clamp_min(0).sqrt().clamp_min(1e-12)  # as functional.normalize does
+        return squares.clamp_min(0).sqrt().clamp_min(_least(block))  # as functional.normalize does
 
     def _norms(self) -> Tensor:
         """What a direction of each row is multiplied with, `[vocab]`; 1 for kept rows."""

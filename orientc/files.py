@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from orientc.errors import OutputError
+
+_PART = ".part"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -20,23 +25,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Missing parent folders are made. Raises `OutputError` where the file system refuses.
     """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o666 & ~_umask())
+    with _beside(path, _new_file) as temporary:
+        with temporary.open("wb") as stream:
             write(stream)
             stream.flush()
-            os.fsync(descriptor)
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
@@ -44,23 +39,34 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
     Missing parent folders are made. Raises `OutputError` where the file system refuses.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    with _beside(path, tempfile.mkdtemp) as temporary:
         temporary.chmod(0o777 & ~_umask())
         fill(temporary)
         for file in filter(Path.is_file, temporary.rglob("*")):  # safetensors writes files for the owner alone
             file.chmod(0o666 & ~_umask())
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
+        while True:
+            if path.is_dir() and not path.is_symlink():  # goes as a whole too: nobody sees it half deleted
+                with _beside(path, tempfile.mkdtemp) as aside, contextlib.suppress(FileNotFoundError):
+                    os.replace(path, aside / path.name)
+            try:
+                os.replace(temporary, path)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was quicker
+                    raise
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it what the file system refuses becomes an `OutputError`, in whichever way a library says it."""
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    except Exception as error:  # safetensors and tokenizers have errors of their own for it, torch has RuntimeErrors
+        if not re.search(r"\(os error \d+\)|PytorchStreamWriter|inline_container", str(error)):
+            raise
+        raise OutputError(f"can't write {path}: {str(error).splitlines()[0]}") from error
 
 
 def check_writable(folder: Path) -> None:
@@ -104,6 +110,79 @@ def file_sha256(*paths: Path) -> str:
         with paths[0].open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     return hashlib.sha256("".join(map(file_sha256, paths)).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _beside(path: Path, make: Callable[..., str]) -> Iterator[Path]:
+    """A temporary file or folder beside `path`, to be renamed; what is still there in the end is removed.
+
+    So is what writers of `path` left that were killed: a living one holds a lock on its own.
+    """
+    with contextlib.ExitStack() as at_the_end, writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
+        while True:
+            temporary = Path(make(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
+            at_the_end.callback(_remove, temporary)
+            if at_the_end.enter_context(_locked(temporary)) is not False:
+                break  # otherwise somebody took it for left over before it was locked
+        yield temporary
+        _sync_folder(path.parent)
+
+
+def _new_file(prefix: str, suffix: str, dir: Path) -> str:
+    descriptor, name = tempfile.mkstemp(suffix, prefix, dir)
+    os.close(descriptor)
+    return name
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove temporary files and folders of writers of `path` that are no more."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(_PART)}")
+    for found in [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]:
+        with _locked(found) as locked:
+            if locked:
+                _remove(found)
+
+
+@contextlib.contextmanager
+def _locked(temporary: Path) -> Iterator[bool | None]:
+    """Hold the lock of a temporary file or folder; False where another has it or it is gone, None without locks."""
+    try:
+        descriptor = os.open(temporary, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    except PermissionError:  # somebody else's; or a folder on Windows
+        yield None
+        return
+    try:
+        locked: bool | None = None
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            locked = _try_to_lock(descriptor) and temporary.exists()
+        yield locked
+    finally:
+        os.close(descriptor)
+
+
+def _remove(temporary: Path) -> None:
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        temporary.unlink(missing_ok=True)
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    """Whether the lock was free. Raises `OSError` where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a file that is open can't be renamed
+        raise OSError("no locks") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _umask() -> int:

@@ -91,6 +91,8 @@ class Layout:
         if not self.decoder and (self.bias or self.rank != self.dim):
             raise ValueError("its latents are not as wide as the table, and there is no decoder")
         if self.codec == PLAIN:
+            if self.group or self.bits or self.tier_rows:
+                raise ValueError("its latents are plain and coded at once")
             return
         if self.codec not in (GROUPS, CODEBOOK) or not 1 <= self.group <= WIDEST_GROUP:
             raise ValueError(f"its latents are coded as {self.codec!r:.40} in groups of {self.group}")

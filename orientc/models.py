@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import json
 import logging
 import os.path
 import re
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -33,20 +34,17 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RevisionResolutionError,
 )
 from huggingface_hub.utils import logging as hub_logging
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from orientc import hub
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
 from orientc.files import file_sha256
 from orientc.forms import compact
 from orientc.forms.compact import Compact
 from orientc.quiet import quietly
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DEMO = "demo"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -149,7 +147,7 @@ class ModelSource:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer. Raises `ModelError` where it has none that is usable."""
-        tokenizer: PreTrainedTokenizerBase = self._from_pretrained(AutoTokenizer)
+        tokenizer: PreTrainedTokenizerBase = self._from_pretrained(transformers.AutoTokenizer)
         # Where a tokenizer's files are missing, transformers makes one that knows special tokens alone.
         if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens, "▁"}:
             raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
@@ -202,6 +200,7 @@ class ModelSource:
         names one of transformers' implementations. Raises `EvaluationError` where the checkpoint lacks weights
         this class needs: transformers would draw those too at random.
         """
+        self._bring_weights()
         config = copy.deepcopy(self.config)
         if configure:
             configure(config)
@@ -241,6 +240,20 @@ class ModelSource:
             return file_sha256(self.gguf)
         files = sorted([*self.local.glob("*.safetensors"), *self.local.glob("pytorch_model*.bin")])
         return file_sha256(*files)
+
+    def _bring_weights(self) -> None:
+        """Download what `load` needs of a hub model's weights: transformers would not check what came."""
+        if self.local is not None or constants.is_offline_mode():
+            return
+        names = (*WEIGHTS, *(PICKLES if self.allow_pickle else ()))
+        cached = [
+            name for name in names if isinstance(try_to_load_from_cache(self.id, name, revision=self.commit), str)
+        ]
+        for name in cached or names:
+            if (path := self._hub_file(name)) is not None:
+                for shard in sorted({*read_index(path)[0].values()} if path.suffix == ".json" else ()):
+                    self._hub_file(shard)
+                return
 
     def _architecture(self) -> Any:
         """The model class the checkpoint was saved from; the plain encoder or decoder where it does not say."""
@@ -293,7 +306,7 @@ class ModelSource:
             return TrustError(f"{self.id} needs code from its own repository: allow it with --trust-remote-code")
         if ("pytorch_model.bin" in text or "no file named model.safetensors" in text) and not self.allow_pickle:
             return TrustError(f"{self.id} has no safetensors weights: allow .bin files with --allow-pickle")
-        if auto_class is AutoTokenizer:
+        if auto_class is transformers.AutoTokenizer:
             return ModelError(f"{self.id} has no tokenizer that can be used: {first_line(error)}")
         return ModelError(f"{self.id} can't be loaded: {first_line(error)}")
 
@@ -303,12 +316,13 @@ class ModelSource:
             if try_to_load_from_cache(self.id, name, revision=self.commit) is _CACHED_NO_EXIST:
                 return None
             try:
-                found = hf_hub_download(self.id, name, revision=self.commit, dry_run=dry_run)
+                if dry_run:
+                    return Path(hf_hub_download(self.id, name, revision=self.commit, dry_run=True).local_path)
+                return hub.download(self.id, name, revision=self.commit)
             except LocalEntryNotFoundError:
                 raise
             except EntryNotFoundError:
                 return None
-        return Path(found if isinstance(found, str) else found.local_path)
 
     @contextlib.contextmanager
     def _hub_errors(self) -> Iterator[None]:
@@ -316,7 +330,8 @@ class ModelSource:
         verbosity = hub_logging.get_verbosity()
         hub_logging.set_verbosity(logging.ERROR)
         try:
-            yield
+            with hub.patience():
+                yield
         except GatedRepoError:
             raise ModelNotFoundError(f"{self.id} is gated: accept its terms on the hub and set HF_TOKEN") from None
         except RevisionNotFoundError:
@@ -325,7 +340,18 @@ class ModelSource:
             raise ModelNotFoundError(
                 f"there is no model {self.id}: neither a folder here nor one on the hub (a private one needs HF_TOKEN)"
             ) from None
-        except (LocalEntryNotFoundError, RevisionResolutionError, HTTPError, ConnectionError) as error:
+        except (
+            LocalEntryNotFoundError,
+            RevisionResolutionError,
+            HTTPError,
+            ConnectionError,
+            json.JSONDecodeError,
+        ) as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+                raise ModelNotFoundError(
+                    f"{constants.ENDPOINT} does not let you read {self.id} ({error.response.status_code}): "
+                    "set HF_TOKEN to a token that may"
+                ) from None
             reason = first_line(error if isinstance(error, HTTPError) else error.__cause__ or error).rstrip(".")
             raise ModelNotFoundError(
                 f"{self.id} is not on this machine and can't be had from {constants.ENDPOINT} ({reason}): "
@@ -333,6 +359,19 @@ class ModelSource:
             ) from error
         finally:
             hub_logging.set_verbosity(verbosity)
+
+
+def read_index(path: Path) -> tuple[dict[str, str], int]:
+    """Which shard holds which tensor, and the bytes of all tensors (0 where the index does not say).
+
+    Raises `ModelError` where the file is not an index of a checkpoint's shards.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        shards = {str(key): str(shard) for key, shard in described["weight_map"].items()}
+        return shards, int((described.get("metadata") or {}).get("total_size", 0))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not an index of a checkpoint's shards: {first_line(error)}") from error
 
 
 def usable_positions(model: PreTrainedModel) -> int | None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orientc.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -46,6 +49,17 @@ def gather(values: list[T]) -> list[T]:
     joined()
     gathered: list[T] = gather_object(values)
     return gathered
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """The sum of the tensors of all processes, in every process."""
+    if count() == 1:
+        return tensor
+    from accelerate.utils import reduce
+
+    joined()
+    total: Tensor = reduce(tensor, "sum")
+    return total
 
 
 def from_main(find: Callable[[], T]) -> T:

@@ -108,14 +108,14 @@ def read(path: Path) -> Record:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path} can't be read as a record: {error}") from None
+        raise RecordError(f"{path} can't be read as a record: {error!s:.200}") from None
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise RecordError(f"{path} is not a record")
     version = values.pop("version", None)
     if not isinstance(version, int):
         raise RecordError(f"{path} is damaged: its version is missing")
     if version > VERSION:
-        raise RecordError(f"{path} has record version {version}, newer than {VERSION}: update orientc")
+        raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
     complete: dict[str, Any] = {"text": None, "data": None} | values
     try:
@@ -124,8 +124,8 @@ def read(path: Path) -> Record:
         _check(record)
     except KeyError as error:
         raise RecordError(f"{path} is damaged: {error.args[0]} is missing") from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error!s:.200}") from None
     return record
 
 
@@ -177,5 +177,7 @@ def _check(record: Record) -> None:
     sizes = (table.vocab, table.dim, table.nbytes, table.model_parameters, table.model_bytes)
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError("the sizes of its table must be whole numbers above 0")
-    if not all(figure is None or isinstance(figure, int | float) for figure in record.metrics.values()):
-        raise ValueError("metrics must be numbers, or null where they are not finite")
+    for figure in record.metrics.values():
+        if not isinstance(figure, int | float | None):
+            raise ValueError("metrics must be numbers, or null where they are not finite")
+        float(figure or 0)  # whole numbers can be too large

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from orientc import artifact as artifacts
 from orientc import calibration as calibrations
+from orientc import processes
 from orientc.artifact import Artifact, Description
 from orientc.calibration import Calibration
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
@@ -101,13 +102,15 @@ def produce(
     """Make an artifact and its history, unless the same one is there already.
 
     `fit` is handed a function to call with each epoch's report and returns the artifact; `reports` is what the history
-    calls these. `spent` says, after the fit, how many seconds earlier processes worked on it. Raises `OutputError`
-    where something else is at `path` and `overwrite` is not set, or where `path` can't be written.
+    calls these. `spent` says, after the fit, how many seconds earlier commands worked on it. Raises `OutputError`
+    where something else is at `path` and `overwrite` is not set, or where `path` can't be written. Of several
+    processes the main one writes, and nobody goes on before that.
     """
-    done = None if overwrite else _same_at(path, plan, base)
+    done = processes.from_main(lambda: None if overwrite else _same_at(path, plan, base))
     if done is not None:
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
-    check_writable(path.parent)
+    if processes.is_main():
+        check_writable(path.parent)
     reported: list[Any] = []
     start = time.perf_counter()
     artifact = fit(reported.append)
@@ -120,8 +123,10 @@ def produce(
         "versions": versions(),
         reports: [report.as_dict() for report in reported],
     }
-    write_json(history_path(path), history)
-    artifacts.save(artifact, path)
+    if processes.is_main():
+        write_json(history_path(path), history)
+        artifacts.save(artifact, path)
+    processes.wait()
     return Stored(path, artifact.description, fresh=True, seconds=seconds)
 
 
@@ -133,7 +138,7 @@ def fit_seconds(artifact: Path) -> float | None:
         return None
 
 
-def reports(artifact: Path, name: str) -> list[dict[str, Any]]:
+def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
     """What a fit reported, from the artifact's history; nothing where that is not known."""
     try:
         found = json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]

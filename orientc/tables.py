@@ -8,7 +8,6 @@ shard that holds the table is opened (and, from the hub, downloaded).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import pickle
 import re
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
 from orientc.factors import CHUNK
 from orientc.forms.compact import check_left_over
-from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line
+from orientc.models import PICKLES, WEIGHTS, ModelSource, first_line, read_index
 from orientc.modules import CompressedEmbedding, embedding_scale, table_of
 from orientc.provenance import TableInfo
 from orientc.stand_ins import shares
@@ -39,8 +38,8 @@ class Table:
     info: TableInfo
 
     def check_finite(self) -> None:
-        """Raise `FitError` naming the first row that holds a number that is not finite."""
-        finite = torch.cat([block.isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
+        """Raise `FitError` naming the first row that holds a number that is not finite, as float32 if it is wider."""
+        finite = torch.cat([block.float().isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
         if not finite.all():
             row = int((~finite).nonzero()[0])
             raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
@@ -135,7 +134,7 @@ def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
     read = _from_safetensors if path.name in WEIGHTS else _from_pickle
     keys, total = None, 0
     if path.suffix == ".json":
-        shards, total = _read_index(path)
+        shards, total = read_index(path)
         keys = _keys_of_table(source, names, shards)
         shard = source.file(shards[keys[0]])
         if shard is None:
@@ -161,16 +160,6 @@ def _weights(source: ModelSource) -> Path:
     if not source.allow_pickle and any(map(source.has, PICKLES)):
         raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with --allow-pickle")
     raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
-
-
-def _read_index(path: Path) -> tuple[dict[str, str], int]:
-    """Which shard holds which tensor, and the bytes of all tensors (0 where the index does not say)."""
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        shards = {str(key): str(shard) for key, shard in described["weight_map"].items()}
-        return shards, int((described.get("metadata") or {}).get("total_size", 0))
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not an index of a checkpoint's shards: {first_line(error)}") from error
 
 
 def _from_safetensors(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:

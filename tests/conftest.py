@@ -13,7 +13,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,14 @@ SENTENCES = [
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: with them at the end one worker would wait for the other."""
-    long = ("test_readme.py", "test_demo.py", "test_hub.py", "test_processes.py", "test_forms_push.py")
+    long = (
+        "test_readme.py",
+        "test_demo.py",
+        "test_hub.py",
+        "test_processes.py",
+        "test_forms_push.py",
+        "test_faults.py",
+    )
     items.sort(key=lambda item: item.path.name not in long)
 
 
@@ -108,6 +115,44 @@ def orientc_process(tmp_path: Path) -> Callable[..., Ended]:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+_APART = """
+import contextlib, io, json, sys
+from time import monotonic
+exec(sys.argv[1])
+from orientc.cli import main
+ended = []
+for arguments in json.load(sys.stdin):
+    sys.argv, out, err, start = ["orientc", *arguments], io.StringIO(), io.StringIO(), monotonic()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    ended.append([code, out.getvalue(), err.getvalue(), monotonic() - start])
+print(json.dumps(ended))
+"""
+
+
+def run_apart(
+    commands: Sequence[Sequence[object]], folder: Path, *, before: str = "", **environment: str
+) -> list[tuple[Ended, float]]:
+    """How commands ended, one after the other in a process of their own, which ran some code `before`; their seconds.
+
+    For what can't be changed in this process, and costs too much with a process for each command.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _APART, before],
+        input=json.dumps([[*map(str, command)] for command in commands]),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(Ended(*ended), seconds) for *ended, seconds in json.loads(done.stdout)]
 
 
 @pytest.fixture(scope="module")

@@ -123,12 +123,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response; `file` names the (kind, repository, path) whose contents it carries."""
+    """A response; `file` names the (kind, repository, path) whose contents it carries.
+
+    Of `promised` bytes no more than `body` come before the connection ends.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     file: tuple[str, str, str] | None = None
+    promised: int | None = None
 
 
 @dataclass(frozen=True)
@@ -571,8 +575,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Length", str(answer.promised or len(answer.body)))
         self.end_headers()
+        self.close_connection = bool(answer.promised) or self.close_connection
         if self.command != "HEAD":
             self.wfile.write(answer.body)
 

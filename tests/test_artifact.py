@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import coded
 import pytest
 import safetensors
 import torch
@@ -374,9 +375,9 @@ def test_tensors_that_share_or_skip_bytes_are_refused(path: Path) -> None:
     refused(with_json(path, json.dumps(header).encode(), b"\0" * 4 + data), artifacts.read_description)
 
 
-def saved(path: Path, tensors: dict[str, Tensor], **metadata: str) -> Path:
+def saved(path: Path, tensors: dict[str, Tensor], like: Path | None = None, **metadata: str) -> Path:
     """A file as somebody else's program would write it."""
-    header, _ = header_of(path)
+    header, _ = header_of(like or path)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header["__metadata__"] | metadata)
     return path
 
@@ -434,3 +435,144 @@ def test_any_change_to_the_header_is_read_or_refused_in_one_line(path: Path) -> 
             lines.append(str(error))
     assert 0 < len(lines) < length
     assert not any("\n" in line for line in lines)
+
+
+# -- tables in codes, with rows kept
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("coding", "shape", "options"), coded.CASES)
+def test_every_form_comes_back_as_it_was(
+    tmp_path: Path, coding: str, shape: str, options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    artifact = coded.stored(coded.filled(coded.layout(coding, shape, **options)).to(dtype))
+    for name in ("a", "b"):
+        artifacts.save(artifact, tmp_path / f"{name}.safetensors")
+    read = artifacts.load(tmp_path / "a.safetensors")
+    assert read.description == artifact.description
+    assert read.factors.layout == artifact.factors.layout
+    assert read.factors.tensors.keys() == artifact.factors.tensors.keys()
+    assert all(torch.equal(tensor, artifact.factors.tensors[name]) for name, tensor in read.factors.tensors.items())
+    assert read.description.nbytes == read.factors.nbytes
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    json.dumps(read.description.as_dict())
+
+
+@pytest.fixture
+def tiered(tmp_path: Path) -> Path:
+    """A good artifact of several tiers with rows kept, to be damaged."""
+    path = tmp_path / "tiered.safetensors"
+    artifacts.save(coded.stored(coded.filled(coded.layout("tiers", "bias", kept=5, norms=True))), path)
+    return path
+
+
+def recoded(path: Path, **changes: Any) -> Path:
+    def change(header: Header) -> None:
+        coding = json.loads(header["__metadata__"]["coding"]) | changes
+        header["__metadata__"]["coding"] = json.dumps(coding)
+
+    return with_header(path, change)
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [
+        "", "{", "null", "3", "[]", '"groups"', "{}", "[" * 100_000, '{"group": 4}', '{"bits": [[5, 1]]}',
+        '{"group": 4, "bits": [[5, 1]], "tier_rows": [24], "rank": 7}',
+        '{"group": 4, "bits": 5, "tier_rows": [24]}', '{"group": 4, "bits": [5, 1], "tier_rows": [24]}',
+        '{"group": 4, "bits": [[5, 1]], "tier_rows": 24}', '{"group": 1e400, "bits": [[5, 1]], "tier_rows": [24]}',
+        '{"group": ' + "9" * 5000 + ', "bits": [[5, 1]], "tier_rows": [24]}',
+        '{"vocab": 3}', '{"codec": "plain"}', "x\ny" * 1000,
+    ],
+)  # fmt: skip
+def test_a_coding_that_makes_no_sense_is_refused(tiered: Path, coding: str) -> None:
+    refused(
+        with_header(tiered, lambda header: header["__metadata__"].update(coding=coding)), artifacts.read_description
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": 0}, {"group": -4}, {"group": 2}, {"group": 3}, {"group": 7}, {"group": 1 << 16}, {"group": 1 << 17},
+        {"group": 1 << 62}, {"group": True}, {"group": 4.0}, {"group": "4"}, {"group": None},
+        {"bits": [[5, 1], [7, 0]]}, {"bits": [[5, 1], [7, 0], [0, 0]]}, {"bits": [[5, 1], [7, 0], [0, 9]]},
+        {"bits": [[5, 1], [7, 0], [0, -1]]}, {"bits": [[5, 1], [7, 0], [0, 6, 0]]}, {"bits": [[5, 1], [7, 0], [0, 5]]},
+        {"bits": [[5, 2], [7, 0], [0, 6]]}, {"bits": [[0, 6], [7, 0], [5, 1]]}, {"bits": [[5, 1]] * 65},
+        {"bits": [[5.0, 1], [7, 0], [0, 6]]}, {"bits": {"a": 1}}, {"bits": ["51", "70", "06"]}, {"bits": [[]] * 3},
+        {"tier_rows": [12, 6, 5]}, {"tier_rows": [12, 6, 7]}, {"tier_rows": [6, 12, 6]}, {"tier_rows": [24]},
+        {"tier_rows": [18, 6, 0]}, {"tier_rows": [36, -6, -6]}, {"tier_rows": [12, 6, 6, 0]},
+        {"tier_rows": [12.0, 6, 6]}, {"tier_rows": [1 << 62, -(1 << 62), 24]}, {"tier_rows": "abc"},
+    ],
+)  # fmt: skip
+def test_a_coding_that_does_not_fit_the_tensors_is_refused_without_much_memory(
+    tiered: Path, changes: dict[str, Any]
+) -> None:
+    recoded(tiered, **changes)
+    tracemalloc.start()
+    try:
+        refused(tiered, artifacts.read_description)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("codec", ["plain", "codebook"])
+def test_tensors_of_another_codec_are_refused(tiered: Path, codec: str) -> None:
+    with_header(tiered, lambda header: header["__metadata__"].update(codec=codec))
+    refused(tiered, artifacts.read_description)
+
+
+def test_a_huge_header_of_groups_is_refused_without_much_memory(tiered: Path) -> None:
+    recoded(tiered, group=1, bits=[[1] * 4000] * 60, tier_rows=[1] * 60)
+    with_header(tiered, lambda header: header["__metadata__"].update(rank="4000"))
+    tracemalloc.start()
+    try:
+        refused(tiered, artifacts.read_description)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * tiered.stat().st_size + (4 << 20)
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 2, 2, 4, 5], [2, 1, 3, 4, 5], [-1, 2, 3, 4, 5], [1, 2, 3, 4, 29], [0, -(2**31), 3, 4, 5]]
+)
+def test_kept_ids_out_of_order_or_range_are_refused(tiered: Path, ids: list[int]) -> None:
+    tensors = load_file(tiered) | {"kept.ids": torch.tensor(ids, dtype=torch.int32)}
+    assert "kept.ids" in refused(saved(tiered, tensors))
+
+
+def test_rows_in_tiers_that_are_not_there_are_refused(tiered: Path) -> None:
+    for row, tier in ((0, 3), (0, 255), (5, None)):
+        tensors = load_file(tiered)
+        tiers = tensors["latents.tiers"]
+        tiers[row] = (tiers[row] + 1) % 3 if tier is None else tier
+        assert "latents.tiers" in refused(saved(tiered.with_name(f"{row}-{tier}.safetensors"), tensors, like=tiered))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("latents.0.codes", torch.int32), ("latents.0.codes", torch.float16), ("latents.tiers", torch.int32),
+        ("latents.1.scales", torch.float32), ("latents.1.offsets", torch.bfloat16), ("kept.ids", torch.int64),
+        ("kept.ids", torch.float32), ("kept.rows", torch.float16), ("latents.norms", torch.float64),
+        ("decoder.bias", torch.uint8),
+    ],
+)  # fmt: skip
+def test_tensors_of_another_type_are_refused(tiered: Path, name: str, dtype: torch.dtype) -> None:
+    tensors = load_file(tiered)
+    tensors[name] = tensors[name].to(dtype)
+    refused(saved(tiered, tensors), artifacts.read_description)
+
+
+def test_each_tensor_is_needed_as_it_is(tiered: Path) -> None:
+    tensors = load_file(tiered)
+    for name, tensor in tensors.items():
+        other = tiered.with_name(f"{name}.safetensors")
+        refused(saved(other, {key: tensors[key] for key in tensors if key != name}, like=tiered))
+        refused(saved(other, tensors | {name: tensor[:-1]}, like=tiered))
+        refused(saved(other, tensors | {name: tensor.unsqueeze(0)}, like=tiered))
+        if tensor.is_floating_point():
+            refused(saved(other, tensors | {name: torch.full_like(tensor, torch.inf)}, like=tiered))

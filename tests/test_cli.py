@@ -439,8 +439,8 @@ def commands() -> dict[str, Command]:
 
 def test_the_commands() -> None:
     assert list(commands()) == [
-        "demo", "inspect", "compress", "svd", "calibrate", "tune", "perplexity", "glue", "squad", "similarity", "sweep",
-        "compare", "export",
+        "demo", "inspect", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "glue", "squad",
+        "similarity", "sweep", "compare", "export",
     ]  # fmt: skip
 
 
@@ -476,18 +476,51 @@ def test_the_version_is_the_packages(orientc: Orientc) -> None:
 # -- as processes
 
 
+def imported_by(*arguments: object) -> set[str]:
+    """All modules that a command has imported when it ends."""
+    code = (
+        "import sys; from orientc.cli import main\n"
+        f"sys.argv = ['orientc', *{[str(part) for part in arguments]}]\n"
+        "try: main()\n"
+        "finally: print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return set(done.stdout.splitlines()[-1].split())
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["compress", "--help"], ["glue", "--help"], ["svd", "m", "--rnk", "4"]]
 )
 def test_help_and_wrong_options_do_not_wait_for_torch(arguments: list[str]) -> None:
-    code = (
-        "import sys; from orientc.cli import main\n"
-        f"sys.argv = ['orientc', *{arguments}]\n"
-        "try: main()\n"
-        "finally: print(sorted({'torch', 'transformers', 'numpy'} & sys.modules.keys()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert not {"torch", "transformers", "numpy"} & imported_by(*arguments)
+
+
+UNUSED = {"datasets", "gguf", "matplotlib", "onnx", "pandas", "plotext", "pyarrow", "sentence_transformers", "sklearn"}
+UNUSED |= {"scipy.stats", "tensorboard", "torchvision", "transformers.trainer", "orientc.forms.export"}
+UNUSED |= {"transformers.models.auto.tokenization_auto", "orientc.evaluate.perplexity", "orientc.evaluate.texts"}
+
+
+@pytest.mark.parametrize("command", [["svd", "--rank", "4"], ["compress", "--rank", "4", "--epochs", "1"], ["inspect"]])
+def test_commands_on_a_table_import_the_code_of_its_model_and_of_no_other(
+    command: list[str], bert_folder: Path, tmp_path: Path
+) -> None:
+    """Neither tokenizers nor what evaluations need."""
+    name, *options = command
+    out = [] if name == "inspect" else ["--out", tmp_path]
+    found = imported_by(name, bert_folder, *options, *out)
+    of_models = {module for module in found if module.startswith("transformers.models.") and ".modeling_" in module}
+    assert of_models - {"transformers.models.auto.modeling_auto"} == {"transformers.models.bert.modeling_bert"}
+    assert not UNUSED & found
+
+
+def test_inspecting_an_artifact_does_not_wait_for_transformers(
+    orientc: Orientc, bert_folder: Path, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "table.safetensors"
+    assert orientc("svd", bert_folder, "--rank", "4", "--out", artifact).code == 0
+    found = imported_by("inspect", artifact)
+    assert "orientc.artifact" in found
+    assert not {"transformers", "accelerate", "huggingface_hub", "scipy"} & found
 
 
 def test_the_package_runs_as_a_module(orientc_process: Orientc) -> None:

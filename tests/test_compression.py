@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -290,3 +290,89 @@ def test_a_fit_can_start_from_another_artifact() -> None:
         compression.run(replace(plan, rank=5), given, device="cpu", start=start.factors)
     with pytest.raises(UsageError, match="artifact"):
         compression.run(plan, given, device="cpu")
+
+
+# -- tables that no model should have, and some have
+
+
+def normal(vocab: int = 90, dim: int = 12) -> Tensor:
+    return torch.randn(vocab, dim, generator=torch.Generator().manual_seed(0))
+
+
+def changed(change: Callable[[Tensor], object]) -> Tensor:
+    weight = normal()
+    change(weight)
+    return weight
+
+
+TABLES: dict[str, tuple[Tensor, int]] = {
+    "float16": (normal().half(), 4),
+    "bfloat16": (normal().bfloat16(), 4),
+    "float64": (normal().double(), 4),
+    "rows of zeros": (changed(lambda weight: weight[::7].zero_()), 4),
+    "nothing but zeros": (torch.zeros(90, 12), 4),
+    "rows that are the same": (changed(lambda weight: weight[40:].copy_(weight[0])), 4),
+    "all rows the same": (torch.ones(90, 12), 4),
+    "constant columns": (changed(lambda weight: weight[:, 3:5].copy_(torch.tensor([2.0, 0.0]))), 4),
+    "as many directions as columns": (normal(), 12),
+    "one direction": (normal(), 1),
+    "one column": (normal(90, 1), 1),
+    "fewer rows than columns": (normal(5), 4),
+    "more directions than rows": (normal(5), 12),
+    "one row": (normal(1), 3),
+    "float16's largest": (normal().sign().half() * 65504, 4),
+    "huge": (normal() * 1e30, 4),
+    "huge, float64": (normal().double() * 1e30, 4),
+    "huge, bfloat16": (normal().bfloat16() * 1e30, 4),
+    "tiny": (normal() * 1e-30, 4),
+    "below float32's smallest": (normal() * 1e-42, 4),
+    "huge and tiny": (normal() * torch.logspace(-30, 30, 90)[:, None], 4),
+}
+METHODS: dict[str, Plan] = {
+    "svd": Plan(SVD, 1),
+    "svd, centred": Plan(SVD, 1, center=True),
+    "default": Plan(AUTOENCODER, 1),
+    "paper": Plan(AUTOENCODER, 1, autoencoder=replace(PRESETS["paper"], epochs=2)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", TABLES)
+def test_everything_is_finite_and_can_be_read_again(name: str, method: str, tmp_path: Path) -> None:
+    weight, rank = TABLES[name]
+    artifact = run(replace(METHODS[method], rank=rank), table(weight))
+    artifacts.save(artifact, tmp_path / "x.safetensors")
+    read = artifacts.load(tmp_path / "x.safetensors")
+    assert read.description == artifact.description
+    assert read.factors.dense().shape == weight.shape
+    assert read.factors.dense().isfinite().all()
+    assert all(map(math.isfinite, artifact.description.distances.values()))
+    assert -1e-6 < artifact.description.distances["cosine"] < 2 + 1e-6
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("exponent", [60, 100])
+def test_a_table_of_very_large_numbers_is_compressed_as_a_smaller_one_is(method: str, exponent: int) -> None:
+    plan = replace(METHODS[method], rank=4)
+    scale = 2.0**exponent
+    weight = normal()
+    weight *= 1.5 / weight.abs().max()  # what the large one is scaled down to
+    small, large = run(plan, table(weight)), run(plan, table(weight * scale))
+    assert torch.equal(large.factors.dense(), small.factors.dense() * scale)
+    assert large.description.distances["cosine"] == small.description.distances["cosine"]
+    difference = large.factors.dense().double() - weight.double() * scale
+    assert large.description.distances["rmse"] == pytest.approx(difference.square().mean().sqrt().item(), rel=1e-5)
+    assert large.description.distances["mae"] == pytest.approx(difference.abs().mean().item(), rel=1e-5)
+    power = difference.abs().pow(0.6).mean().item()
+    assert large.description.distances["power_0_6"] == pytest.approx(power, rel=1e-3)
+
+
+def test_numbers_too_large_are_refused_in_one_line() -> None:
+    with pytest.raises(FitError, match="row 0 of the table holds a number that is not finite"):
+        svd(table(normal().double() * 1e200), rank=4)
+    with pytest.raises(FitError, match="its numbers are too large"):
+        svd(table(torch.full((90, 12), 3.4e38)), rank=4)
+    with pytest.raises(FitError, match="store it as float32"):
+        svd(table(normal() * 1e30), rank=4, dtype="float16")
+    with pytest.raises(FitError, match="left the range"):
+        compress(table(normal() * 1e30), rank=4, settings=replace(FAST, nonlinear="decoder"))

@@ -150,7 +150,7 @@ def test_an_interrupted_run_goes_on_to_what_an_uninterrupted_one_gives(
     distillation.produce(plan, broken, device=CPU, resume=True)
     assert broken.read_bytes() == whole.read_bytes()
     told = [
-        [(entry["step"], entry["loss"], entry["train_loss"]) for entry in runs.reports(path, "evaluations")]
+        [(entry["step"], entry["loss"], entry["train_loss"]) for entry in runs.fit_reports(path, "evaluations")]
         for path in (whole, broken)
     ]
     assert len(told[0]) == 4

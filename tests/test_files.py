@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,6 +51,95 @@ def test_nobody_sees_a_file_that_is_half_written(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     files.write_atomically(path, write)
     assert path.read_bytes() == b"new"
+
+
+def left_over(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.startswith("."))
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    for name in (".result.abcd_123.part", ".result.0.part", ".other.abcd_123.part", "result.abcd_123.part"):
+        (tmp_path / name).write_bytes(b"half")
+    folder = tmp_path / ".result.folder00.part"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"half")
+    files.write_atomically(path, lambda stream: stream.write(b"new"))
+    assert left_over(tmp_path) == [".other.abcd_123.part", ".result.0.part"]
+    assert path.read_bytes() == b"new"
+
+
+def test_what_a_living_writer_is_writing_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"slow")
+        files.write_atomically(path, lambda stream: stream.write(b"quick"))
+        assert path.read_bytes() == b"quick"
+
+    def fill(folder: Path) -> None:
+        (folder / "one").write_bytes(b"slow")
+        files.write_folder(tmp_path / "folder", lambda folder: (folder / "two").write_bytes(b"quick"))
+        assert os.listdir(tmp_path / "folder") == ["two"]
+
+    files.write_atomically(path, write)
+    files.write_folder(tmp_path / "folder", fill)
+    assert path.read_bytes() == b"slow"
+    assert os.listdir(tmp_path / "folder") == ["one"]
+    assert left_over(tmp_path) == []
+
+
+def test_a_file_system_without_locks_is_written_to_and_nothing_of_others_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    (tmp_path / ".result.abcd_123.part").write_bytes(b"half")
+    files.write_json(tmp_path / "result", 1)
+    assert sorted(os.listdir(tmp_path)) == [".result.abcd_123.part", "result"]
+
+
+# Writes one of two results over and over: "a" and "b" are as long as they are, and slow.
+WRITER = """
+import sys, time
+from pathlib import Path
+from orientc import files
+letter, target, times = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def write(stream):
+    for _ in range(4):
+        stream.write(letter.encode() * 1000)
+        stream.flush()
+        time.sleep(0.001)
+def fill(folder):
+    for name in "123":
+        (folder / name).write_text(letter)
+        time.sleep(0.001)
+for _ in range(times):
+    files.write_atomically(target / "file", write)
+    files.write_folder(target / "folder", fill)
+"""
+
+
+def test_two_processes_writing_the_same_leave_one_whole_result(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, letter, tmp_path, "100"]) for letter in "ab"]
+    try:
+        while any(writer.poll() is None for writer in writers):
+            for name in ("file", "folder"):
+                with contextlib.suppress(FileNotFoundError):  # not yet there, or this moment replaced
+                    found = tmp_path / name
+                    content = (
+                        [found.read_bytes()] if name == "file" else [(found / part).read_bytes() for part in "123"]
+                    )
+                    assert len(set(b"".join(content))) == 1 or name == "folder"
+                    assert len(content[0]) == (4000 if name == "file" else 1)
+    finally:
+        for writer in writers:
+            writer.kill()
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert left_over(tmp_path) == []
+    assert len({(tmp_path / "folder" / part).read_text() for part in "123"}) == 1
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from orientc.evaluate.progress import Progress
 from orientc.evaluate.squad import data as squad_data
 from orientc.evaluate.squad import run as squad
 from orientc.forms import compact
+from orientc.layout import Layout
 from orientc.models import ModelSource
 from orientc.substitution import substitute
 from orientc.tables import read_table
@@ -252,7 +253,7 @@ def test_the_models_outputs_come_back(bert_folder: Path, artifact: Path, tmp_pat
 def test_the_model_folder_is_compact_exactly_where_the_table_is(dense: Run, compressed: Run) -> None:
     assert ModelSource.resolve(str(dense.folder)).compact is None
     held = ModelSource.resolve(str(compressed.folder)).compact
-    assert held == compact.Compact("bert", 8, True, True, None, "untied")
+    assert held == compact.Compact("bert", "untied", Layout(held.layout.vocab if held else 0, 32, 8, bias=True))
     tables = [read_table(ModelSource.resolve(str(run.folder))).info for run in (dense, compressed)]
     assert tables[0].nbytes == tables[0].vocab * 32 * 4
     assert tables[1].nbytes == (tables[1].vocab * 8 + 32 * 8 + 32) * 4

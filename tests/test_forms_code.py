@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 from architectures import ARCHITECTURES, OTHERS, WIDTH, build, inputs_of
+from coded import KEPT, made
 from compact_models import (
     PLAIN_STAND_IN,
     RANK,
@@ -38,6 +39,7 @@ from transformers import PreTrainedModel
 from orientc.errors import SubstitutionError
 from orientc.factors import Factors
 from orientc.forms import code, compact
+from orientc.layout import Layout
 from orientc.methods import svd
 from orientc.models import ModelSource
 from orientc.modules import CompressedEmbedding, CompressedHead, CompressedTable
@@ -173,6 +175,38 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
     assert_equal(outputs_of(mine), outputs_of(model))
 
 
+@pytest.mark.parametrize(
+    ("coding", "shape", "name", "auto_name", "dtype"),
+    [
+        ("one tier", "linear", "bert", MASKED, torch.float32),
+        ("tiers", "elu", "gpt2", CAUSAL, torch.float32),
+        ("codebook", "bias", "t5", SEQ2SEQ, torch.float32),
+        ("tiers", "linear", "llama", TASKS[0], torch.bfloat16),
+    ],
+)
+def test_a_table_in_codes_with_rows_kept_loads_too(
+    coding: str, shape: str, name: str, auto_name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = dense(name, auto_name).to(dtype)
+    factors = made(coding, shape, vocab=97, dim=WIDTH, kept=KEPT, norms=True)
+    head = head_policies(model)[-1]
+    trained(substitute(model, factors, head))
+    compact.save(model, tmp_path / "one", head)
+
+    mine = loaded(tmp_path / "one", auto_name, dtype=dtype)
+
+    kinds = {str(parameter.dtype) for parameter in mine.get_input_embeddings().parameters()}
+    assert kinds == {str(dtype), "torch.uint8", "torch.int32"}
+    assert not any(parameter.requires_grad and not parameter.is_floating_point() for parameter in mine.parameters())
+    assert_equal(outputs_of(mine), outputs_of(model))
+    mine.save_pretrained(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "one")
+    source = ModelSource.resolve(str(tmp_path / "one"))
+    assert source.compact is not None
+    assert source.compact.layout == factors.layout
+    assert_equal(outputs_of(source.load(getattr(transformers, auto_name), dtype=dtype).eval()), outputs_of(model))
+
+
 def test_saved_in_many_files_it_loads_too(tmp_path: Path) -> None:
     model = saved(tmp_path / "one", CAUSAL, "tied", "gpt2")
     loaded(tmp_path / "one", CAUSAL).save_pretrained(tmp_path / "many", max_shard_size="20KB")
@@ -184,7 +218,7 @@ def test_orientc_reads_what_transformers_saved_again(tmp_path: Path) -> None:
     model = saved(tmp_path / "one", SEQ2SEQ, "tied", "bart")
     loaded(tmp_path / "one", SEQ2SEQ).save_pretrained(tmp_path / "again")
     source = ModelSource.resolve(str(tmp_path / "again"))
-    assert source.compact == compact.Compact("bart", RANK, True, True, None, "tied")
+    assert source.compact == compact.Compact("bart", "tied", Layout(97, WIDTH, RANK, bias=True))
     assert_equal(outputs_of(source.load(transformers.AutoModelForSeq2SeqLM, dtype=torch.float32)), outputs_of(model))
 
 

@@ -21,12 +21,13 @@ import pytest
 import torch
 import transformers
 from architectures import ARCHITECTURES, VOCAB, build
+from coded import made
 from conftest import Ended, files_in, one_line, run_here
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc import artifact as artifacts
-from orientc import modules
+from orientc import factors as factors_module
 from orientc.errors import ExportError, SubstitutionError
 from orientc.factors import Factors
 from orientc.forms import compact
@@ -129,7 +130,7 @@ def written(
     model = compressed(model_of(name, auto_name), head, "elu" if name == "gpt2" else None)
     folder = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modules, "CHUNK", 40)  # the table in several blocks, as those of real models
+        patch.setattr(factors_module, "CHUNK", 40)  # the table in several blocks, as those of real models
         form.save(model, typed, folder)
     return Written(name, auto_name, head, model, folder)
 
@@ -302,6 +303,33 @@ def test_weights_above_the_formats_limit_lie_in_a_second_file(
         (tmp_path / name).rename(moved / name)
     session = onnxruntime.InferenceSession(moved / "model.onnx", providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == ["input_ids", "attention_mask"]  # as the tokenizer has it
+
+
+# -- tables in codes
+
+
+@pytest.mark.parametrize("coding", ["one tier", "codebook"])
+def test_a_graph_of_a_table_in_codes_holds_the_codes(
+    coding: str, bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """What it computes is checked as it is written."""
+    factors = made(coding, "bias", vocab=VOCAB, dim=16, kept=4, norms=True)
+    model = substitute(transformers.BertForMaskedLM(bert.config).eval(), factors, "tied")
+    form.save(model, wordpiece, tmp_path)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    sizes = [numbers(tensor) for tensor in graph.initializer if VOCAB in tensor.dims or VOCAB - 4 in tensor.dims]
+    assert max(sizes) < VOCAB * 16 / 2
+
+
+def test_a_table_in_tiers_is_one_line_that_says_what_to_do(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = substitute(transformers.BertModel(bert.config), made("tiers", "linear", vocab=VOCAB, dim=16), "untied")
+    with pytest.raises(ExportError, match="in several tiers") as raised:
+        form.save(model, wordpiece, tmp_path)
+    assert "--form dense" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert files_in(tmp_path) == []
 
 
 # -- what is refused

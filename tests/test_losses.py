@@ -52,3 +52,19 @@ def test_a_zero_row_and_an_exact_match_have_finite_gradients() -> None:
     losses.loss(decoded, rows, 0.1, losses.Weights(rmse=0)).backward()
     assert decoded.grad is not None
     assert decoded.grad.isfinite().all()
+
+
+def test_a_row_of_zeros_has_distance_1_whatever_it_is_decoded_to() -> None:
+    zeros = torch.zeros(2, 3)
+    for decoded in (zeros, X[:2], X[:2] * 1e-30, X[:2] * 1e6):
+        assert losses.cosine_distance(decoded, zeros).item() == 1
+        assert losses.cosine_distance(zeros, decoded).item() == 1
+    assert losses.cosine_distance(X * 1e-9, X * 1e-9).item() == pytest.approx(1, abs=1e-4)  # shorter than ε by far
+
+
+def test_the_gradient_at_a_row_of_zeros_is_finite() -> None:
+    decoded = torch.zeros(3, 3, requires_grad=True)
+    rows = torch.cat([torch.zeros(1, 3), X[:2]])
+    losses.loss(decoded, rows, 0.1, losses.Weights(rmse=1)).backward()
+    assert decoded.grad is not None
+    assert decoded.grad.isfinite().all()

@@ -209,7 +209,7 @@ def test_a_file_that_the_hub_once_said_is_missing_is_not_asked_for(
         asked.append(name)
         return str(cached / "snapshots" / COMMIT / name)
 
-    monkeypatch.setattr("orientc.models.hf_hub_download", download)
+    monkeypatch.setattr("orientc.hub.hf_hub_download", download)
     (cached / ".no_exist" / COMMIT).mkdir(parents=True)
     (cached / ".no_exist" / COMMIT / "model.safetensors").touch()
 

@@ -16,6 +16,7 @@ from conftest import Ended, files_in, run_here
 
 import orientc.cli
 from orientc import processes
+from orientc.artifact import load
 from orientc.cli import main
 from orientc.devices import pick_device
 from orientc.errors import DeviceError
@@ -149,7 +150,7 @@ class Two:
         return Ended(*self.reports[index]["ended"][NAMES.index(name)])
 
 
-NAMES = ("glue", "squad", "perplexity", "training", "indivisible")
+NAMES = ("glue", "squad", "perplexity", "fit", "training", "indivisible")
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +182,9 @@ def two(
     assert run_here("svd", bert_folder, "--rank", "4", "--out", artifact).code == 0
     measured = {name: arguments for name, (arguments, _) in tuned.items()}
     measured["perplexity"] = ["perplexity", bert_folder, "--text", text_file, "--batch-size", "4", "--json"]
+    measured["fit"] = ["compress", bert_folder, "--rank", "4", "--batch-size", "33", "--device", "cpu", "--json"]
     alone = {name: run_here(*arguments, "--out", folder / "alone") for name, arguments in measured.items()}
-    assert [ended.code for ended in alone.values()] == [0, 0, 0]
+    assert [ended.code for ended in alone.values()] == [0, 0, 0, 0]
     commands = [[*arguments, "--out", folder / "both"] for arguments in measured.values()]
     training = ["glue", "--task", "rte", "--data", glue_folder, *QUICK, "--epochs", "2"]
     commands.append([*training, "--embeddings", artifact, "--batch-size", "8", "--json"])
@@ -233,6 +235,15 @@ def test_two_processes_give_the_perplexity_of_one(two: Two) -> None:
     )
     assert both["metrics"] == alone["metrics"]
     assert both["metrics"]["tokens"] > 100
+
+
+def test_two_processes_fit_as_one_does_and_leave_one_artifact(two: Two) -> None:
+    both, alone = json.loads(two.ended("fit").out), two.alone["fit"]
+    assert both["fresh"]
+    assert both["settings"] == alone["settings"]
+    for name, distance in alone["distances"].items():
+        assert both["distances"][name] == pytest.approx(distance, rel=1e-4)
+    assert load(Path(both["artifact"])).description.distances == both["distances"]
 
 
 def test_two_processes_train_and_leave_one_model(two: Two) -> None:

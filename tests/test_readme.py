@@ -7,13 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
+from coded import CASES, filled, layout, stored
 from conftest import SENTENCES
 from hub import Hub, write_dataset
 from transformers import PreTrainedTokenizerFast
+
+from orientc import artifact as artifacts
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,6 +91,23 @@ def test_every_command_and_every_line_of_python_runs(
     assert (work / "perplexity.json").stat().st_size > 100
     made = {path.name.split("-")[0] for path in (work / "runs" / "bert-base-uncased").glob("*.safetensors")}
     assert made == {"autoencoder", "svd"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("coding", "shape", "options"),
+    [case for case in CASES if "tier" in case[0] and case[1] != "elu" and not case[2]["norms"]],
+)
+def test_numpy_reads_a_table_in_codes_as_the_reader_says(
+    coding: str, shape: str, options: dict[str, Any], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    (block,) = (block for block in blocks("python") if "def table_in_codes" in block)
+    found: dict[str, Any] = {}
+    exec(block, found)
+    artifact = stored(filled(layout(coding, shape, **options)).to(dtype))
+    artifacts.save(artifact, tmp_path / "x.safetensors")
+    read = torch.from_numpy(found["table_in_codes"](tmp_path / "x.safetensors"))
+    torch.testing.assert_close(read, artifact.factors.dense(), atol=1e-4, rtol=1e-5)
 
 
 def test_the_demo_prints_both_methods_at_both_ratios(environment: dict[str, str], tmp_path: Path) -> None:

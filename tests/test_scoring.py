@@ -9,7 +9,7 @@ import transformers
 from architectures import build
 from torch import Tensor
 
-from orientc.evaluate.scoring import Example, Score, collate, logits_only_at, score
+from orientc.evaluate.scoring import Example, Score, batches, collate, logits_only_at, score
 
 EXAMPLES = [
     Example([5, 6, 7, 8, 9, 10, 11], [1, 4], [60, 61]),
@@ -45,12 +45,12 @@ def direct_losses(name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_the_loss_is_that_of_a_direct_computation_whatever_the_batch_size(name: str) -> None:
+def test_the_loss_is_that_of_a_direct_computation_whatever_the_batches(name: str) -> None:
     model = build(name)
     expected = direct_losses(name).mean().item()
     pad_id = model.config.pad_token_id or 0
-    for batch_size in (1, 2, 3):
-        result = score(model, EXAMPLES, batch_size=batch_size, pad_id=pad_id)
+    for tokens, batch_size in ((1, None), (14, None), (99, 2), (99, None)):
+        result = score(model, EXAMPLES, tokens=tokens, batch_size=batch_size, pad_id=pad_id)
         assert result.loss == pytest.approx(expected, rel=1e-5)
         assert result.tokens == 6
 
@@ -66,6 +66,27 @@ def test_logits_are_made_only_where_they_are_scored(name: str) -> None:
     assert picked.shape == (6, 97)
     torch.testing.assert_close(picked, whole[batch["positions"]], atol=1e-5, rtol=1e-5)
     assert model(**inputs).logits.shape == whole.shape  # nothing is left behind
+
+
+def lengths(found: list[list[Example]]) -> list[list[int]]:
+    return [[len(example.input_ids) for example in batch] for batch in found]
+
+
+def test_batches_keep_within_tokens_padding_counted_and_within_a_number_of_examples() -> None:
+    several = [Example([1] * length, [0], [1]) for length in (3, 9, 4, 3, 7, 4, 25, 3)]
+    assert lengths(batches(several, 20)) == [[25], [9, 7], [4, 4, 3, 3, 3]]
+    assert lengths(batches(several, 12)) == [[25], [9], [7], [4, 4, 3], [3, 3]]
+    assert lengths(batches(several, 100, 3)) == [[25, 9, 7], [4, 4, 3], [3, 3]]
+    assert lengths(batches(several, 1)) == [[25], [9], [7], [4], [4], [3], [3], [3]]
+    assert batches([], 20) == []
+
+
+def test_every_example_is_in_one_batch_and_progress_counts_them() -> None:
+    advanced: list[int] = []
+    score(build("bert"), EXAMPLES, tokens=10, pad_id=0, on_batch=advanced.append)
+    assert advanced == [1, 2]
+    found = batches(EXAMPLES, 10)
+    assert sorted(map(id, EXAMPLES)) == sorted(id(example) for batch in found for example in batch)
 
 
 def test_perplexity_is_the_exponential_of_the_loss_and_may_be_infinite() -> None:
@@ -92,7 +113,7 @@ def test_minilm_masked_loss_equals_transformers_own(assets: Path) -> None:
                 example.targets
             )
     tokens = sum(len(example.targets) for example in lines)
-    for batch_size in (1, 7, 24):
-        result = score(model, lines, batch_size=batch_size, pad_id=0)
+    for budget in (1, 700, 10_000):
+        result = score(model, lines, tokens=budget, pad_id=0)
         assert result.tokens == tokens
         assert result.loss == pytest.approx(total / tokens, rel=1e-5)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from orientc.factors import Factors
 from orientc.methods import svd
+from orientc.methods.metric import Metric
 
 
 def truncation_error(table: Tensor, factors: Factors, rank: int, *, center: bool = False) -> float:
@@ -45,6 +46,70 @@ def test_latents_are_the_table_times_the_decoder() -> None:
 def test_a_rank_deficient_table_is_reproduced() -> None:
     table = torch.randn(60, 3) @ torch.randn(3, 10)
     torch.testing.assert_close(svd.fit(table, 5).dense(), table, atol=1e-4, rtol=1e-4)
+
+
+def before_there_were_metrics(table: Tensor, rank: int, center: bool) -> Factors:
+    """What the baseline has always been, operation by operation."""
+    mean = table.double().mean(dim=0) if center else None
+    covariance = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
+    for block in table.split(2048):
+        rows = block.double() if mean is None else block.double() - mean
+        covariance += rows.T @ rows
+    vectors = torch.linalg.eigh(covariance)[1].flip(1)
+    kept = (vectors * vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign())[:, :rank]
+    latents = [
+        ((block.double() if mean is None else block.double() - mean) @ kept).float() for block in table.split(2048)
+    ]
+    return Factors.plain(torch.cat(latents), kept.float(), None if mean is None else mean.float())
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_without_a_metric_it_is_to_the_bit_what_it_was(dtype: torch.dtype, center: bool) -> None:
+    table = torch.randn(4100, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found, expected = svd.fit(table, 5, center=center), before_there_were_metrics(table, 5, center)
+    assert found.layout == expected.layout
+    assert all(torch.equal(tensor, expected.tensors[name]) for name, tensor in found.tensors.items())
+
+
+# -- in a metric
+
+
+def felt(vocab: int, dim: int) -> tuple[Tensor, Metric]:
+    generator = torch.Generator().manual_seed(vocab)
+    root = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+    weights = 1000 / torch.arange(1, vocab + 1).double()
+    return torch.randn(vocab, dim, generator=generator) + 0.3, Metric(root @ root.T + 0.01 * torch.eye(dim), weights)
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize(("vocab", "dim", "rank"), [(300, 12, 5), (6, 12, 4), (300, 12, 12), (1, 3, 2)])
+def test_in_a_metric_it_is_the_closed_form(vocab: int, dim: int, rank: int, center: bool) -> None:
+    """The top right singular vectors of `F^½ (E − mean) A^½`, by NumPy in float64."""
+    table, metric = felt(vocab, dim)
+    rows, matrix, weights = table.double().numpy(), metric.matrix.numpy(), metric.weights.numpy()
+    mean = weights @ rows / weights.sum() if center else np.zeros(dim)
+    values, vectors = np.linalg.eigh(matrix)
+    root, inverse = (vectors * values**power @ vectors.T for power in (0.5, -0.5))
+    _, singular, right = np.linalg.svd(np.sqrt(weights)[:, None] * (rows - mean) @ root, full_matrices=False)
+    kept = right[:rank].T
+    expected = (rows - mean) @ root @ kept @ kept.T @ inverse + mean
+
+    factors = svd.fit(table, rank, center=center, metric=metric)
+
+    np.testing.assert_allclose(factors.dense().numpy(), expected, atol=1e-4)
+    left_out = np.square(singular[rank:]).sum() / (2 * weights.sum())
+    assert metric.cost(factors, table) == pytest.approx(left_out, rel=1e-3, abs=1e-7)
+    assert metric.cost(svd.fit(table, rank, center=center), table) >= left_out * 0.999
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_unit_of_a_metric_changes_nothing_also_in_float16(scale: float) -> None:
+    table, metric = felt(300, 12)
+    other = Metric(metric.matrix * scale, metric.weights)
+    one, two = (svd.fit(table, 5, metric=own).to(torch.float16) for own in (metric, other))
+    torch.testing.assert_close(one.dense(), two.dense(), atol=0.02, rtol=0.02)
+    assert two.latents.isfinite().all()
 
 
 @pytest.mark.assets

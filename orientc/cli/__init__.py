@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import signal
@@ -16,11 +18,14 @@ from orientc.errors import GateError, OrientcError, UsageError
 
 _CODES = {UsageError: 2, GateError: 3}  # every other error of ours: 1
 _MAIN_FIRST = 10  # seconds
+_COLLECT_EVERY = 20_000  # new objects; importing torch and transformers makes a million that all stay
 
 
 def main() -> None:
     """Run the command line and leave with its exit code: 0, 1, 2, 130 after Ctrl-C, 143 after SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(_COLLECT_EVERY)
+    atexit.register(gc.freeze)  # nor is there any point in a last search among them: it took most of a second
     if not processes.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -61,5 +66,7 @@ def _fail(message: str, code: int) -> int:
     if not processes.is_main():  # as a rule the main one fails of the same, says so, and the launcher ends them all
         time.sleep(_MAIN_FIRST)
     if message:  # none where the help was shown instead
-        print(f"orientc: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+        from orientc.cli.terminal import plain
+
+        print(f"orientc: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     return code

@@ -16,6 +16,7 @@ from orientc.cli import (
     glue,
     inspect,
     perplexity,
+    quantize,
     similarity,
     squad,
     svd,
@@ -52,6 +53,7 @@ app.command()(demo.demo)
 app.command()(inspect.inspect)
 app.command()(compress.compress)
 app.command()(svd.svd)
+app.command()(quantize.quantize)
 app.command()(calibrate.calibrate)
 app.command()(tune.tune)
 app.command()(perplexity.perplexity)

@@ -54,13 +54,14 @@ def fit(
     **source: Any,
 ) -> Stored:
     """Carry a plan out for a model, with a progress bar, and store what comes of it."""
-    from orientc import artifact, compression, runs
+    from orientc import artifact, compression, processes, runs
     from orientc import calibration as calibrations
     from orientc.models import ModelSource
     from orientc.tables import read_table
     from orientc.tracking import trackers
 
-    table = read_table(ModelSource.resolve(model, **source))
+    with processes.main_first():
+        table = read_table(ModelSource.resolve(model, **source))
     calibrated = calibrations.load(calibration) if calibration else None
     plan = plan.for_table(table, calibrated)
     path = runs.artifact_path(model, plan, out)

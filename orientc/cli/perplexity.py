@@ -44,7 +44,9 @@ def perplexity(
     no_bos: Annotated[bool, typer.Option("--no-bos", help="No BOS token before a window (causal).")] = False,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Lines or windows at a time; does not change the figures.", show_default=False),
+        typer.Option(
+            help="At most so many lines or windows at a time; does not change the figures.", show_default=False
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the masks (masked).")] = 0,
     dtype: Annotated[options.Dtype, typer.Option(help="Type the model computes in.")] = options.Dtype.float32,

@@ -23,39 +23,50 @@ if TYPE_CHECKING:
 _WIDE = 500  # a table takes the width it needs, in a pipe and on a narrow terminal alike: no figure is ever cut
 
 
+def plain(text: str, *, lines: bool = False) -> str:
+    """Text that can't do anything to a terminal: what is not printable is escaped, line ends only without `lines`.
+
+    Files from strangers have strings in them, and what we say repeats them.
+    """
+    kept = "\n\t" if lines else ""
+    return "".join(
+        sign if sign.isprintable() or sign in kept else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
 def show_json(value: Any) -> None:
     """One JSON document on stdout; numbers that JSON has no word for become null."""
-    print(json.dumps(strict_json(value), indent=1))  # noqa: T201
+    print(json.dumps(strict_json(value), indent=1).replace("\x7f", r"\u007f"))  # noqa: T201
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """A table on stdout; the first column reads from the left, figures from the right."""
     if title:
-        print(title)  # noqa: T201
+        print(plain(title))  # noqa: T201
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(plain(name), justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
 
 
 def show(text: str) -> None:
-    """Text on stdout, as it stands."""
-    print(text, end="")  # noqa: T201
+    """Text on stdout, in the lines it has."""
+    print(plain(text, lines=True), end="")  # noqa: T201
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Names and values in two columns on stdout."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        print(f"{name:<{width}}  {value}")  # noqa: T201
+        print(f"{name:<{width}}  {plain(value)}")  # noqa: T201
 
 
 def note(message: str, *, quiet: bool = False) -> None:
     """A line on stderr."""
     if not quiet and processes.is_main():
-        print(f"orientc: {message}", file=sys.stderr)  # noqa: T201
+        print(f"orientc: {plain(message)}", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ class Curve(TrainerCallback):
         """Score, remember, print."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             model = kwargs["model"]
-            result = score(model, self.held_out, batch_size=64, pad_id=0)
+            result = score(model, self.held_out, tokens=8192, pad_id=0)
             model.train()
             self.points.append(
                 {

@@ -243,8 +243,8 @@ def run(
     work.write(this, outputs)
     record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
     if processes.is_main():
+        checkpoints.clear()  # first: with a record there is nothing left to do, also not that
         records.write(record, folder)
-        checkpoints.clear()
     processes.wait()
     return Run(record, this.path)
 

@@ -85,32 +85,48 @@ def losses_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     return nn.functional.cross_entropy(logits.float(), batch["targets"], reduction="none")
 
 
+def batches(examples: Sequence[Example], tokens: int, batch_size: int | None = None) -> list[list[Example]]:
+    """Examples of like length together, the longest first.
+
+    A batch has at most `tokens` of them, padding counted, and at most `batch_size` examples where that is given; a
+    longer example is a batch of its own.
+    """
+    found: list[list[Example]] = []
+    room = 0
+    for example in sorted(examples, key=lambda example: len(example.input_ids), reverse=True):
+        if not room:
+            found.append([])
+            room = max(1, tokens // max(1, len(example.input_ids)))
+            room = min(room, batch_size or room)
+        found[-1].append(example)
+        room -= 1
+    return found
+
+
 @torch.inference_mode()
 def score(
     model: PreTrainedModel,
     examples: Sequence[Example],
     *,
-    batch_size: int,
+    tokens: int,
+    batch_size: int | None = None,
     pad_id: int,
     on_batch: Callable[[int], None] | None = None,
 ) -> Score:
     """Mean loss over all targets of `examples`, on the device the model is on.
 
-    Examples of like length share a batch; the figure does not depend on `batch_size` beyond float32
-    rounding. Several processes take turns at the batches, which are the same ones, and all get the figure of the
-    whole. `on_batch` is called with the number of examples just scored.
+    The figure does not depend on the batches, which `tokens` and `batch_size` limit, beyond float32 rounding.
+    Several processes take turns at the batches, which are the same ones, and all get the figure of the whole.
+    `on_batch` is called with the number of examples just scored.
     """
     model.eval()
-    by_length = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     sums: list[float] = []
-    mine = processes.index() * batch_size
-    for start in range(0, len(by_length), batch_size * processes.count()):
-        everyones = by_length[start : start + batch_size * processes.count()]
-        if batch := everyones[mine : mine + batch_size]:
+    for number, batch in enumerate(batches(examples, tokens, batch_size)):
+        if number % processes.count() == processes.index():
             tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
             sums.append(float(losses_of(model, tensors).double().sum()))
         if on_batch:
-            on_batch(len(everyones))
-    tokens = sum(len(example.targets) for example in examples)
+            on_batch(len(batch))
+    targets = sum(len(example.targets) for example in examples)
     everyones_sums = processes.gather(sums)
-    return Score(math.fsum(everyones_sums) / tokens, tokens)
+    return Score(math.fsum(everyones_sums) / targets, targets)

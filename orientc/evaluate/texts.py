@@ -72,14 +72,15 @@ def from_dataset(named: str, column: str) -> Text:
 def wikitext(split: str = "test") -> Text:
     """A split of WikiText-103 raw from the hub, its rows joined as they are."""
     import datasets
-    from huggingface_hub import hf_hub_download
+
+    from orientc import hub
 
     repository, configuration = WIKITEXT
     datasets.disable_progress_bars()
     try:
         # the one file of this split; load_dataset would bring the training split's 300 MB along
-        file = hf_hub_download(repository, f"{configuration}/{split}-00000-of-00001.parquet", repo_type="dataset")
-        rows = datasets.Dataset.from_parquet(file)
+        file = hub.download(repository, f"{configuration}/{split}-00000-of-00001.parquet", kind="dataset")
+        rows = datasets.Dataset.from_parquet(str(file))
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         raise EvaluationError(
             f"can't load {repository} through the hub ({_first_line(error)}): name a text of your own with --text FILE"

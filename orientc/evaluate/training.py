@@ -15,6 +15,7 @@ from orientc import processes
 from orientc.errors import EvaluationError
 from orientc.evaluate.checkpoints import Checkpoints
 from orientc.evaluate.progress import Progress
+from orientc.files import writing
 from orientc.forms import compact
 from orientc.sizes import UNTIED
 
@@ -83,6 +84,10 @@ class _Trainer(Trainer):
             folder = Path(output_dir or self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
             compact.save(self.model, folder, UNTIED)
+
+    def _save_checkpoint(self, *inputs: Any, **options: Any) -> Any:
+        with writing(Path(self.args.output_dir)):
+            return super()._save_checkpoint(*inputs, **options)
 
     def predict(self, *inputs: Any, **options: Any) -> Any:
         """In the order of the data: what `Trainer` groups by length in training, it would in scoring too."""

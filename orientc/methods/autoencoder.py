@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from orientc import processes
 from orientc.errors import FitError, UsageError
 from orientc.factors import CHUNK, Factors
 from orientc.methods import losses, svd
@@ -154,6 +155,11 @@ class Autoencoder(nn.Module):
         """Begin with a given decoder, and the encoder that comes closest to the given latents in least squares."""
         if factors.rank != self.encoder.out_features or factors.weight is None:
             raise FitError(f"the artifact to start from has rank {factors.rank}, not {self.encoder.out_features}")
+        if (factors.layout.rows, factors.dim) != table.shape:
+            raise FitError(
+                f"the artifact to start from has latents of {factors.layout.rows} rows of width {factors.dim}, "
+                f"not of {len(table)} of width {table.shape[1]}"
+            )
         rows = functional.pad(table.double(), (0, 1), value=1.0)
         solution = torch.linalg.lstsq(rows.T @ rows, rows.T @ factors.latents.to(rows)).solution.float()
         self.encoder.weight.copy_(solution[:-1].T)
@@ -179,6 +185,7 @@ def fit(
 
     With a `metric` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
     average), and an epoch draws rows by weight, as many as there are; what `on_epoch` is told is of those rows too.
+    Several processes share each batch.
     The factors are the table's all the same; a decoder with an ELU can't be brought back from there. `start` is needed
     with `settings.init == "artifact"`. `on_epoch` is called after every epoch. Raises
     `FitError` where the loss leaves the range of a float.
@@ -241,7 +248,11 @@ def _fit(
             progress = (epoch * steps + step) / (settings.epochs * steps)
             optimizer.param_groups[0]["lr"] = settings.learning_rate_at(epoch, progress)
             optimizer.zero_grad()
-            losses.loss(model(batch), batch, alpha, settings.weights).backward()
+            mine = batch[processes.index() :: processes.count()]
+            if len(mine):
+                losses.loss(model(mine), mine, alpha, settings.weights).backward()
+            if processes.count() > 1:
+                _average_gradients(model, len(mine) / len(batch))
             optimizer.step()
         report = _report(model, rows, settings, epoch, optimizer.param_groups[0]["lr"])
         if not math.isfinite(report.objective):
@@ -249,6 +260,16 @@ def _fit(
         if on_epoch:
             on_epoch(report)
     return model.factors(rows)
+
+
+def _average_gradients(model: nn.Module, share: float) -> None:
+    """The gradient of the whole batch in every process, where each has taken its `share` of the rows."""
+    parameters = list(model.parameters())
+    own = [torch.zeros_like(entry) if entry.grad is None else entry.grad * share for entry in parameters]
+    whole = processes.add_up(torch.cat([gradient.flatten() for gradient in own]))
+    sizes = [entry.numel() for entry in parameters]
+    for entry, gradient in zip(parameters, whole.split(sizes), strict=True):
+        entry.grad = gradient.view_as(entry)
 
 
 def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator, weights: Tensor | None) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ from orientc.methods.quantize import feedback
 WIDTHS = {2.0: (4, 8), 2.5: (2, 5), 3.0: (2, 6), 3.5: (2, 7)}  # bits a column: columns a code, bits of the code
 _SAMPLE = 16384  # rows that the entries are made from
 _ROUNDS = 12
+_DAMPING = 1e-4  # of the mean of the metric's diagonal, so that every block has a root
 
 
 def shape(bits: float) -> tuple[int, int]:
@@ -40,7 +41,9 @@ def fit(factors: Factors, bits: float, *, metric: Tensor, weights: Tensor, seed:
     latents = factors.latents.float()
     scales = latents.square().mean(1).sqrt().clamp_min(torch.finfo(torch.float16).tiny).half()
     columns = torch.nn.functional.pad(latents / scales.float().unsqueeze(1), (0, padding))
-    own = torch.block_diag(metric.float(), torch.eye(padding).to(metric.float()) * metric.diagonal().mean().float())
+    scale = float(metric.diagonal().mean()) or 1.0
+    damped = metric.double() + _DAMPING * scale * torch.eye(len(metric)).to(metric.double())
+    own = torch.block_diag(damped, torch.eye(padding).to(damped) * scale).float()
     correction = feedback(own.double())
     generator = torch.Generator().manual_seed(seed)
     masses = (weights.to(scales.device) * scales.double().square()).float()  # errors are in units of a row's scale

@@ -17,7 +17,12 @@ POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0
 
 
 def cosine_distance(decoded: Tensor, rows: Tensor) -> Tensor:
-    """Mean over rows of `1 − cos`, a scalar; both inputs `[rows, dim]`."""
+    """Mean over rows of `1 − cos`, a scalar; both inputs `[rows, dim]`.
+
+    `cos = x·y / (max(‖x‖, ε) · max(‖y‖, ε))`, as torch has it and the paper's recipe uses it, ε = 1e-6. A row of zeros
+    (padding, as a rule) has no direction: its cosine is 0 and its distance 1, also where it is decoded to zeros. Rows
+    shorter than ε come close to that.
+    """
     return (1 - functional.cosine_similarity(decoded, rows, dim=-1, eps=COSINE_EPS)).mean()
 
 
@@ -68,6 +73,13 @@ class Distances:
     def objective(self, weights: Weights) -> float:
         """The loss over all rows at α = 0.1: what fits are compared by."""
         return weights.cosine * self.cosine + weights.power * self.power_0_1 + weights.rmse * self.rmse
+
+    def scaled(self, scale: float) -> Distances:
+        """Those between the same tables times `scale`."""
+        if scale == 1:
+            return self
+        powers = {"power_0_1": self.power_0_1 * scale**0.1, "power_0_6": self.power_0_6 * scale**0.6}
+        return Distances(self.cosine, self.rmse * scale, self.mae * scale, **powers)
 
 
 @torch.no_grad()

@@ -127,7 +127,7 @@ def scale_and_offset(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     low, high = values.amin(0), values.amax(0)
     middle, most = (low + high) / 2, (1 << bits) - 1
     best = torch.full_like(low, torch.inf)
-    scale, offset = torch.empty_like(low, dtype=torch.float16), torch.empty_like(low, dtype=torch.float16)
+    scale, offset = high.half(), low.half()  # infinite, and to be refused, where no range fits into float16
     least = torch.finfo(torch.float16).tiny
     for shrink in _SHRINKS[: max(1, 14 - 2 * bits)]:  # the more bits, the less it pays
         from_low = middle + (low - middle) * shrink

@@ -43,7 +43,8 @@ def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None
     `table` is `[vocab, dim]` of any float type; the factors are float32: `latents = (E − mean)·V`,
     `decoder.weight = V`, and with `center` the mean row as `decoder.bias`. With a `metric` of matrix A and weights F it
     is the best one there: of the right singular vectors V of `F^½ E A^½` come `latents = (E − mean)·A^½·V` and
-    `decoder.weight = A^-½·V`, and the mean is weighted. Latents are orthonormal coordinates in the metric.
+    `decoder.weight = A^-½·V`, and the mean is weighted. Latents are coordinates in the metric, orthonormal
+    but for its scale.
     """
     weights = None if metric is None else metric.weights
     mean = None
@@ -55,6 +56,8 @@ def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None
         encoder = decoder = directions[:, :rank]
     else:
         root, inverse = metric.roots()
+        scale = metric.matrix.diagonal().mean().sqrt()  # latents are of the table's size then, in float16's range
+        root, inverse = root / scale, inverse * scale
         directions, _ = principal_directions(root @ covariance @ root)
         encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
     latents = torch.cat(

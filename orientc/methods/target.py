@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -32,10 +33,12 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
     Forms: "transform" (see there), "groups" (the rows themselves in codes, bits by tiers of rows, with feedback) and
-    "rank" (latents as numbers, and the weightiest rows kept). Raises `FitError` where nothing is that small.
+    "rank" (latents as numbers, and the weightiest rows kept). "transform" is for a metric that is known: it takes bits
+    from directions in which the table varies little, and to a model those may matter most. Raises `FitError` where
+    nothing is that small.
     """
     candidates = {
-        "transform": transform.fit(table, nbytes, metric, dtype=dtype),
+        "transform": transform.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
         "groups": groups(table, nbytes, metric),
         "rank": rank_and_kept(table, nbytes, metric, dtype=dtype),
     }
@@ -43,6 +46,8 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
     if not made:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: choose a larger target")
     costs = {name: metric.cost(factors, table) for name, factors in made.items()}
+    if not (costs := {name: cost for name, cost in costs.items() if isfinite(cost)}):
+        raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
     form = min(costs, key=lambda name: costs[name])
     return Choice(made[form], form, costs)
 

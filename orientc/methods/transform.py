@@ -10,6 +10,7 @@ A group that gets no bits in any tier is rank that is not kept.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,16 +43,19 @@ def allocate(cells: Sequence[Cell], budget: int, least: Sequence[int] | None = N
     begin with, 0 unless given.
     """
     bits = list(least) if least is not None else [0] * len(cells)
-    used = sum(cell.sizes[own] for cell, own in zip(cells, bits, strict=True))
+    left = budget - sum(cell.sizes[own] for cell, own in zip(cells, bits, strict=True))
     queue: list[tuple[float, int, int]] = []
 
     def offer(number: int) -> None:
+        """Queue the best step that a cell can still take."""
         cell, now = cells[number], bits[number]
-        steps = [
-            ((cell.costs[more] - cell.costs[now]) / (cell.sizes[more] - cell.sizes[now]), number, more)
-            for more in range(now + 1, len(cell.sizes))
-        ]
-        if steps and min(steps)[0] < 0:
+        steps = []
+        for more in range(now + 1, len(cell.sizes)):
+            gain, grown = cell.costs[more] - cell.costs[now], cell.sizes[more] - cell.sizes[now]
+            if gain < 0 and grown <= left:
+                # of a few columns' codes several widths take the same bytes
+                steps.append((gain / grown if grown else -math.inf, number, more))
+        if steps:
             heapq.heappush(queue, min(steps))
 
     for number in range(len(cells)):
@@ -59,10 +63,9 @@ def allocate(cells: Sequence[Cell], budget: int, least: Sequence[int] | None = N
     while queue:
         _, number, more = heapq.heappop(queue)
         step = cells[number].sizes[more] - cells[number].sizes[bits[number]]
-        if used + step > budget:
-            continue  # a cheaper step elsewhere may still fit
-        used += step
-        bits[number] = more
+        if step <= left:
+            left -= step
+            bits[number] = more
         offer(number)
     return bits
 

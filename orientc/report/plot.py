@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orientc.comparison import Column, Comparison, Row
 from orientc.errors import OutputError, UsageError
@@ -90,9 +91,15 @@ def svg(drawn: Picture) -> str:
     written = io.StringIO()
     unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with _matplotlib().rc_context({"svg.hashsalt": "orientc", "svg.fonttype": "none"}):
-        _figure(drawn).savefig(written, format="svg", metadata=unsaid)
+        _save(_figure(drawn), written, format="svg", metadata=unsaid)
     text = written.getvalue()
     return text[text.index("<svg") :]
+
+
+def _save(figure: Any, stream: IO[Any], **options: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name can have signs that no font has
+        figure.savefig(stream, **options)
 
 
 def check_suffix(path: Path) -> None:
@@ -110,7 +117,7 @@ def save(drawn: Picture, path: Path) -> None:
         return
     figure = _figure(drawn)
     try:
-        write_atomically(path, lambda stream: figure.savefig(stream, format=path.suffix[1:].lower(), dpi=160))
+        write_atomically(path, lambda stream: _save(figure, stream, format=path.suffix[1:].lower(), dpi=160))
     except ValueError as error:
         raise OutputError(f"can't draw {path}: {error}") from error
 

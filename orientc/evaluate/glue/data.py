@@ -15,6 +15,7 @@ from typing import Any
 
 import datasets
 
+from orientc import hub
 from orientc.errors import EvaluationError
 from orientc.evaluate.glue import tsv
 from orientc.evaluate.glue.submission import DIAGNOSTIC, stem
@@ -159,7 +160,7 @@ def _tsv(split: str) -> str:
 
 
 def _from_hub(name: str) -> Mapping[str, datasets.Dataset]:
-    with _loading(f"{HUB} through the hub", "name a folder of your own with --data DIR"):
+    with _loading(f"{HUB} through the hub", "name a folder of your own with --data DIR"), hub.patience():
         stored: Mapping[str, datasets.Dataset] = datasets.load_dataset(HUB, name)
     return stored
 

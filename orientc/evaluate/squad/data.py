@@ -133,13 +133,14 @@ def _from_datasets(folder: Path, splits: Sequence[str]) -> dict[str, list[Questi
 
 def _from_hub(splits: Sequence[str]) -> dict[str, list[Question]]:
     import datasets
-    from huggingface_hub import hf_hub_download
+
+    from orientc import hub
 
     datasets.disable_progress_bars()
     try:
         # each split is one file; load_dataset would bring the training split along, and comment on a missing network
-        files = [hf_hub_download(REPOSITORY, PARQUET.format(split), repo_type="dataset") for split in splits]
-        tables = [datasets.Dataset.from_parquet(file) for file in files]
+        files = [hub.download(REPOSITORY, PARQUET.format(split), kind="dataset") for split in splits]
+        tables = [datasets.Dataset.from_parquet(str(file)) for file in files]
     except Exception as error:  # network errors among them
         raise EvaluationError(
             f"can't load {REPOSITORY} through the hub ({_reason(error)}): name a folder of your own with --data DIR"
