@@ -31,7 +31,7 @@ from orientc.agreement import Gap
 from orientc.arguments import Subject, subject
 from orientc.artifact import Artifact
 from orientc.devices import pick_device
-from orientc.errors import EvaluationError, FitError, UsageError
+from orientc.errors import EvaluationError, FitError, OutputError, UsageError
 from orientc.evaluate import perplexity, texts
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.scoring import Example, collate
@@ -175,8 +175,9 @@ class Plan:
     ) -> Artifact:
         """Tune. `table` is the model's; `state` is what an interrupted run has left, `keep` is handed such.
 
-        Raises `EvaluationError` for a text with too little in it, `FitError` where numbers that are not finite come
-        out.
+        `on_evaluation` is told of each evaluation, of those up to `state` too. Raises `EvaluationError` for a text with
+        too little in it, `FitError` where numbers that are not finite come out, `OutputError` for a state that does
+        not fit.
         """
         progress = progress or Progress()
         examples, positions = self.held_out.examples(MOST, self.asked.seed)
@@ -189,12 +190,17 @@ class Plan:
             raise EvaluationError(f"{self.text.name} has nothing to train on before its last {HELD_OUT:.0%}")
         tuning = _Tuning(self, examples, device)
         if state:
-            tuning.restore(state)
+            try:
+                tuning.restore(state)
+            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+                raise OutputError("what an interrupted run left does not fit: start over with --overwrite") from error
+        tell = on_evaluation or (lambda _: None)
+        for report in tuning.reports:
+            tell(report)
         progress.stage("tuning", self.asked.steps)
         progress.advance(tuning.step)
         for report in tuning.go_on(progress):
-            if on_evaluation:
-                on_evaluation(report)
+            tell(report)
             if keep:
                 keep(tuning.state())
         factors = self.artifact.factors.with_tensors({**self.artifact.factors.tensors, **tuning.best})
@@ -226,13 +232,11 @@ def produce(
     table = read_table(plan.source)
     check_base(plan.artifact, table.info, force=force, progress=progress)
     unfinished = Unfinished(path.with_name(path.name + SUFFIX), {"settings": plan.settings, "versions": versions()})
-    before: list[Evaluation] = []
+    before: list[State] = []
 
     def tuned(report: Callable[[Evaluation], None]) -> Artifact:
         state = unfinished.last(resume=resume, overwrite=overwrite)
-        for entry in state.reports if state else ():
-            before.append(Evaluation(**entry))
-            report(before[-1])
+        before.extend([state] if state else [])
         return plan.run(
             table, device=device, state=state, keep=unfinished.save, progress=progress, on_evaluation=report
         )
@@ -244,7 +248,7 @@ def produce(
         tuned,
         overwrite=overwrite,
         reports=REPORTS,
-        spent=lambda: before[-1].seconds if before else 0.0,
+        spent=lambda: sum(float(state.reports[-1]["seconds"]) for state in before),
     )
     unfinished.clear()
     return stored

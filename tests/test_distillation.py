@@ -28,6 +28,7 @@ from orientc.factors import Factors
 from orientc.models import ModelSource
 from orientc.resumption import Unfinished
 from orientc.tables import read_table
+from orientc.versions import versions
 
 TEXT = Text("sentences", "\n".join(SENTENCES * 3))
 QUICK = Settings(steps=6, eval_steps=3, batch_size=4)
@@ -164,6 +165,9 @@ def test_a_state_that_is_damaged_or_of_another_run_is_not_gone_on_from(bert_fold
     plan = Plan(subject(str(path)), TEXT, replace(QUICK, steps=1))
     Unfinished(state, {"settings": "others"}).save(distillation.State(3, {}, []))
     with pytest.raises(OutputError, match="of another run"):
+        distillation.produce(plan, out, device=CPU, resume=True)
+    Unfinished(state, {"settings": plan.settings, "versions": versions()}).save(distillation.State(3, {}, []))
+    with pytest.raises(OutputError, match="does not fit"):
         distillation.produce(plan, out, device=CPU, resume=True)
     state.write_bytes(path.read_bytes()[:100])
     with pytest.raises(OutputError, match="start over with --overwrite"):
