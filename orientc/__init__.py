@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from orientc.calibration import Calibration
     from orientc.comparison import compare
     from orientc.compression import PRESETS, compress, quantize, svd
+    from orientc.distillation import tune
     from orientc.factors import Factors
     from orientc.forms.export import export
     from orientc.methods.autoencoder import Settings
@@ -74,6 +75,7 @@ _HOMES = {
     "substitute": "substitution",
     "substituted": "substitution",
     "svd": "compression",
+    "tune": "distillation",
 }
 
 __all__ = [
@@ -119,6 +121,7 @@ __all__ = [
     "substitute",
     "substituted",
     "svd",
+    "tune",
 ]
 
 

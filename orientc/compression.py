@@ -241,6 +241,10 @@ class Plan:
             merged.update(given)
         if "method" in merged and "preset" in merged:
             raise UsageError("a preset and an artifact's settings are both complete: give one of them")
+        if "tuned_from_sha256" in merged:
+            raise UsageError(
+                "these settings are of a tuned artifact: replay those of the one it was tuned from, then orientc tune"
+            )
         if merged.pop("method", method) != method:
             raise UsageError(f"these are settings of another method than {method}")
         merged.pop("init_sha256", None)
