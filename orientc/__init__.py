@@ -43,13 +43,14 @@ if TYPE_CHECKING:
     from orientc.calibrating import calibrate
     from orientc.calibration import Calibration
     from orientc.comparison import compare
-    from orientc.compression import PRESETS, compress, quantize, svd
+    from orientc.compression import compress, quantize, svd
     from orientc.distillation import tune
     from orientc.factors import Factors
     from orientc.forms.export import export
     from orientc.methods.autoencoder import Settings
     from orientc.models import ModelSource
     from orientc.modules import CompressedEmbedding, CompressedHead
+    from orientc.plans import PRESETS
     from orientc.substitution import head_policies, substitute, substituted
     from orientc.tables import Table, read_table
 
@@ -61,7 +62,7 @@ _HOMES = {
     "Description": "artifact",
     "Factors": "factors",
     "ModelSource": "models",
-    "PRESETS": "compression",
+    "PRESETS": "plans",
     "Settings": "methods.autoencoder",
     "Table": "tables",
     "calibrate": "calibrating",

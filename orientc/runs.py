@@ -20,7 +20,7 @@ from orientc.files import check_writable, short_hash, write_json
 from orientc.versions import versions
 
 if TYPE_CHECKING:
-    from orientc.compression import Plan
+    from orientc.plans import Plan
     from orientc.provenance import TableInfo
 
 HISTORY_SUFFIX = ".history.json"

@@ -14,9 +14,10 @@ from torch import Tensor
 from orientc import artifact as artifacts
 from orientc import compression
 from orientc.artifact import Artifact
-from orientc.compression import AUTOENCODER, PRESETS, SVD, Plan, compress, run, svd
+from orientc.compression import compress, run, svd
 from orientc.errors import DeviceError, FitError, OrientcError, UsageError
 from orientc.methods.autoencoder import Settings
+from orientc.plans import AUTOENCODER, PRESETS, SVD, Plan
 from orientc.provenance import TableInfo
 from orientc.tables import Table, table_sha256
 

@@ -13,11 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
 from orientc import artifact as artifacts
-from orientc import compression, distillation, runs
+from orientc import compression, distillation, plans, runs
 from orientc.agreement import of_language_model
 from orientc.arguments import subject
 from orientc.artifact import Artifact
-from orientc.compression import QUANTIZE, SVD
 from orientc.demo import evaluation_text
 from orientc.distillation import Evaluation, Plan, Settings, tune
 from orientc.errors import EvaluationError, FitError, OutputError, UsageError
@@ -26,6 +25,7 @@ from orientc.evaluate.scoring import Example, collate
 from orientc.evaluate.texts import Text
 from orientc.factors import Factors
 from orientc.models import ModelSource
+from orientc.plans import QUANTIZE, SVD
 from orientc.resumption import Unfinished
 from orientc.tables import read_table
 from orientc.versions import versions
@@ -40,13 +40,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def fitted(folder: Path, kind: str) -> Artifact:
     """A coarse artifact of a model: by "bits", "codebook", "svd", or "kept" with some rows as they are."""
     table = read_table(ModelSource.resolve(str(folder)))
-    plans = {
-        "bits": compression.Plan(QUANTIZE, bits=2, group=16, dtype="float16"),
-        "codebook": compression.Plan(QUANTIZE, bits=2.5, codebook=True),
-        "svd": compression.Plan(SVD, rank=4, center=True),
-        "kept": compression.Plan(SVD, rank=4, dtype="float16"),
+    made_by = {
+        "bits": plans.Plan(QUANTIZE, bits=2, group=16, dtype="float16"),
+        "codebook": plans.Plan(QUANTIZE, bits=2.5, codebook=True),
+        "svd": plans.Plan(SVD, rank=4, center=True),
+        "kept": plans.Plan(SVD, rank=4, dtype="float16"),
     }
-    made = compression.run(plans[kind], table)
+    made = compression.run(made_by[kind], table)
     if kind != "kept":
         return made
     ids, others = torch.arange(5, 25), torch.cat([torch.arange(5), torch.arange(25, table.info.vocab)])
@@ -235,7 +235,7 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedToke
 def test_settings_of_a_tuned_artifact_are_not_replayed(bert_folder: Path, tmp_path: Path) -> None:
     tuned = tune(stored(bert_folder, "svd", tmp_path), text=TEXT, settings=replace(QUICK, steps=1), device="cpu")
     with pytest.raises(UsageError, match="tuned artifact"):
-        compression.Plan.from_layers(SVD, tuned.description.settings)
+        plans.Plan.from_layers(SVD, tuned.description.settings)
 
 
 def test_a_tuned_artifact_is_tuned_again(bert_folder: Path, tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ Codebook = Annotated[
 
 def count_or_auto(text: str | None) -> int | None:
     """What `--keep-rows` says. Raises `UsageError`."""
-    from orientc.compression import AUTO
     from orientc.errors import UsageError
+    from orientc.plans import AUTO
 
     if text is None or text == "auto":
         return AUTO if text else None

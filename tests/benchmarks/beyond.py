@@ -26,13 +26,14 @@ from orientc import artifact as artifacts
 from orientc import calibration as calibrations
 from orientc.artifact import Artifact
 from orientc.calibration import Calibration
-from orientc.compression import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan, run
+from orientc.compression import run
 from orientc.evaluate.perplexity import Measurement, Settings
 from orientc.evaluate.texts import from_file
 from orientc.factors import Factors
 from orientc.files import file_sha256
 from orientc.methods.autoencoder import PAPER
 from orientc.models import ModelSource
+from orientc.plans import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan
 from orientc.sizes import bits_per_weight
 from orientc.tables import Table, read_table
 
