@@ -26,7 +26,7 @@ def test_the_cost_is_the_quadratic_form_of_the_changes_by_weight() -> None:
     calibration = calibrations.made()
     metric = Metric.of(calibration, table(), head_weight=0.5)
     changes = torch.randn(VOCAB, DIM, generator=torch.Generator().manual_seed(2)).double()
-    weights = calibration.counts.double() + 1
+    weights = calibration.counts.double() + calibration.counts.double().mean()
     assert calibration.input_metric is not None
     assert calibration.head_metric is not None
     matrix = (calibration.input_metric + 0.5 * calibration.head_metric).double()
