@@ -173,16 +173,18 @@ def _parameters(model: PreTrainedModel) -> set[str]:
 
 def _searchsorted(stored: Any, ids: Any, **_: Any) -> Any:
     """Where ids `[n]` belong among ascending ones: how many of these are below each. ONNX has no such operator."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18
     below = op.Less(op.Unsqueeze(stored, [0]), op.Unsqueeze(ids, [1]))
     return op.ReduceSum(op.Cast(below, to=7), [1], keepdims=0)  # 7 is int64
 
 
 def _shifted(numbers: Any, by: Any, *, direction: str) -> Any:
     """Whole numbers shifted by some bits; ONNX shifts unsigned ones alone, and ours are never below 0."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18
     unsigned = 13  # uint64
     shifted = op.BitShift(op.Cast(numbers, to=unsigned), op.Cast(by, to=unsigned), direction=direction)
     return op.CastLike(shifted, numbers)
