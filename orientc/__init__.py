@@ -21,6 +21,7 @@ from orientc.errors import (
     CalibrationError,
     CalibrationMismatchError,
     DeviceError,
+    DownloadError,
     EvaluationError,
     ExportError,
     FitError,
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
     from orientc.calibrating import calibrate
     from orientc.calibration import Calibration
     from orientc.comparison import compare
-    from orientc.compression import PRESETS, compress, quantize, svd
+    from orientc.compression import compress, quantize, svd
+    from orientc.distillation import tune
     from orientc.factors import Factors
     from orientc.forms.export import export
     from orientc.methods.autoencoder import Settings
     from orientc.models import ModelSource
     from orientc.modules import CompressedEmbedding, CompressedHead
+    from orientc.plans import PRESETS
     from orientc.substitution import head_policies, substitute, substituted
     from orientc.tables import Table, read_table
 
@@ -59,7 +62,7 @@ _HOMES = {
     "Description": "artifact",
     "Factors": "factors",
     "ModelSource": "models",
-    "PRESETS": "compression",
+    "PRESETS": "plans",
     "Settings": "methods.autoencoder",
     "Table": "tables",
     "calibrate": "calibrating",
@@ -74,6 +77,7 @@ _HOMES = {
     "substitute": "substitution",
     "substituted": "substitution",
     "svd": "compression",
+    "tune": "distillation",
 }
 
 __all__ = [
@@ -88,6 +92,7 @@ __all__ = [
     "CompressedHead",
     "Description",
     "DeviceError",
+    "DownloadError",
     "EvaluationError",
     "ExportError",
     "Factors",
@@ -119,6 +124,7 @@ __all__ = [
     "substitute",
     "substituted",
     "svd",
+    "tune",
 ]
 
 

@@ -31,6 +31,13 @@ def is_artifact(argument: str) -> bool:
     return argument.endswith(artifacts.SUFFIX)
 
 
+def artifact(path: Path) -> str:
+    """An argument that can only be an artifact. Raises `UsageError` for anything else."""
+    if not is_artifact(str(path)):
+        raise UsageError(f"what is wanted here is an artifact, which ends in {artifacts.SUFFIX}, not {path}")
+    return str(path)
+
+
 def subject(argument: str, *, model: str | None = None, revision: str | None = None, **trust: bool) -> Subject:
     """The model an argument names; for an artifact the base model in its metadata, or `model` in its place."""
     from orientc.models import ModelSource

@@ -42,7 +42,7 @@ from orientc._version import __version__
 from orientc.errors import ArtifactError, ArtifactMismatchError
 from orientc.files import canonical_json
 from orientc.layout import CODEBOOK, CODES, FLOAT, GROUPS, HALF, IDS, PLAIN, Layout
-from orientc.provenance import TableInfo
+from orientc.provenance import TableInfo, table_from_metadata, table_metadata
 from orientc.sizes import bits_per_weight, parameter_ratio
 from orientc.tensorfiles import DTYPES, DamagedError, Stored, flat, positive
 
@@ -196,7 +196,7 @@ def check_ids(factors: Factors) -> None:
 
 
 def _metadata(description: Description) -> dict[str, str]:
-    base, layout = description.base, description.layout
+    layout = description.layout
     coding = {"coding": canonical_json({name: getattr(layout, name) for name in _CODING})}
     values: dict[str, Any] = {
         "format": FORMAT,
@@ -205,24 +205,13 @@ def _metadata(description: Description) -> dict[str, str]:
         "method": description.method,
         "rank": layout.rank,
         "activation": layout.activation or "none",
-        "base_id": base.id,
-        "base_revision": base.revision,
-        "base_sha256": base.sha256,
-        "base_dtype": base.dtype,
-        "base_bytes": base.nbytes,
-        "base_tied": "true" if base.tied else "false",
-        "base_model_parameters": base.model_parameters,
-        "base_model_bytes": base.model_bytes,
-        "vocab": base.vocab,
-        "dim": base.dim,
-        "padding_idx": base.padding_idx,
-        "embed_scale": repr(base.embed_scale),
         "settings": canonical_json(description.settings),
         "seed": description.seed,
         "distances": canonical_json(description.distances),
         "version": description.version,
     } | (coding if layout.codec != PLAIN else {})
-    return {key: "" if value is None else str(value) for key, value in values.items()}
+    own = {key: "" if value is None else str(value) for key, value in values.items()}
+    return table_metadata(description.base) | own
 
 
 def _layout(metadata: dict[str, str], tensors: dict[str, Stored]) -> Layout:
@@ -273,24 +262,10 @@ def _description(metadata: dict[str, str], tensors: dict[str, Stored]) -> Descri
     settings, distances = flat(metadata, "settings"), flat(metadata, "distances")
     if missing := sorted({"cosine", "rmse"} - distances.keys()):
         raise KeyError(f"the {missing[0]} distance")
-    embed_scale = float(metadata["embed_scale"])
-    if not all(math.isfinite(value) for value in (embed_scale, *distances.values())):
+    if not all(math.isfinite(value) for value in distances.values()):
         raise ValueError("its metadata holds numbers that are not finite")
     return Description(
-        base=TableInfo(
-            id=metadata["base_id"],
-            revision=metadata["base_revision"] or None,
-            sha256=metadata["base_sha256"],
-            vocab=layout.vocab,
-            dim=layout.dim,
-            dtype=metadata["base_dtype"],
-            nbytes=positive(metadata, "base_bytes"),
-            padding_idx=int(metadata["padding_idx"]) if metadata["padding_idx"] else None,
-            embed_scale=embed_scale,
-            tied=metadata["base_tied"] == "true",
-            model_parameters=positive(metadata, "base_model_parameters"),
-            model_bytes=positive(metadata, "base_model_bytes"),
-        ),
+        base=table_from_metadata(metadata),
         method=metadata["method"],
         layout=layout,
         settings=settings,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orientc.compression import DTYPES
 from orientc.methods.svd import principal_directions
+from orientc.plans import DTYPES
 from orientc.sizes import MB, choose_rank, parameter_ratio, stored_numbers
 from orientc.tables import Table
 

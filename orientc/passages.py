@@ -90,16 +90,20 @@ class Passages:
 
     def examples(self, tokens: int, seed: int) -> tuple[list[Example], int]:
         """Pieces with at least `tokens` input positions that are no special token's, or all; and how many they are."""
-        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._sentences}
         special = frozenset(self.tokenizer.all_special_ids)
         found: list[Example] = []
         positions = 0
-        for example in kinds[self.objective](seed):
+        for example in self.stream(seed):
             if positions >= tokens:
                 break
             found.append(example)
             positions += sum(token_id not in special for token_id in example.input_ids)
         return found, positions
+
+    def stream(self, seed: int) -> Iterator[Example]:
+        """All pieces, each once, in an order and with masks drawn by `seed`; made as they are asked for."""
+        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._sentences}
+        return kinds[self.objective](seed)
 
     @cached_property
     def _lines(self) -> list[str]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orientc.errors import DeviceError
+from orientc.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,12 @@ def index() -> int:
 def is_main() -> bool:
     """Whether this is the process that prints and writes."""
     return index() == 0
+
+
+def check_alone(what: str) -> None:
+    """Raise `UsageError` where several processes were started for something that runs in one."""
+    if count() > 1:
+        raise UsageError(f"{what} runs in one process: start it without a launcher")
 
 
 def gather(values: list[T]) -> list[T]:

@@ -115,7 +115,7 @@ def read(path: Path) -> Record:
     if not isinstance(version, int):
         raise RecordError(f"{path} is damaged: its version is missing")
     if version > VERSION:
-        raise RecordError(f"{path} has record version {version}, newer than {VERSION}: update orientc")
+        raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
     complete: dict[str, Any] = {"text": None, "data": None} | values
     try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orientc import artifact as artifacts
 from orientc import calibration as calibrations
@@ -20,7 +20,7 @@ from orientc.files import check_writable, short_hash, write_json
 from orientc.versions import versions
 
 if TYPE_CHECKING:
-    from orientc.compression import Plan
+    from orientc.plans import Plan
     from orientc.provenance import TableInfo
 
 HISTORY_SUFFIX = ".history.json"
@@ -63,6 +63,22 @@ def history_path(artifact: Path) -> Path:
     return artifact.with_name(artifact.name.removesuffix(artifacts.SUFFIX) + HISTORY_SUFFIX)
 
 
+def tuned_path(artifact: Path, model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
+    """Where what an artifact is tuned to goes: beside it, with `out` that file itself or into that runs folder."""
+    if out is not None and out.suffix == artifacts.SUFFIX:
+        return out
+    name = f"{artifact.name.removesuffix(artifacts.SUFFIX)}-tuned-{short_hash(settings)}{artifacts.SUFFIX}"
+    return artifact.with_name(name) if out is None else model_folder(model, out) / name
+
+
+class Planned(Protocol):
+    """What leads to an artifact: its settings are those of the artifact."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Flat and complete; equal settings give equal artifacts."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """An artifact in its place. `fresh` is false where it was there already; `seconds` are the fit's then too."""
@@ -74,16 +90,19 @@ class Stored:
 
 
 def produce(
-    plan: Plan,
+    plan: Planned,
     base: TableInfo,
     path: Path,
     fit: Callable[[Callable[[Any], None]], Artifact],
     *,
     overwrite: bool = False,
+    reports: str = "epochs",
+    spent: Callable[[], float] = lambda: 0.0,
 ) -> Stored:
     """Make an artifact and its history, unless the same one is there already.
 
-    `fit` is handed a function to call with each epoch's report and returns the artifact. Raises `OutputError`
+    `fit` is handed a function to call with each epoch's report and returns the artifact; `reports` is what the history
+    calls these. `spent` says, after the fit, how many seconds earlier commands worked on it. Raises `OutputError`
     where something else is at `path` and `overwrite` is not set, or where `path` can't be written. Of several
     processes the main one writes, and nobody goes on before that.
     """
@@ -92,17 +111,17 @@ def produce(
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
     if processes.is_main():
         check_writable(path.parent)
-    epochs: list[Any] = []
+    reported: list[Any] = []
     start = time.perf_counter()
-    artifact = fit(epochs.append)
-    seconds = round(time.perf_counter() - start, 3)
+    artifact = fit(reported.append)
+    seconds = round(time.perf_counter() - start + spent(), 3)
     history = {
         "format": "orientc-history",
         "version": 1,
         "settings": plan.settings,
         "seconds": seconds,
         "versions": versions(),
-        "epochs": [epoch.as_dict() for epoch in epochs],
+        reports: [report.as_dict() for report in reported],
     }
     if processes.is_main():
         write_json(history_path(path), history)
@@ -117,6 +136,15 @@ def fit_seconds(artifact: Path) -> float | None:
         return float(json.loads(history_path(artifact).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
+    """What a fit reported, from the artifact's history; nothing where that is not known."""
+    try:
+        found = json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def calibration_path(model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
@@ -151,7 +179,7 @@ def keep_calibration(
     return True
 
 
-def _same_at(path: Path, plan: Plan, base: TableInfo) -> Description | None:
+def _same_at(path: Path, plan: Planned, base: TableInfo) -> Description | None:
     """What is at `path` if it is this plan's artifact of this table; None where nothing is there."""
     if not path.exists():
         return None

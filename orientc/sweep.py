@@ -17,7 +17,7 @@ import torch
 from orientc import arguments, runs
 from orientc import artifact as artifacts
 from orientc.arguments import Subject
-from orientc.compression import Plan, run
+from orientc.compression import run
 from orientc.errors import UsageError
 from orientc.evaluate import finetune, perplexity, similarity
 from orientc.evaluate.finetune import Settings
@@ -29,6 +29,7 @@ from orientc.evaluate.progress import Progress
 from orientc.evaluate.squad import data as squad_data
 from orientc.evaluate.squad import run as squad
 from orientc.models import ModelSource, first_line
+from orientc.plans import Plan
 from orientc.tables import Table, read_table
 
 SQUAD = "squad"

@@ -439,8 +439,8 @@ def commands() -> dict[str, Command]:
 
 def test_the_commands() -> None:
     assert list(commands()) == [
-        "demo", "inspect", "compress", "svd", "calibrate", "perplexity", "glue", "squad", "similarity", "sweep",
-        "compare", "export",
+        "demo", "inspect", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "glue", "squad",
+        "similarity", "sweep", "compare", "export",
     ]  # fmt: skip
 
 

@@ -16,10 +16,11 @@ from orientc import artifact as artifacts
 from orientc import compression
 from orientc.artifact import Artifact
 from orientc.calibration import Calibration
-from orientc.compression import AUTOENCODER, PRESETS, QUANTIZE, SVD, TARGET, Plan, compress, run, svd
+from orientc.compression import compress, run, svd
 from orientc.errors import DeviceError, FitError, OrientcError, UsageError
 from orientc.methods.autoencoder import Settings
 from orientc.models import ModelSource
+from orientc.plans import AUTOENCODER, PRESETS, QUANTIZE, SVD, TARGET, Plan
 from orientc.provenance import TableInfo
 from orientc.tables import Table, read_table, table_sha256
 

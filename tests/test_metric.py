@@ -39,7 +39,8 @@ def test_the_cost_is_the_quadratic_form_of_the_changes_by_weight() -> None:
 def test_a_calibration_of_counts_alone_weighs_rows_and_knows_no_direction() -> None:
     metric = Metric.of(calibrations.made(input_metric=False, head_metric=False), table())
     assert torch.equal(metric.matrix, torch.eye(DIM).double())
-    assert torch.equal(metric.weights, torch.arange(VOCAB).double() + 1)
+    counts = torch.arange(VOCAB).double()
+    assert torch.equal(metric.weights, counts + counts.mean())
     assert not metric.known
 
 

@@ -23,6 +23,7 @@ NAMES = [
     "CompressedHead",
     "Description",
     "DeviceError",
+    "DownloadError",
     "EvaluationError",
     "ExportError",
     "Factors",
@@ -48,11 +49,13 @@ NAMES = [
     "export",
     "head_policies",
     "load",
+    "quantize",
     "read_table",
     "save",
     "substitute",
     "substituted",
     "svd",
+    "tune",
 ]
 
 
@@ -90,7 +93,7 @@ def test_importing_the_package_imports_nothing_large() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["calibrate", "compare", "compress", "head_policies", "load", "save", "substitute", "svd"]
+    "name", ["calibrate", "compare", "compress", "head_policies", "load", "save", "substitute", "svd", "tune"]
 )
 def test_functions_stay_functions_whatever_module_is_imported(name: str) -> None:
     """A submodule of the same name would take the function's place when it is imported."""

@@ -15,10 +15,10 @@ from orientc import artifact as artifacts
 from orientc import compression, runs
 from orientc.artifact import Artifact
 from orientc.calibration import Calibration
-from orientc.compression import AUTOENCODER, SVD, Plan
 from orientc.errors import OutputError
 from orientc.files import short_hash
 from orientc.methods.autoencoder import Settings
+from orientc.plans import AUTOENCODER, SVD, Plan
 from orientc.provenance import TableInfo
 from orientc.tables import Table, table_sha256
 

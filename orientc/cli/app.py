@@ -21,6 +21,7 @@ from orientc.cli import (
     squad,
     svd,
     sweep,
+    tune,
 )
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.command()(compress.compress)
 app.command()(svd.svd)
 app.command()(quantize.quantize)
 app.command()(calibrate.calibrate)
+app.command()(tune.tune)
 app.command()(perplexity.perplexity)
 app.command()(glue.glue)
 app.command()(squad.squad)

@@ -25,15 +25,8 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:CONFIG][:SPLIT]",
-            help="Text out of a data set, as the datasets library names it; the split is train unless given.",
-            show_default=False,
-        ),
-    ] = None,
-    column: Annotated[str, typer.Option(help="The data set's column that holds the text.")] = "text",
+    dataset: options.Dataset = None,
+    column: options.Column = "text",
     tokens: Annotated[int, typer.Option(help="Measure on about so many tokens; all of the text is counted.")] = 16384,
     frequency: Annotated[
         str | None,

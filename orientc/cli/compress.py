@@ -106,7 +106,7 @@ def compress(
     """
     from orientc.arguments import is_artifact
     from orientc.cli import fitting
-    from orientc.compression import AUTOENCODER, TARGET, TARGETS, Plan
+    from orientc.plans import AUTOENCODER, TARGET, TARGETS, Plan
 
     given: dict[str, Any] = {
         "rank": rank, "ratio": ratio, "preset": preset, "nonlinear": nonlinear, "epochs": epochs,

@@ -13,7 +13,7 @@ from orientc.report.numbers import figure
 from orientc.sizes import MB
 
 if TYPE_CHECKING:
-    from orientc.compression import Plan
+    from orientc.plans import Plan
     from orientc.runs import Stored
 
 

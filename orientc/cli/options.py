@@ -35,6 +35,18 @@ TrustRemoteCode = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Go on, with a warning, where the artifact is of another table.")]
 
 
+# -- texts other than the one that is scored
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:CONFIG][:SPLIT]",
+        help="Text out of a data set, as the datasets library names it; the split is train unless given.",
+        show_default=False,
+    ),
+]
+Column = Annotated[str, typer.Option(help="The data set's column that holds the text.")]
+
+
 # -- how small
 class Dtype(StrEnum):
     """Float types numbers are stored or computed in."""
@@ -82,8 +94,8 @@ Codebook = Annotated[
 
 def count_or_auto(text: str | None) -> int | None:
     """What `--keep-rows` says. Raises `UsageError`."""
-    from orientc.compression import AUTO
     from orientc.errors import UsageError
+    from orientc.plans import AUTO
 
     if text is None or text == "auto":
         return AUTO if text else None

@@ -30,7 +30,7 @@ def quantize(
     Example: `orientc quantize bert-base-uncased --bits 4`
     """
     from orientc.cli import fitting
-    from orientc.compression import QUANTIZE, Plan
+    from orientc.plans import QUANTIZE, Plan
 
     given = {
         "bits": bits, "group": group, "codebook": codebook, "head_weight": head_weight,

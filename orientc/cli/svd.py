@@ -41,7 +41,7 @@ def svd(
     Example: `orientc svd bert-base-uncased --ratio 5`
     """
     from orientc.cli import fitting
-    from orientc.compression import SVD, Plan
+    from orientc.plans import SVD, Plan
 
     given = {
         "rank": rank, "ratio": ratio, "center": center, "dtype": dtype, "bits": bits, "group": group,

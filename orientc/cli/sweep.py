@@ -56,11 +56,11 @@ def sweep(
     Example: `orientc sweep bert-base-uncased --ratios 5,10 --perplexity --task sst2`
     """
     from orientc.cli import sweeping
-    from orientc.compression import Plan
     from orientc.devices import pick_device
     from orientc.evaluate import finetune
     from orientc.evaluate.perplexity import Settings
     from orientc.models import ModelSource
+    from orientc.plans import Plan
     from orientc.sweep import Measures
     from orientc.sweep import sweep as run
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from orientc.compression import AUTOENCODER, SVD, Plan
 from orientc.demo import evaluation_text
 from orientc.evaluate import perplexity
 from orientc.evaluate.progress import Progress
 from orientc.models import DEMO, ModelSource
+from orientc.plans import AUTOENCODER, SVD, Plan
 from orientc.runs import model_folder
 from orientc.sweep import Outcome, measuring, sweep
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from orientc.errors import EvaluationError
 
 WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1")
+WIKITEXT_TEST = "/".join((*WIKITEXT, "test"))
+WIKITEXT_TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"  # wiki.test.raw, as a file
 
 
 @dataclass(frozen=True)

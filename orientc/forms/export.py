@@ -13,7 +13,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from orientc.arguments import Subject, subject
-from orientc.compression import DTYPES
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
 from orientc.evaluate.progress import Progress
 from orientc.evaluate.subjects import check_base
@@ -21,6 +20,7 @@ from orientc.files import check_writable, write_folder
 from orientc.forms import card, code, compact, dense, onnx, sentences
 from orientc.forms.card import COMPACT, DENSE, ONNX, Facts
 from orientc.models import ModelSource
+from orientc.plans import DTYPES
 from orientc.substitution import head_policies, substitute
 from orientc.tables import read_table
 

@@ -11,7 +11,7 @@ from orientc.calibration import Calibration
 from orientc.factors import CHUNK, Factors
 
 _DAMPING = 1e-3  # of the mean of a metric's diagonal: no direction is taken to matter not at all
-_UNSEEN = 1.0  # added to each count: a token that the text does not have may come
+_EVEN = 1.0  # added to each count, in mean counts: other texts have other rare tokens, and their errors are large ones
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Metric:
         `head_weight` 1 is right for a tied head, 0 for a model that keeps its head.
         """
         plain = cls.plain(table)
-        weights = calibration.counts.to(plain.weights) + _UNSEEN
+        weights = calibration.counts.to(plain.weights)
+        weights = weights + _EVEN * weights.mean()
         if calibration.input_metric is None:
             return cls(plain.matrix, weights, known=False)
         matrix = calibration.input_metric.to(plain.matrix)

@@ -1,7 +1,7 @@
 """Tables of equal size side by side: plain, calibrated, rank, rows kept, bits, codebooks, targets; perplexity of each.
 
     python tests/benchmarks/beyond.py MODEL --calibration FILE --text FILE [--limit N] [--window N] [--bits 4.5,3.5,2.7]
-        [--ratios 2.5,5,10] [--rank-bits 16] [--only WORD] [--head input-only|tied|both] [--json FILE]
+        [--ratios 2.5,5,10] [--rank-bits 16] [--only WORD] [--head input-only|tied|both] [--json FILE] [--runs DIR]
 
 For every `--bits` B: what of that size there is, from plain rounding to `--target-bits B`; for every `--ratios` X, at
 that parameter ratio in float32, rank and kept rows alone; `--rank-bits` is the same by bits per weight. torchao's
@@ -26,13 +26,14 @@ from orientc import artifact as artifacts
 from orientc import calibration as calibrations
 from orientc.artifact import Artifact
 from orientc.calibration import Calibration
-from orientc.compression import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan, run
+from orientc.compression import run
 from orientc.evaluate.perplexity import Measurement, Settings
 from orientc.evaluate.texts import from_file
 from orientc.factors import Factors
 from orientc.files import file_sha256
 from orientc.methods.autoencoder import PAPER
 from orientc.models import ModelSource
+from orientc.plans import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan
 from orientc.sizes import bits_per_weight
 from orientc.tables import Table, read_table
 
@@ -59,7 +60,7 @@ def by_bits(bits: float, table: Table, calibration: Calibration, sha256: str) ->
     if book := [size for size in (3.5, 3.0, 2.5, 2.0) if size <= bits]:
         yield f"codebooks {book[0]:g} bits", fit(Plan(QUANTIZE, bits=book[0], codebook=True))
         yield f"codebooks {book[0]:g} bits, calibrated", fit(Plan(QUANTIZE, bits=book[0], codebook=True, **known))
-    yield "target, not calibrated", fit(Plan(TARGET, target_bits=bits, dtype="float16"))
+    yield "not calibrated, target", fit(Plan(TARGET, target_bits=bits, dtype="float16"))
     yield "target", fit(Plan(TARGET, target_bits=bits, dtype="float16", **known))
 
 
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only rows whose name has this in it")
     parser.add_argument("--head", default="both")
     parser.add_argument("--json", type=Path, help="append each row here as a line of JSON")
+    parser.add_argument("--runs", type=Path, help="keep records here: what was measured before is not again")
     options = parser.parse_args()
 
     source = ModelSource.resolve(options.model)
@@ -141,7 +143,7 @@ def main() -> None:
             source,
             from_file(options.text),
             Settings(limit=options.limit, window=options.window),
-            folder=Path(folder),
+            folder=options.runs or Path(folder),
             device=torch.device("cpu"),
         )
         base = measurement.original().perplexity

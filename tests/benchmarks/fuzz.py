@@ -37,10 +37,11 @@ import torch  # noqa: E402
 
 with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.nullcontext():
     from orientc import artifact as artifacts
-    from orientc import records
+    from orientc import calibration, records
     from orientc.artifact import Artifact, Description
     from orientc.errors import OrientcError
     from orientc.factors import Factors
+    from orientc.methods import codebook, quantize
     from orientc.provenance import TableInfo
 
 LONGEST = 1.0  # seconds of computing
@@ -64,9 +65,7 @@ def _use_artifact(path: Path) -> object:
     artifact = artifacts.load(path)
     assert torch.isfinite(artifact.factors.latents).all()
     ids = torch.arange(min(4, artifact.description.base.vocab))
-    return (
-        artifact.factors.rows(ids) if hasattr(artifact.factors, "rows") else json.dumps(artifact.description.as_dict())
-    )
+    return artifact.factors.rows(ids)
 
 
 def _use_description(path: Path) -> object:
@@ -86,21 +85,44 @@ def _table(vocab: int, dim: int) -> TableInfo:
 
 
 def _sample_artifact(path: Path, kind: int) -> None:
-    """Small ones of each type of number, and one of a megabyte."""
+    """Small ones of each type of number and in each coding, with rows kept and norms; and one of a megabyte."""
     vocab, dim, rank = (4000, 64, 60) if kind % 8 == 7 else (11, 6, 3)
     dtype = (torch.float32, torch.float16, torch.bfloat16)[kind % 3]
-    factors = Factors(
-        torch.ones(vocab, rank, dtype=dtype),
-        torch.ones(dim, rank, dtype=dtype),
-        torch.ones(dim, dtype=dtype) if kind % 2 else None,
-        "elu" if kind % 5 == 4 else None,
-    )
+    bias = torch.ones(dim, dtype=dtype) if kind % 2 else None
+    factors = Factors.plain(torch.ones(vocab, rank), torch.ones(dim, rank), bias, "elu" if kind % 5 == 4 else None)
+    if kind % 4 == 1:
+        tiers = (torch.arange(vocab) % 3).to(torch.uint8)
+        factors = quantize.fit(
+            factors, [[3, 0], [8, 2], [1, 5]], group=-(-rank // 2), metric=torch.eye(rank), tiers=tiers
+        )
+    elif kind % 4 == 2:
+        factors = codebook.fit(factors, 2, metric=torch.eye(rank), weights=torch.ones(vocab))
+    if kind % 3 == 1:
+        factors = factors.with_norms(torch.ones(vocab))
+    if kind % 4 == 3:
+        factors = factors.with_kept(torch.tensor([2, vocab]), torch.ones(2, dim))
+    factors = factors.to(dtype)
     description = Description(
-        base=_table(vocab, dim), method="autoencoder", rank=rank, activation=factors.activation,
+        base=_table(factors.vocab, dim), method="autoencoder", layout=factors.layout,
         settings={"rank": rank, "learning_rate": 0.001, "init": "subspace"}, seed=7,
-        distances={"cosine": 0.25, "rmse": 0.5}, dtype=str(dtype).removeprefix("torch."), numbers=factors.numbers,
+        distances={"cosine": 0.25, "rmse": 0.5}, dtype=str(dtype).removeprefix("torch."),
     )  # fmt: skip
     artifacts.save(Artifact(description, factors), path)
+
+
+def _use_calibration(path: Path) -> object:
+    made = calibration.load(path)
+    return json.dumps([made.description.as_dict(), float(made.counts.sum())])
+
+
+def _sample_calibration(path: Path, kind: int) -> None:
+    """With both metrics, with one, and with counts alone."""
+    metrics = {name: torch.eye(6) for name in ("input_metric", "head_metric")[: kind % 3]}
+    description = calibration.CalibrationDescription(
+        base=_table(11, 6), objective="masked" if metrics else None, text="text", text_sha256="2" * 64, frequency=None,
+        counted=99, measured=50 if metrics else 0, metrics=tuple(metrics), settings={"tokens": 50}, seed=7,
+    )  # fmt: skip
+    calibration.save(calibration.Calibration(description, torch.ones(11), **metrics), path)
 
 
 def _sample_record(path: Path, kind: int) -> None:
@@ -120,6 +142,7 @@ def _sample_record(path: Path, kind: int) -> None:
 READERS = [
     Reader("artifact", _use_artifact, _sample_artifact, safetensors=True),
     Reader("description", _use_description, _sample_artifact, safetensors=True),
+    Reader("calibration", _use_calibration, _sample_calibration, safetensors=True),
     Reader("record", _use_record, _sample_record, safetensors=False),
 ]
 

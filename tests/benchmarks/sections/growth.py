@@ -1,7 +1,7 @@
 """How fit, SVD and perplexity grow with vocabulary, width and rank: exponents beside those of their formulas.
 
 Each is measured on random tables around one middle point; an exponent is the slope of log(time) over log(size) in the
-upper half of the sizes, where no fixed cost hides it. Memory is how far the process's resident memory rises.
+upper half of the sizes, where no fixed cost hides it. Memory is the most that torch's allocator holds at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from orientc.factors import Factors
 from orientc.methods import autoencoder, svd
 from orientc.sizes import MB
 from orientc.substitution import substitute
-from sections.measuring import Row, resident_growth, seconds
+from sections.measuring import Row, peak_bytes, seconds, side_by_side
 
 MIDDLE = {"vocab": 32_768, "dim": 256, "rank": 32}
 AXES = {
@@ -46,10 +46,10 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         for size in sizes:
             if axis == "vocab" and size > options.largest_vocab:
                 continue
-            for name, work in _works(**MIDDLE | {axis: size}).items():
-                taken = [resident_growth(work) for _ in range(options.growth_repeats)]
-                point = (size, statistics.median(time for time, _ in taken), max(rise for _, rise in taken))
-                curves.setdefault((name, axis), []).append(point)
+            works = _works(**MIDDLE | {axis: size})
+            taken, _ = side_by_side(works, argparse.Namespace(**vars(options) | {"repeats": options.growth_repeats}))
+            for name, work in works.items():
+                curves.setdefault((name, axis), []).append((size, taken[name], peak_bytes(work)))
     for (name, axis), points in curves.items():
         sizes, times, rises = zip(*points, strict=True)
         exponent, wanted = _slope(sizes, times), FORMULAS[name][axis]

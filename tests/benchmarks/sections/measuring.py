@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,19 +89,3 @@ def peak_bytes(call: Callable[[], Any]) -> int:
         held += change
         peak = max(peak, held)
     return peak
-
-
-def resident(field: str) -> int:
-    """Bytes of this process's memory by `/proc`: "VmRSS" now, "VmHWM" at its highest."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return 1024 * int(line.split()[1])
-    raise KeyError(field)
-
-
-def resident_growth(call: Callable[[], Any]) -> tuple[float, int]:
-    """Seconds of a call, and how far the process's resident memory rose within it."""
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark falls back to what is held now
-    before, start = resident("VmRSS"), time.perf_counter()
-    call()
-    return time.perf_counter() - start, max(0, resident("VmHWM") - before)

@@ -1,0 +1,272 @@
+"""What is to be made of a table, decided in every detail: settings from options, files and artifacts, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orientc.calibration import Calibration
+from orientc.errors import FitError, UsageError
+from orientc.layout import CODEBOOK, GROUPS, WIDEST_GROUP, Layout
+from orientc.methods import autoencoder, codebook, kept
+from orientc.methods.metric import Metric
+from orientc.sizes import check_size, choose_rank, parameter_ratio
+from orientc.tables import Table
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SVD, AUTOENCODER, QUANTIZE, TARGET = "svd", "autoencoder", "quantize", "target"
+PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
+BITS = (8, 4, 3, 2)
+GROUP = 64
+TARGETS = ("target_ratio", "target_bits", "target_mb")
+_FLOATS = {"bits", "head_weight", *TARGETS}
+AUTO = -1  # for `keep_rows`: as many as pays
+# Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
+_CODING = ("bits", "group", "codebook")
+_CALIBRATED = ("calibration_sha256", "head_weight", "keep_rows")
+_OWN = {
+    SVD: ("rank", "ratio", "dtype", "center", *_CODING, *_CALIBRATED, "keep_norms"),
+    AUTOENCODER: ("rank", "ratio", "dtype", "seed", *_CODING, *_CALIBRATED, "keep_norms", "preset"),
+    QUANTIZE: ("dtype", *_CODING, *_CALIBRATED),
+    TARGET: ("dtype", *TARGETS, "calibration_sha256", "head_weight"),
+}
+_ALWAYS = {
+    SVD: ("rank", "dtype", "center"),
+    AUTOENCODER: ("rank", "dtype", "seed"),
+    QUANTIZE: ("dtype", "bits", "group"),
+    TARGET: ("dtype",),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fit decided in every detail but the table: what is recorded, hashed into the artifact's name, and replayed.
+
+    `method` "svd" or "autoencoder" takes exactly one of `rank` and `ratio`, "target" exactly one of the three targets,
+    "quantize" takes `bits`. `dtype` is that of stored numbers that are not in codes. `bits` a latent, `group` latents
+    to a scale, or with `codebook` entries of codebooks. `calibration_sha256` names the calibration whose metric and
+    counts are used, the head's with `head_weight`; `keep_rows` is how many of the most frequent rows are kept as they
+    are (`AUTO`: as many as pays), `keep_norms` whether rows' lengths are. `center` is SVD's, `autoencoder` and `seed`
+    the autoencoder's; `init_sha256` names the artifact file an autoencoder starts from.
+    """
+
+    method: str
+    rank: int | None = None
+    ratio: float | None = None
+    dtype: str = "float32"
+    center: bool = False
+    autoencoder: autoencoder.Settings = field(default_factory=autoencoder.Settings)
+    seed: int = 0
+    init_sha256: str | None = None
+    bits: float | None = None
+    group: int = GROUP
+    codebook: bool = False
+    calibration_sha256: str | None = None
+    head_weight: float = 1.0
+    keep_rows: int = 0
+    keep_norms: bool = False
+    target_ratio: float | None = None
+    target_bits: float | None = None
+    target_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a plan no table fits."""
+        for name in _FLOATS:
+            if (value := getattr(self, name)) is not None:  # 4 and 4.0 are the same settings, and get the same name
+                object.__setattr__(self, name, float(value))
+        if self.method in (SVD, AUTOENCODER):
+            check_size(self.rank, self.ratio)
+        if self.method == TARGET:
+            given = {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
+            if len(given) != 1:
+                raise UsageError("give one target: --target-bits 4, --target-ratio 4 or --target-mb 10")
+            for name, value in given.items():
+                if not 0 < value < float("inf"):
+                    raise UsageError(f"{name} must be above 0, not {value:g}")
+        if self.method == QUANTIZE and self.bits is None:
+            raise UsageError("give the bits a number is to take: --bits 4")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        if self.seed.bit_length() > 63:
+            raise UsageError(f"seed must fit into 64 bits, {self.seed} does not")
+        self._check_coding()
+        if not 0 <= self.head_weight < float("inf"):
+            raise UsageError(f"head_weight must be at least 0, not {self.head_weight:g}")
+        if self.keep_rows < 0 and (self.keep_rows != AUTO or self.ratio is None):
+            raise UsageError(f"keep_rows must be at least 0, or auto with a ratio, not {self.keep_rows}")
+        if self.keep_rows and not self.calibration_sha256:
+            raise UsageError("which rows are the most frequent, a calibration says: name one with --calibration")
+        if self.calibration_sha256 and self.method == AUTOENCODER and self.autoencoder.nonlinear in ("decoder", "both"):
+            raise UsageError(
+                "in a calibration's metric a decoder with an ELU can't be fitted: choose another nonlinear"
+            )
+
+    def _check_coding(self) -> None:
+        if (self.codebook or self.group != GROUP) and self.bits is None:
+            raise UsageError("group and codebook are about bits: give --bits too")
+        if self.codebook:
+            codebook.shape(self.bits or 0)
+            if self.group != GROUP:
+                raise UsageError("a codebook has groups of its own: leave --group out")
+        elif self.bits is not None and self.bits not in BITS:
+            raise UsageError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits:g}")
+        if not 1 <= self.group <= WIDEST_GROUP:
+            raise UsageError(f"group must be from 1 to {WIDEST_GROUP}, not {self.group}")
+
+    def for_table(self, table: Table, calibration: Calibration | None = None) -> Plan:
+        """The same plan with the rank it means for this table, and the number of rows kept.
+
+        Raises `FitError` where there is none such, `CalibrationMismatchError` for another table's calibration.
+        """
+        vocab, dim = table.info.vocab, table.info.dim
+        if calibration:
+            calibration.check_base(table.info.sha256)
+        if self.keep_rows >= vocab:
+            raise FitError(f"keep_rows {self.keep_rows} leaves none of the table's {vocab} rows to compress")
+        if self.method not in (SVD, AUTOENCODER):
+            return self
+        bias = self.center if self.method == SVD else True
+        if self.keep_rows == AUTO:
+            assert self.ratio is not None
+            budget = int(vocab * dim / self.ratio) - (dim if bias else 0) - (vocab if self.keep_norms else 0)
+            best = kept.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
+            keep = best[0] if best else 0
+        else:
+            keep = self.keep_rows
+        rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
+        if self.ratio is not None and (self.keep_norms or self.bits is not None):
+            numbers = partial(self._numbers, vocab, dim, bias, keep)
+            allowed = (rank for rank in range(dim, 0, -1) if parameter_ratio(vocab, dim, numbers(rank)) >= self.ratio)
+            if not (rank := next(allowed, 0)):
+                raise FitError(f"ratio {self.ratio:g} leaves less than one number per token: choose a smaller one")
+        return replace(self, rank=rank, ratio=None, keep_rows=keep)
+
+    def _numbers(self, vocab: int, dim: int, bias: bool, keep: int, rank: int) -> int:
+        """Numbers stored at a rank, lengths, scales and codebooks among them."""
+        layout = Layout(vocab, dim, rank, bias=bias, norms=self.keep_norms, kept=keep)
+        if self.bits is not None:
+            group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
+            layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
+            per_group = (bits,) if self.codebook else (bits,) * layout.groups
+            layout = replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
+        return layout.numbers
+
+    def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+        """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
+        return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
+
+    @property
+    def size(self) -> str:
+        """The size asked for, in words."""
+        for name in TARGETS:
+            if (value := getattr(self, name)) is not None:
+                return f"{name.replace('_', ' ')} {value:g}"
+        if self.method == QUANTIZE:
+            return f"{self.bits:g} bits"
+        return f"rank {self.rank}" if self.rank is not None else f"ratio {self.ratio:g}"
+
+    @property
+    def slug(self) -> str:
+        """Method and size as they go into a file's name."""
+        parts = [self.method]
+        if self.rank is not None:
+            parts.append(f"r{self.rank}")
+        if self.bits is not None:
+            parts.append(f"{'cb' if self.codebook else 'b'}{self.bits:g}")
+        if self.method == TARGET:
+            name = next(name for name in TARGETS if getattr(self, name) is not None)
+            parts.append(f"{name.removeprefix('target_')}{getattr(self, name):g}")
+        return "-".join(parts)
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs the fit takes; None for a closed form."""
+        return self.autoencoder.epochs if self.method == AUTOENCODER else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Flat and complete, as the artifact records them; equal settings give equal artifacts.
+
+        What a method always had is always there, further settings where they are not their defaults.
+        """
+        found: dict[str, Any] = {"method": self.method}
+        for name in _OWN[self.method]:
+            if name == "preset":
+                continue
+            entry = getattr(self, name)
+            if name in _ALWAYS[self.method] or entry != _DEFAULTS[name]:
+                found[name] = entry
+        if self.method == AUTOENCODER:
+            found |= asdict(self.autoencoder) | ({"init_sha256": self.init_sha256} if self.init_sha256 else {})
+        return found
+
+    @classmethod
+    def from_layers(
+        cls,
+        method: str,
+        *layers: Mapping[str, Any],
+        init_sha256: str | None = None,
+        calibration_sha256: str | None = None,
+    ) -> Plan:
+        """A plan from flat settings, later layers over earlier ones; an entry that is None says nothing.
+
+        The keys are those of `settings`, and `ratio` and `preset`. A rank or ratio takes the place of any an
+        earlier layer gave, and so does a target; a preset lies under all layers. Raises `UsageError` for a key or value
+        that does not belong.
+        """
+        own = {entry.name for entry in fields(autoencoder.Settings)} if method == AUTOENCODER else set()
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            given = {key: value for key, value in layer.items() if value is not None}
+            for several in (("rank", "ratio"), TARGETS):
+                if any(name in given for name in several):
+                    merged = {key: value for key, value in merged.items() if key not in several}
+            merged.update(given)
+        if "method" in merged and "preset" in merged:
+            raise UsageError("a preset and an artifact's settings are both complete: give one of them")
+        if "tuned_from_sha256" in merged:
+            raise UsageError(
+                "these settings are of a tuned artifact: replay those of the one it was tuned from, then orientc tune"
+            )
+        if merged.pop("method", method) != method:
+            raise UsageError(f"these are settings of another method than {method}")
+        merged.pop("init_sha256", None)
+        if merged.get("init") == "artifact" and init_sha256 is None:
+            raise UsageError("these settings start from an artifact: name it with --init")
+        if merged.pop("calibration_sha256", None) and calibration_sha256 is None:
+            raise UsageError("these settings are of a calibration: name it with --calibration")
+        known = own | {*_OWN[method]} - {"calibration_sha256"}
+        if unknown := sorted(merged.keys() - known):
+            raise UsageError(f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+        if method == TARGET:
+            merged.setdefault("dtype", "float16")
+        _check_types(merged)
+        preset = merged.pop("preset", "default")
+        if preset not in PRESETS:
+            raise UsageError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+        chosen = replace(PRESETS[preset], **{key: value for key, value in merged.items() if key in own})
+        rest = {key: value for key, value in merged.items() if key not in own}
+        return cls(method, autoencoder=chosen, init_sha256=init_sha256, calibration_sha256=calibration_sha256, **rest)
+
+
+_DEFAULTS = {entry.name: entry.default for entry in fields(Plan)}
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
+    kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
+    kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
+    kinds |= {"group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool} | dict.fromkeys(_FLOATS, float)
+    for name, value in values.items():
+        kind = kinds[name]
+        allowed = (int, float) if kind is float else (kind,)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
+        if kind is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise UsageError(f"{name} is larger than any number of type float")
