@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orientc.methods.svd import principal_directions
+from orientc.methods.svd import gram, principal_directions
 from orientc.plans import DTYPES
 from orientc.sizes import MB, choose_rank, parameter_ratio, stored_numbers
 from orientc.tables import Table
@@ -45,7 +45,7 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     info = table.info
     table.check_finite()
     norms = table.weight.float().norm(dim=1)
-    _, values = principal_directions(table.weight)
+    _, values = principal_directions(gram(table.weight))
     kept = (values.cumsum(0) / values.sum()).tolist()
     ranks = sorted({max(1, round(info.dim * share)) for share in SHARES})
     sizes = []

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import calibrations
 import numpy as np
 import pytest
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor
 from orientc import artifact as artifacts
 from orientc import compression
 from orientc.artifact import Artifact
+from orientc.calibration import Calibration
 from orientc.compression import compress, run, svd
 from orientc.errors import DeviceError, FitError, OrientcError, UsageError
 from orientc.methods.autoencoder import Settings
-from orientc.plans import AUTOENCODER, PRESETS, SVD, Plan
+from orientc.models import ModelSource
+from orientc.plans import AUTOENCODER, PRESETS, QUANTIZE, SVD, TARGET, Plan
 from orientc.provenance import TableInfo
-from orientc.tables import Table, table_sha256
+from orientc.tables import Table, read_table, table_sha256
 
 FAST = Settings(epochs=2, batch_size=32)
 
@@ -377,3 +380,116 @@ def test_numbers_too_large_are_refused_in_one_line() -> None:
         svd(table(normal() * 1e30), rank=4, dtype="float16")
     with pytest.raises(FitError, match="left the range"):
         compress(table(normal() * 1e30), rank=4, settings=replace(FAST, nonlinear="decoder"))
+
+
+CODED: dict[str, Plan] = {
+    "2 bits": Plan(QUANTIZE, bits=2),
+    "8 bits in groups": Plan(QUANTIZE, bits=8, group=5),
+    "codebook": Plan(QUANTIZE, bits=2.5, codebook=True),
+    "svd in bits, lengths kept": Plan(SVD, 1, bits=4, keep_norms=True),
+    "svd in a codebook": Plan(SVD, 1, bits=2, codebook=True, center=True),
+    "autoencoder in bits": Plan(AUTOENCODER, 1, bits=3, group=2, autoencoder=FAST),
+    "autoencoder in a codebook": Plan(AUTOENCODER, 1, bits=3.5, codebook=True, autoencoder=FAST),
+    "target": Plan(TARGET, target_bits=400, dtype="float16"),
+}
+BEYOND = {"float16's largest", "huge", "huge, float64", "huge, bfloat16", "huge and tiny"}  # float16's range of scales
+
+
+@pytest.mark.parametrize("method", CODED)
+@pytest.mark.parametrize("name", TABLES)
+def test_codes_are_finite_and_can_be_read_again_or_one_line_says_why_not(
+    name: str, method: str, tmp_path: Path
+) -> None:
+    weight, rank = TABLES[name]
+    plan = CODED[method]
+    given = table(weight)
+    for calibration in (None, calibration_of(given)):
+        own = replace(plan, rank=plan.rank and rank, calibration_sha256="1" * 64 if calibration else None)
+        try:
+            artifact = run(own, given, calibration=calibration)
+        except FitError as error:
+            said = str(error)
+            assert name in BEYOND
+            assert "float16" in said
+            assert "\n" not in said
+            continue
+        artifacts.save(artifact, tmp_path / "x.safetensors")
+        read = artifacts.load(tmp_path / "x.safetensors")
+        assert read.description == artifact.description
+        assert read.factors.dense().shape == weight.shape
+        assert read.factors.dense().isfinite().all()
+        assert all(map(math.isfinite, artifact.description.distances.values()))
+        assert read.description.bits_per_weight <= 400 or plan.method != TARGET
+        if name == "nothing but zeros":
+            assert read.factors.dense().abs().max() < 1e-3
+
+
+def calibration_of(given: Table) -> Calibration:
+    """A calibration of a table, in which some rows and directions count more than others."""
+    made = calibrations.made(base=given.info)
+    root = torch.randn(given.info.dim, given.info.dim, generator=torch.Generator().manual_seed(1))
+    counts = 100.0 / torch.arange(1, given.info.vocab + 1)
+    return replace(made, counts=counts, input_metric=root @ root.T, head_metric=torch.eye(given.info.dim))
+
+
+CALIBRATED: dict[str, Plan] = {
+    "svd": Plan(SVD, 4, keep_rows=7, keep_norms=True, calibration_sha256="1" * 64),
+    "default": Plan(AUTOENCODER, 4, keep_rows=7, keep_norms=True, calibration_sha256="1" * 64, autoencoder=FAST),
+    "bits": Plan(QUANTIZE, bits=3, keep_rows=7, calibration_sha256="1" * 64),
+    "codebook": Plan(QUANTIZE, bits=2.5, codebook=True, keep_rows=7, calibration_sha256="1" * 64),
+    "target": Plan(TARGET, target_bits=9, dtype="float16", calibration_sha256="1" * 64),
+}
+
+
+@pytest.mark.parametrize("method", CALIBRATED)
+def test_calibrated_fits_keep_what_they_say_and_are_the_same_again(method: str, tmp_path: Path) -> None:
+    given, plan = table(), CALIBRATED[method]
+    one = run(plan, given, calibration=calibration_of(given))
+    torch.rand(5)
+    assert same(one, run(plan, given, calibration=calibration_of(given)), tmp_path)
+    dense, kept = one.factors.dense(), plan.keep_rows
+    assert one.description.layout.kept == kept or plan.method == TARGET
+    assert torch.equal(dense[:kept], given.weight[:kept])  # the first are the most frequent
+    if plan.keep_norms:
+        torch.testing.assert_close(dense.norm(dim=1), given.weight.norm(dim=1))
+    plain = run(replace(plan, calibration_sha256=None, keep_rows=0), given)
+    metric = plan.metric(given.weight, calibration_of(given))
+    cost = metric.cost(one.factors, given.weight)
+    assert one.description.distances["cost"] == pytest.approx(cost, rel=1e-4)
+    assert cost < 0.9 * metric.cost(plain.factors, given.weight)
+    assert "cost" not in plain.description.distances
+
+
+def test_the_papers_recipe_gives_to_the_bit_what_it_gave() -> None:
+    """Written out: nothing of metrics, weights or processes may have crept in."""
+    weight, settings = normal(), replace(PRESETS["paper"], epochs=3, alpha_epochs=2)
+    torch.manual_seed(5)
+    encoder, decoder = torch.nn.Linear(12, 4), torch.nn.Linear(4, 12)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    generator = torch.Generator().manual_seed(5)
+    for epoch in range(3):
+        for ids in torch.randperm(90, generator=generator).split(32):
+            optimizer.zero_grad()
+            decoded = decoder(encoder(weight[ids]))
+            cosine = (1 - torch.nn.functional.cosine_similarity(decoded, weight[ids], dim=-1, eps=1e-6)).mean()
+            power = ((decoded - weight[ids]).abs() + 1e-10).pow((1.0, 0.55, 0.1)[epoch]).mean()
+            (torch.zeros(()) + 0.9975 / 5 * cosine + 0.0025 * power).backward()
+            optimizer.step()
+    factors = compress(table(weight), rank=4, settings=settings, seed=5, device="cpu").factors
+    assert factors.tensors.keys() == {"latents", "decoder.weight", "decoder.bias"}
+    assert torch.equal(factors.latents, encoder(weight))
+    assert factors.weight is not None
+    assert torch.equal(factors.weight, decoder.weight)
+
+
+@pytest.mark.parametrize(("name", "value"), [("target_bits", 3.5), ("target_ratio", 6.0), ("target_mb", 0.5)])
+def test_a_target_is_met_on_the_demo_and_with_a_calibration_used_up(name: str, value: float) -> None:
+    """Without one all rows have the same bits, or the same rank: the steps between two sizes are several per cent."""
+    given = read_table(ModelSource.resolve("demo"))
+    plan = Plan(TARGET, dtype="float16", **{name: value})  # type: ignore[arg-type]
+    allowed = {"target_bits": given.weight.numel() * value / 8, "target_ratio": given.info.nbytes / value}
+    most = allowed.get(name, value * 1e6)
+    assert run(plan, given).description.nbytes <= most
+    found = run(replace(plan, calibration_sha256="1" * 64), given, calibration=calibration_of(given)).description
+    assert 0.99 * most < found.nbytes <= most

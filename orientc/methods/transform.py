@@ -91,24 +91,33 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group
     whole = svd.fit(table, dim, metric=metric)
     latents, groups = whole.latents, -(-dim // group)
     tiers = tiers_of(metric.weights)
-    fixed = dim * dim * dtype.itemsize + (vocab if len(tiers) > 1 else 0)
     cells = [
         _cell(latents[rows][:, number * group : (number + 1) * group], metric.weights[rows])
         for rows in tiers
         for number in range(groups)
     ]
-    least = [1 if number % groups == 0 else 0 for number in range(len(cells))]
-    if fixed + sum(cell.sizes[own] for cell, own in zip(cells, least, strict=True)) > nbytes:
+    smallest = sum(cell.sizes[1] for cell in cells[::groups])  # each tier has bits for its first group
+    kept = groups
+    while kept:
+        rank = min(dim, kept * group)
+        left = nbytes - dim * rank * dtype.itemsize - (vocab if len(tiers) > 1 else 0)
+        if left < smallest:
+            kept -= 1
+            continue
+        own = [cells[tier * groups + number] for tier in range(len(tiers)) for number in range(kept)]
+        flat = allocate(own, left, [int(number % kept == 0) for number in range(len(own))])
+        bits = [flat[tier * kept : (tier + 1) * kept] for tier in range(len(tiers))]
+        used = max(number for tier in bits for number, width in enumerate(tier) if width) + 1
+        if used == kept:
+            break
+        kept = used  # what the decoder is smaller by goes into bits
+    else:
         return None
-    flat = allocate(cells, nbytes - fixed, least)
-    bits = [flat[tier * groups : (tier + 1) * groups] for tier in range(len(tiers))]
-    kept = max(number for tier in bits for number, own in enumerate(tier) if own) + 1
-    rank = min(dim, kept * group)
     assert whole.weight is not None
     narrow = Factors.plain(latents[:, :rank].contiguous(), whole.weight[:, :rank].contiguous())
     return quantize.fit(
         narrow,
-        [tier[:kept] for tier in bits],
+        bits,
         group=group,
         metric=torch.eye(rank),
         tiers=numbered(tiers, vocab) if len(tiers) > 1 else None,
