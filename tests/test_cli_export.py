@@ -82,7 +82,7 @@ def test_an_artifact_becomes_a_folder_that_loads(
     ended = orientc("export", artifact, "--to", "deep/er/out")
     assert (ended.code, ended.err) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in ended.out.replace("all weights", "weights").splitlines()[:4])
-    assert shown["folder"].startswith("deep/er/out, 0.0")
+    assert shown["folder"].startswith("deep/er/out, 0.1")
     assert shown["form"] == "compact, head tied, float32"
     assert shown["table"].endswith("was 0.02 MB")
     last = ended.out.splitlines()[-1]

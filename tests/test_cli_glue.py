@@ -138,7 +138,7 @@ def test_with_an_artifact_all_lies_beside_it_and_the_model_is_compact(trained: T
         assert run["record"]["artifact"]["method"] == "svd"
         assert files_in(Path(run["model"])) == COMPACT_FILES
         config = json.loads((Path(run["model"]) / "config.json").read_text())
-        assert (config["model_type"], config["orientc"]["rank"]) == ("orientc_bert", 4)
+        assert (config["model_type"], config["orientc"]["layout"]["rank"]) == ("orientc_bert", 4)
         tensors = load_file(Path(run["model"]) / "model.safetensors")
         assert not any(key.endswith("word_embeddings.weight") for key in tensors)
     for run in trained.original["runs"]:

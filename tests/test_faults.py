@@ -81,7 +81,7 @@ def test_a_hub_that_goes_wrong_is_one_line_and_nothing_stays_of_it(cases: dict[s
     assert FAULTS[name][2] in line
     assert f"some/{name}" in line
     assert case.left == []
-    assert case.seconds < 20
+    assert case.seconds < 90  # a wait of the library without end took ten minutes; a busy machine takes its time
     assert (case.again.code, case.again.err) == (0, "")
 
 
