@@ -133,18 +133,23 @@ def produce(
 def fit_seconds(artifact: Path) -> float | None:
     """How long an artifact's fit took, from its history; None where that is not known."""
     try:
-        return float(json.loads(history_path(artifact).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return float(_history_entry(artifact, "seconds"))
+    except (ValueError, TypeError):
         return None
 
 
 def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
     """What a fit reported, from the artifact's history; nothing where that is not known."""
-    try:
-        found = json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
+    found = _history_entry(artifact, name)
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _history_entry(artifact: Path, name: str) -> Any:
+    """An entry of an artifact's history; None where there is none that can be read."""
+    try:
+        return json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def calibration_path(model: str, settings: dict[str, Any], out: Path | None = None) -> Path:

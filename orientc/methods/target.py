@@ -14,9 +14,8 @@ from orientc.factors import Factors
 from orientc.layout import MOST_BITS, packed_bytes
 from orientc.methods import kept, quantize, svd, transform
 from orientc.methods.metric import Metric
-from orientc.methods.transform import SCALE_BYTES, Cell, allocate, numbered, spread_sample, tiers_of
+from orientc.methods.transform import GROUP, SCALE_BYTES, Cell, allocate, numbered, spread_sample, tiers_of
 
-GROUP = 64
 _SAMPLE = 256  # rows of a tier that are rounded to see what that costs
 
 
