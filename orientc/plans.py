@@ -83,10 +83,9 @@ class Plan:
         if self.method in (SVD, AUTOENCODER):
             check_size(self.rank, self.ratio)
         if self.method == TARGET:
-            given = {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
-            if len(given) != 1:
+            if len(self._targets) != 1:
                 raise UsageError("give one target: --target-bits 4, --target-ratio 4 or --target-mb 10")
-            for name, value in given.items():
+            for name, value in self._targets.items():
                 if not 0 < value < float("inf"):
                     raise UsageError(f"{name} must be above 0, not {value:g}")
         if self.method == QUANTIZE and self.bits is None:
@@ -162,11 +161,15 @@ class Plan:
         return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
 
     @property
+    def _targets(self) -> dict[str, float]:
+        """The targets given, by name."""
+        return {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
+
+    @property
     def size(self) -> str:
         """The size asked for, in words."""
-        for name in TARGETS:
-            if (value := getattr(self, name)) is not None:
-                return f"{name.replace('_', ' ')} {value:g}"
+        for name, value in self._targets.items():
+            return f"{name.replace('_', ' ')} {value:g}"
         if self.method == QUANTIZE:
             return f"{self.bits:g} bits"
         return f"rank {self.rank}" if self.rank is not None else f"ratio {self.ratio:g}"
@@ -179,9 +182,7 @@ class Plan:
             parts.append(f"r{self.rank}")
         if self.bits is not None:
             parts.append(f"{'cb' if self.codebook else 'b'}{self.bits:g}")
-        if self.method == TARGET:
-            name = next(name for name in TARGETS if getattr(self, name) is not None)
-            parts.append(f"{name.removeprefix('target_')}{getattr(self, name):g}")
+        parts += [f"{name.removeprefix('target_')}{value:g}" for name, value in self._targets.items()]
         return "-".join(parts)
 
     @property

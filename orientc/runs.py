@@ -52,10 +52,7 @@ def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
 
 def artifact_path(model: str, plan: Plan, out: Path | None = None) -> Path:
     """Where a plan's artifact goes: `out` itself where that names an artifact, else its place in the runs folder."""
-    if out is not None and out.suffix == artifacts.SUFFIX:
-        return out
-    name = f"{plan.slug}-{short_hash(plan.settings)}{artifacts.SUFFIX}"
-    return model_folder(model, out) / name
+    return _placed(f"{plan.slug}-{short_hash(plan.settings)}{artifacts.SUFFIX}", model, out)
 
 
 def history_path(artifact: Path) -> Path:
@@ -65,10 +62,8 @@ def history_path(artifact: Path) -> Path:
 
 def tuned_path(artifact: Path, model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
     """Where what an artifact is tuned to goes: beside it, with `out` that file itself or into that runs folder."""
-    if out is not None and out.suffix == artifacts.SUFFIX:
-        return out
     name = f"{artifact.name.removesuffix(artifacts.SUFFIX)}-tuned-{short_hash(settings)}{artifacts.SUFFIX}"
-    return artifact.with_name(name) if out is None else model_folder(model, out) / name
+    return artifact.with_name(name) if out is None else _placed(name, model, out)
 
 
 class Planned(Protocol):
@@ -154,9 +149,7 @@ def _history_entry(artifact: Path, name: str) -> Any:
 
 def calibration_path(model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
     """Where a calibration goes: `out` itself where that names a file, else its place in the runs folder."""
-    if out is not None and out.suffix == calibrations.SUFFIX:
-        return out
-    return model_folder(model, out) / f"calibration-{short_hash(settings)}{calibrations.SUFFIX}"
+    return _placed(f"calibration-{short_hash(settings)}{calibrations.SUFFIX}", model, out)
 
 
 def keep_calibration(
@@ -182,6 +175,11 @@ def keep_calibration(
     check_writable(path.parent)
     calibrations.save(make(), path)
     return True
+
+
+def _placed(name: str, model: str, out: Path | None) -> Path:
+    """`out` where that names such a file itself, else `name` in the model's folder."""
+    return out if out is not None and out.suffix == Path(name).suffix else model_folder(model, out) / name
 
 
 def _same_at(path: Path, plan: Planned, base: TableInfo) -> Description | None:
