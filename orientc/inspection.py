@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from orientc.layout import Layout
 from orientc.methods.svd import gram, principal_directions
 from orientc.plans import DTYPES
-from orientc.sizes import MB, choose_rank, parameter_ratio, stored_numbers
+from orientc.sizes import MB, choose_rank, parameter_ratio
 from orientc.tables import Table
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
@@ -48,10 +49,10 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     _, values = principal_directions(gram(table.weight))
     kept = (values.cumsum(0) / values.sum()).tolist()
     ranks = sorted({max(1, round(info.dim * share)) for share in SHARES})
-    sizes = []
+    layout, sizes = Layout(info.vocab, info.dim, 1, bias=True), []
     for ratio in ratios:
-        rank = choose_rank(info.vocab, info.dim, rank=None, ratio=ratio, bias=True)
-        numbers = stored_numbers(info.vocab, info.dim, rank, bias=True)
+        rank = choose_rank(lambda rank: replace(layout, rank=rank), rank=None, ratio=ratio)
+        numbers = replace(layout, rank=rank).numbers
         mb = {name: numbers * dtype.itemsize / MB for name, dtype in DTYPES.items() if name != "bfloat16"}
         sizes.append(Size(ratio, rank, parameter_ratio(info.vocab, info.dim, numbers), mb, kept[rank - 1]))
     return Inspection(

@@ -16,7 +16,7 @@ from orientc.errors import FitError, UsageError
 from orientc.layout import CODEBOOK, GROUPS, WIDEST_GROUP, Layout
 from orientc.methods import autoencoder, codebook, kept
 from orientc.methods.metric import Metric
-from orientc.sizes import check_size, choose_rank, parameter_ratio
+from orientc.sizes import check_size, choose_rank
 from orientc.tables import Table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -138,23 +138,19 @@ class Plan:
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
-        rank = choose_rank(vocab, dim, rank=self.rank, ratio=self.ratio, bias=bias, kept=keep)
-        if self.ratio is not None and (self.keep_norms or self.bits is not None):
-            numbers = partial(self._numbers, vocab, dim, bias, keep)
-            allowed = (rank for rank in range(dim, 0, -1) if parameter_ratio(vocab, dim, numbers(rank)) >= self.ratio)
-            if not (rank := next(allowed, 0)):
-                raise FitError(f"ratio {self.ratio:g} leaves less than one number per token: choose a smaller one")
+        plain = Layout(vocab, dim, 1, bias=bias, norms=self.keep_norms, kept=keep)
+        rank = choose_rank(partial(self._laid_out, plain), rank=self.rank, ratio=self.ratio)
         return replace(self, rank=rank, ratio=None, keep_rows=keep)
 
-    def _numbers(self, vocab: int, dim: int, bias: bool, keep: int, rank: int) -> int:
-        """Numbers stored at a rank, lengths, scales and codebooks among them."""
-        layout = Layout(vocab, dim, rank, bias=bias, norms=self.keep_norms, kept=keep)
-        if self.bits is not None:
-            group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
-            layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
-            per_group = (bits,) if self.codebook else (bits,) * layout.groups
-            layout = replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
-        return layout.numbers
+    def _laid_out(self, plain: Layout, rank: int) -> Layout:
+        """The layout of a table at a rank, from that of plain latents of any rank."""
+        layout = replace(plain, rank=rank)
+        if self.bits is None:
+            return layout
+        group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
+        layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
+        per_group = (bits,) if self.codebook else (bits,) * layout.groups
+        return replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
 
     def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
         """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""

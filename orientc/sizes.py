@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
 from math import floor
 
 from orientc.errors import FitError, UsageError
+from orientc.layout import Layout
 
 # The head policies. Of a tied model, the lookup alone is compressed, or lookup and head; an untied model has one.
 INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
 
 MB = 1e6  # bytes
-
-
-def stored_numbers(vocab: int, dim: int, rank: int, *, bias: bool, kept: int = 0) -> int:
-    """Numbers stored: latents `[vocab, rank]`, decoder weight `[dim, rank]` and, where there is one, bias `[dim]`.
-
-    Of `kept` rows there are no latents, but the row and its id.
-    """
-    return (vocab - kept) * rank + dim * rank + (dim if bias else 0) + kept * (dim + 1)
 
 
 def parameter_ratio(vocab: int, dim: int, numbers: int) -> float:
@@ -40,22 +35,26 @@ def check_size(rank: int | None, ratio: float | None) -> None:
         raise UsageError(f"ratio must be at least 1, not {ratio:g}: a table can't be kept in more numbers than it has")
 
 
-def choose_rank(vocab: int, dim: int, *, rank: int | None, ratio: float | None, bias: bool, kept: int = 0) -> int:
-    """The rank asked for, or the largest whose parameter ratio is at least `ratio`; `kept` rows are stored whole.
+def choose_rank(at: Callable[[int], Layout], *, rank: int | None, ratio: float | None) -> int:
+    """The rank asked for, or the largest whose parameter ratio is at least `ratio`.
 
-    Raises `UsageError` as `check_size` does, and `FitError` where this table allows no such rank.
+    `at` says how the table is laid out at a rank, in numbers that grow with it. Raises `UsageError` as `check_size`
+    does, and `FitError` where this table allows no such rank.
     """
     check_size(rank, ratio)
+    vocab, dim = at(1).vocab, at(1).dim
     if rank is not None:
         if rank > dim:
             raise FitError(f"rank {rank} is above the table's width: choose at most {dim}")
         return rank
     assert ratio is not None
-    chosen = min(dim, int(vocab * dim / ratio / (vocab - kept + dim)) + 1)
-    while chosen and parameter_ratio(vocab, dim, stored_numbers(vocab, dim, chosen, bias=bias, kept=kept)) < ratio:
-        chosen -= 1
+
+    def negative_ratio(rank: int) -> float:
+        return -parameter_ratio(vocab, dim, at(rank).numbers)
+
+    chosen = bisect_right(range(1, dim + 1), -ratio, key=negative_ratio)  # ratios fall as ranks grow
     if not chosen:
-        largest = floor(10 * parameter_ratio(vocab, dim, stored_numbers(vocab, dim, 1, bias=bias, kept=kept))) / 10
+        largest = floor(-10 * negative_ratio(1)) / 10
         raise FitError(f"ratio {ratio:g} leaves less than one number per token: choose at most {largest}")
     return chosen
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from orientc.errors import FitError, UsageError
+from orientc.layout import Layout
 from orientc.sizes import (
     INPUT_ONLY,
     TIED,
@@ -14,10 +16,13 @@ from orientc.sizes import (
     choose_rank,
     model_bytes,
     parameter_ratio,
-    stored_numbers,
 )
 
 SHAPES = [(30522, 768), (119547, 768), (50257, 64), (120, 32), (32, 120), (2, 2), (1000, 1), (7, 500)]
+
+
+def at(vocab: int, dim: int, *, bias: bool) -> Callable[[int], Layout]:
+    return lambda rank: Layout(vocab, dim, rank, bias=bias)
 
 
 def ratio_at(vocab: int, dim: int, rank: int, bias: bool) -> float:
@@ -39,31 +44,31 @@ def test_a_ratio_means_the_largest_rank_that_keeps_it(vocab: int, dim: int, bias
         if ratio < 1:
             continue
         if allowed:
-            assert choose_rank(vocab, dim, rank=None, ratio=ratio, bias=bias) == allowed[-1], ratio
+            assert choose_rank(at(vocab, dim, bias=bias), rank=None, ratio=ratio) == allowed[-1], ratio
         else:
             with pytest.raises(FitError, match="choose at most"):
-                choose_rank(vocab, dim, rank=None, ratio=ratio, bias=bias)
+                choose_rank(at(vocab, dim, bias=bias), rank=None, ratio=ratio)
 
 
 def test_the_papers_rank_at_its_ratio() -> None:
-    assert choose_rank(30522, 768, rank=None, ratio=10, bias=True) == 74
+    assert choose_rank(at(30522, 768, bias=True), rank=None, ratio=10) == 74
     assert ratio_at(30522, 768, 75, True) < 10 < ratio_at(30522, 768, 74, True)
 
 
 @pytest.mark.parametrize(("vocab", "dim"), SHAPES)
 def test_the_ratio_an_error_names_is_one_that_works(vocab: int, dim: int) -> None:
     with pytest.raises(FitError) as caught:
-        choose_rank(vocab, dim, rank=None, ratio=1e6, bias=True)
+        choose_rank(at(vocab, dim, bias=True), rank=None, ratio=1e6)
     largest = float(str(caught.value).rsplit(" ", 1)[1])
     if largest >= 1:
-        assert choose_rank(vocab, dim, rank=None, ratio=largest, bias=True) >= 1
+        assert choose_rank(at(vocab, dim, bias=True), rank=None, ratio=largest) >= 1
 
 
 def test_a_rank_up_to_the_width_is_taken_as_it_is() -> None:
-    assert choose_rank(10, 4, rank=1, ratio=None, bias=True) == 1
-    assert choose_rank(10, 4, rank=4, ratio=None, bias=True) == 4
+    assert choose_rank(at(10, 4, bias=True), rank=1, ratio=None) == 1
+    assert choose_rank(at(10, 4, bias=True), rank=4, ratio=None) == 4
     with pytest.raises(FitError, match="at most 4"):
-        choose_rank(10, 4, rank=5, ratio=None, bias=True)
+        choose_rank(at(10, 4, bias=True), rank=5, ratio=None)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +88,12 @@ def test_a_request_that_no_table_can_meet_is_wrong_by_itself(rank: int | None, r
     with pytest.raises(UsageError):
         check_size(rank, ratio)
     with pytest.raises(UsageError):
-        choose_rank(1000, 64, rank=rank, ratio=ratio, bias=True)
+        choose_rank(at(1000, 64, bias=True), rank=rank, ratio=ratio)
 
 
 def test_sizes_by_hand() -> None:
-    assert stored_numbers(100, 10, 3, bias=True) == 300 + 30 + 10
-    assert stored_numbers(100, 10, 3, bias=False) == 330
+    assert at(100, 10, bias=True)(3).numbers == 300 + 30 + 10
+    assert at(100, 10, bias=False)(3).numbers == 330
     assert parameter_ratio(100, 10, 340) == pytest.approx(1000 / 340)
     assert bits_per_weight(100, 10, 4 * 340) == pytest.approx(32 * 340 / 1000)
 
