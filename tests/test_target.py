@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from orientc.errors import FitError
-from orientc.methods import target
+from orientc.methods import target, transform
 from orientc.methods.metric import Metric
 
 
@@ -45,6 +45,18 @@ def test_the_same_again_gives_the_same() -> None:
     one, other = (target.fit(table, 12_000, metric, dtype=torch.float16) for _ in range(2))
     assert one.costs == other.costs
     assert all(torch.equal(tensor, other.factors.tensors[name]) for name, tensor in one.factors.tensors.items())
+
+
+@pytest.mark.parametrize("nbytes", [20_000, 33_000])
+def test_all_that_is_made_is_made_where_the_table_is(nbytes: int) -> None:
+    """What does not follow the table's device goes to the default one, here one that no number comes back from."""
+    table, metric = zipf()
+    expected = target.fit(table, nbytes, metric, dtype=torch.float16)
+    with torch.device("meta"):
+        assert target.fit(table, nbytes, metric, dtype=torch.float16).costs == expected.costs
+        whole = transform.fit(table, nbytes, metric, dtype=torch.float16)
+    assert whole is not None
+    assert {tensor.device.type for tensor in whole.tensors.values()} == {"cpu"}
 
 
 def test_what_can_not_be_that_small_is_one_line() -> None:

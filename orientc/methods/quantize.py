@@ -28,9 +28,10 @@ def feedback(metric: Tensor) -> Tensor | None:
     """
     diagonal = metric.diagonal()
     scale = diagonal.mean()
-    if (metric - scale * torch.eye(len(metric)).to(metric)).abs().max() <= 1e-4 * scale:
+    even = scale * torch.eye(len(metric), dtype=metric.dtype, device=metric.device)
+    if (metric - even).abs().max() <= 1e-4 * scale:
         return None
-    damped = metric + _DAMPING * scale * torch.eye(len(metric)).to(metric)
+    damped = metric + _DAMPING * even
     upper: Tensor = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True).float()
     return upper
 
@@ -52,9 +53,8 @@ def fit(
     """
     latents, layout = factors.latents.float(), factors.layout
     correction = feedback(metric)
-    members = (
-        [torch.arange(len(latents))] if tiers is None else [(tiers == t).nonzero().squeeze(1) for t in range(len(bits))]
-    )
+    own = tiers if tiers is not None else torch.zeros(len(latents), dtype=torch.uint8, device=latents.device)
+    members = [(own == tier).nonzero().squeeze(1) for tier in range(len(bits))]
     tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
     for tier, rows in enumerate(members):
         codes, scales, offsets = rounded(latents[rows], bits[tier], group, correction)
@@ -103,7 +103,7 @@ def _rounded_block(
         for column in range(end - start):
             value = own[column]
             if width:
-                code = ((value - offset) / scale).round().clamp(0, (1 << width) - 1)
+                code = nearest(value, scale, offset, width)
                 codes[column] = code
                 errors[column] = value - (code * scale + offset)
             else:
@@ -117,6 +117,11 @@ def _rounded_block(
         if width:
             packed.append(pack(codes.T.to(torch.uint8), width))
     return torch.cat(packed, dim=1), torch.stack(scales, 1), torch.stack(offsets, 1)
+
+
+def nearest(values: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:
+    """The codes whose `code · scale + offset` come nearest to some values, whole numbers as floats."""
+    return ((values - offset) / scale).round_().clamp_(0, (1 << bits) - 1)
 
 
 def scale_and_offset(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +139,7 @@ def scale_and_offset(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         step = ((high - low) * (shrink / most)).clamp(least, torch.finfo(torch.float16).max).half()
         base = from_low.half()
         wide, under = step.float(), base.float()
-        codes = ((values - under) / wide).round_().clamp_(0, most)
+        codes = nearest(values, wide, under, bits)
         error = (codes.mul_(wide).add_(under).sub_(values)).square_().sum(0)
         better = error < best
         best = torch.where(better, error, best)

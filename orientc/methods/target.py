@@ -44,7 +44,9 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
     made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
     if not made:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: choose a larger target")
-    costs = {name: metric.cost(factors, table) for name, factors in made.items()}
+    costs = {
+        name: metric.cost(factors.map(lambda tensor: tensor.to(table.device)), table) for name, factors in made.items()
+    }
     if not (costs := {name: cost for name, cost in costs.items() if isfinite(cost)}):
         raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
     form = min(costs, key=lambda name: costs[name])

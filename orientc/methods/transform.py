@@ -119,14 +119,14 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group
         narrow,
         bits,
         group=group,
-        metric=torch.eye(rank),
+        metric=torch.eye(rank, device=table.device),
         tiers=numbered(tiers, vocab) if len(tiers) > 1 else None,
     )
 
 
 def numbered(tiers: Sequence[Tensor], vocab: int) -> Tensor:
     """The number of each row's tier, uint8 `[vocab]`."""
-    found = torch.empty(vocab, dtype=torch.uint8)
+    found = torch.empty(vocab, dtype=torch.uint8, device=tiers[0].device)
     for number, rows in enumerate(tiers):
         found[rows] = number
     return found
@@ -141,7 +141,7 @@ def spread_sample(rows: Tensor, size: int = _SAMPLE) -> Tensor:
 
 def _cell(latents: Tensor, weights: Tensor) -> Cell:
     """Sizes and costs of a tier's group of columns, `[rows, width]`, by bits."""
-    (rows, width), places = latents.shape, spread_sample(torch.arange(len(latents)))
+    (rows, width), places = latents.shape, spread_sample(torch.arange(len(latents), device=latents.device))
     sizes = [0] + [rows * (packed_bytes(width, bits) + SCALE_BYTES) for bits in range(1, MOST_BITS + 1)]
     sampled, own = latents[places], weights[places]
     total = float((weights * latents.square().sum(1)).sum())
@@ -149,7 +149,7 @@ def _cell(latents: Tensor, weights: Tensor) -> Cell:
     costs = [total]
     for bits in range(1, MOST_BITS + 1):
         scale, offset = (part.float() for part in quantize.scale_and_offset(sampled.T, bits))
-        codes = ((sampled.T - offset) / scale).round().clamp(0, (1 << bits) - 1)
+        codes = quantize.nearest(sampled.T, scale, offset, bits)
         errors = (codes * scale + offset - sampled.T).square().sum(0)
         costs.append(total * float((own * errors).sum()) / squares if squares else 0.0)
     return Cell(sizes, costs)
