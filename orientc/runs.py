@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orientc import artifact as artifacts
 from orientc import calibration as calibrations
 from orientc import processes
 from orientc.artifact import Artifact, Description
-from orientc.calibration import Calibration
+from orientc.calibration import Calibration, CalibrationDescription
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.files import check_writable, short_hash, write_json
 from orientc.versions import versions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orientc.provenance import TableInfo
 
 HISTORY_SUFFIX = ".history.json"
+_Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
 def runs_folder(out: Path | None = None) -> Path:
@@ -101,7 +102,9 @@ def produce(
     where something else is at `path` and `overwrite` is not set, or where `path` can't be written. Of several
     processes the main one writes, and nobody goes on before that.
     """
-    done = processes.from_main(lambda: None if overwrite else _same_at(path, plan, base))
+    done = processes.from_main(
+        lambda: None if overwrite else _done(path, "artifact", artifacts.read_description, plan.settings, base)
+    )
     if done is not None:
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
     if processes.is_main():
@@ -164,13 +167,7 @@ def keep_calibration(
 
     Raises `OutputError` where something else is at `path` and `overwrite` is not set, or it can't be written.
     """
-    if not overwrite and path.exists():
-        try:
-            found = calibrations.read_description(path)
-        except CalibrationError as error:
-            raise _in_the_way(path, "calibration") from error
-        if found.settings != settings or found.base.sha256 != base.sha256:
-            raise _another(path, "calibration")
+    if not overwrite and _done(path, "calibration", calibrations.read_description, settings, base):
         return False
     check_writable(path.parent)
     calibrations.save(make(), path)
@@ -182,22 +179,16 @@ def _placed(name: str, model: str, out: Path | None) -> Path:
     return out if out is not None and out.suffix == Path(name).suffix else model_folder(model, out) / name
 
 
-def _same_at(path: Path, plan: Planned, base: TableInfo) -> Description | None:
-    """What is at `path` if it is this plan's artifact of this table; None where nothing is there."""
+def _done(
+    path: Path, kind: str, read: Callable[[Path], _Found], settings: dict[str, Any], base: TableInfo
+) -> _Found | None:
+    """What is at `path` if these settings made it of this table; None where nothing is there."""
     if not path.exists():
         return None
     try:
-        found = artifacts.read_description(path)
-    except ArtifactError as error:
-        raise _in_the_way(path, "artifact") from error
-    if found.settings != plan.settings or found.base.sha256 != base.sha256:
-        raise _another(path, "artifact")
+        found = read(path)
+    except (ArtifactError, CalibrationError) as error:
+        raise OutputError(f"{path} is in the way and is not a usable {kind}: replace it with --overwrite") from error
+    if found.settings != settings or found.base.sha256 != base.sha256:
+        raise OutputError(f"{path} holds another {kind}: replace it with --overwrite")
     return found
-
-
-def _in_the_way(path: Path, kind: str) -> OutputError:
-    return OutputError(f"{path} is in the way and is not a usable {kind}: replace it with --overwrite")
-
-
-def _another(path: Path, kind: str) -> OutputError:
-    return OutputError(f"{path} holds another {kind}: replace it with --overwrite")
