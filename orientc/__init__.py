@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from orientc.calibration import Calibration
     from orientc.comparison import compare
     from orientc.compression import compress, quantize, svd
-    from orientc.distillation import tune
+    from orientc.distillation.run import tune
     from orientc.factors import Factors
     from orientc.forms.export import export
     from orientc.methods.autoencoder import Settings
@@ -77,7 +77,7 @@ _HOMES = {
     "substitute": "substitution",
     "substituted": "substitution",
     "svd": "compression",
-    "tune": "distillation",
+    "tune": "distillation.run",
 }
 
 __all__ = [

@@ -13,12 +13,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
 from orientc import artifact as artifacts
-from orientc import compression, distillation, plans, runs
+from orientc import compression, plans, runs
 from orientc.agreement import of_language_model
 from orientc.arguments import subject
 from orientc.artifact import Artifact
 from orientc.demo import evaluation_text
-from orientc.distillation import Evaluation, Plan, Settings, tune
+from orientc.distillation import material
+from orientc.distillation.plan import Plan
+from orientc.distillation.run import produce, tune
+from orientc.distillation.settings import Settings
+from orientc.distillation.training import Evaluation
 from orientc.errors import EvaluationError, FitError, OutputError, UsageError
 from orientc.evaluate import perplexity
 from orientc.evaluate.scoring import Example, collate
@@ -26,7 +30,7 @@ from orientc.evaluate.texts import Text
 from orientc.factors import Factors
 from orientc.models import ModelSource
 from orientc.plans import QUANTIZE, SVD
-from orientc.resumption import Unfinished
+from orientc.resumption import State, Unfinished
 from orientc.tables import read_table
 from orientc.versions import versions
 
@@ -133,7 +137,7 @@ def test_an_interrupted_run_goes_on_to_what_an_uninterrupted_one_gives(
 ) -> None:
     plan = Plan(subject(str(stored(bert_folder, kind, tmp_path))), TEXT, replace(QUICK, steps=9))
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    distillation.produce(plan, whole, device=CPU)
+    produce(plan, whole, device=CPU)
     save = Unfinished.save
 
     def killed(self: Unfinished, state: Any) -> None:
@@ -143,12 +147,12 @@ def test_an_interrupted_run_goes_on_to_what_an_uninterrupted_one_gives(
 
     monkeypatch.setattr(Unfinished, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        distillation.produce(plan, broken, device=CPU)
+        produce(plan, broken, device=CPU)
     monkeypatch.setattr(Unfinished, "save", save)
     assert not broken.exists()
     with pytest.raises(OutputError, match="go on from step 6 with --resume"):
-        distillation.produce(plan, broken, device=CPU)
-    distillation.produce(plan, broken, device=CPU, resume=True)
+        produce(plan, broken, device=CPU)
+    produce(plan, broken, device=CPU, resume=True)
     assert broken.read_bytes() == whole.read_bytes()
     told = [
         [(entry["step"], entry["loss"], entry["train_loss"]) for entry in runs.fit_reports(path, "evaluations")]
@@ -163,16 +167,16 @@ def test_a_state_that_is_damaged_or_of_another_run_is_not_gone_on_from(bert_fold
     path = stored(bert_folder, "bits", tmp_path)
     out, state = tmp_path / "out.safetensors", tmp_path / "out.safetensors.unfinished"
     plan = Plan(subject(str(path)), TEXT, replace(QUICK, steps=1))
-    Unfinished(state, {"settings": "others"}).save(distillation.State(3, {}, []))
+    Unfinished(state, {"settings": "others"}).save(State(3, {}, []))
     with pytest.raises(OutputError, match="of another run"):
-        distillation.produce(plan, out, device=CPU, resume=True)
-    Unfinished(state, {"settings": plan.settings, "versions": versions()}).save(distillation.State(3, {}, []))
+        produce(plan, out, device=CPU, resume=True)
+    Unfinished(state, {"settings": plan.settings, "versions": versions()}).save(State(3, {}, []))
     with pytest.raises(OutputError, match="does not fit"):
-        distillation.produce(plan, out, device=CPU, resume=True)
+        produce(plan, out, device=CPU, resume=True)
     state.write_bytes(path.read_bytes()[:100])
     with pytest.raises(OutputError, match="start over with --overwrite"):
-        distillation.produce(plan, out, device=CPU, resume=True)
-    assert distillation.produce(plan, out, device=CPU, overwrite=True).fresh
+        produce(plan, out, device=CPU, resume=True)
+    assert produce(plan, out, device=CPU, overwrite=True).fresh
     assert not state.exists()
 
 
@@ -200,10 +204,10 @@ def test_minutes_end_it_too(bert_folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_the_end_of_the_text() -> None:
-    train, held_out = distillation._parted(TEXT.content)
+    train, held_out = material.parted(TEXT.content)
     assert train + "\n" + held_out == TEXT.content
     assert 0.03 < len(held_out) / len(TEXT.content) < 0.08
-    train, held_out = distillation._parted("word " * 100)
+    train, held_out = material.parted("word " * 100)
     assert train + " " + held_out == "word " * 100
 
 
@@ -223,13 +227,13 @@ def test_a_text_that_is_scored_is_refused(tmp_path: Path) -> None:
     scored = tmp_path / "scored.txt"
     scored.write_text(evaluation_text().content)
     with pytest.raises(EvaluationError, match="perplexity is measured on"):
-        distillation.text_for(ModelSource.resolve("demo"), path=scored)
+        material.text_for(ModelSource.resolve("demo"), path=scored)
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
     build("t5").save_pretrained(tmp_path / "t5")
     with pytest.raises(EvaluationError, match="encoder-decoder"):
-        distillation.text_for(ModelSource.resolve(str(tmp_path / "t5")))
+        material.text_for(ModelSource.resolve(str(tmp_path / "t5")))
 
 
 def test_settings_of_a_tuned_artifact_are_not_replayed(bert_folder: Path, tmp_path: Path) -> None:

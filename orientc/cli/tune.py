@@ -70,13 +70,14 @@ def tune(
 
     Example: `orientc tune runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text articles.txt`
     """
-    from orientc import arguments, distillation, runs
+    from orientc import arguments, runs
     from orientc.cli import fitting
+    from orientc.distillation import material, run
+    from orientc.distillation.plan import Plan
+    from orientc.distillation.settings import Settings
 
-    settings = distillation.Settings(
-        steps, minutes, batch_size, learning_rate, hidden_weight, eval_steps, patience, seed
-    )
-    chosen = distillation.place(device)
+    settings = Settings(steps, minutes, batch_size, learning_rate, hidden_weight, eval_steps, patience, seed)
+    chosen = run.place(device)
     found = arguments.subject(
         arguments.artifact(artifact),
         model=model,
@@ -84,16 +85,16 @@ def tune(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    read = distillation.text_for(found.source, path=text, dataset=dataset, column=column)
-    plan = distillation.Plan(found, read, settings, head)
+    read = material.text_for(found.source, path=text, dataset=dataset, column=column)
+    plan = Plan(found, read, settings, head)
     path = runs.tuned_path(artifact, found.source.id, plan.settings, out)
     with terminal.stages(quiet=quiet) as progress:
-        stored = distillation.produce(
+        stored = run.produce(
             plan, path, device=chosen, resume=resume, overwrite=overwrite, force=force, progress=progress
         )
     if not stored.fresh:
         terminal.note(f"done already: {path} has these settings", quiet=quiet)
-    done = distillation.outcome(path)
+    done = run.outcome(path)
     if as_json:
         about = {"artifact": str(path), "fresh": stored.fresh, "seconds": stored.seconds, "tuning": done}
         terminal.show_json(about | stored.description.as_dict())
