@@ -40,6 +40,26 @@ def test_more_bytes_cost_less() -> None:
     assert costs == sorted(costs, reverse=True)
 
 
+@pytest.mark.parametrize("bits", [3, 4.5, 5, 6, 7])
+def test_of_a_budget_little_is_left_over_where_nothing_is_known(bits: float) -> None:
+    """Bits are in whole numbers, but not the same ones in all groups of columns."""
+    table = torch.randn(1000, 192, generator=torch.Generator().manual_seed(0))
+    nbytes = int(table.numel() * bits / 8)
+    found = target.fit(table, nbytes, Metric.plain(table), dtype=torch.float16).factors
+    assert 0.97 * nbytes < found.nbytes <= nbytes
+    assert len(found.layout.tier_rows) == 1
+
+
+def test_columns_with_larger_numbers_get_more_bits() -> None:
+    table = torch.randn(600, 192, generator=torch.Generator().manual_seed(0))
+    table[:, 64:128] *= 8
+    found = target.groups(table, int(table.numel() * 4.5 / 8), Metric.plain(table))
+    assert found is not None
+    assert found.layout.group == 64
+    first, middle, last = found.layout.bits[0]
+    assert first == last < middle
+
+
 def test_the_same_again_gives_the_same() -> None:
     table, metric = zipf(600)
     one, other = (target.fit(table, 12_000, metric, dtype=torch.float16) for _ in range(2))

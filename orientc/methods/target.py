@@ -14,9 +14,10 @@ from orientc.factors import Factors
 from orientc.layout import MOST_BITS, packed_bytes
 from orientc.methods import kept, quantize, svd, transform
 from orientc.methods.metric import Metric
-from orientc.methods.transform import GROUP, SCALE_BYTES, Cell, allocate, numbered, spread_sample, tiers_of
+from orientc.methods.transform import SCALE_BYTES, Cell, allocate, numbered, spread_sample, tiers_of
 
 _SAMPLE = 256  # rows of a tier that are rounded to see what that costs
+_WIDTHS = (48, 64, 128, 256)  # of groups of columns: of few groups in wide steps of bits, much of a budget is left over
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Choice:
 def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Choice:
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
-    Forms: "transform" (see there), "groups" (the rows themselves in codes, bits by tiers of rows, with feedback) and
+    Forms: "transform" (see there), "groups" (the rows themselves in codes with feedback, bits by tiers and columns) and
     "rank" (latents as numbers, and the weightiest rows kept). "transform" is for a metric that is known: it takes bits
     from directions in which the table varies little, and to a model those may matter most. Raises `FitError` where
     nothing is that small.
@@ -55,31 +56,54 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
 
 @torch.no_grad()
 def groups(table: Tensor, nbytes: int, metric: Metric) -> Factors | None:
-    """Rows in codes without a decoder, tiers of rows with bits of their own; None where the budget is too small."""
+    """Rows in codes without a decoder, tiers of rows and groups of columns with bits of their own.
+
+    Of the widths that groups can have, the one that promises the least cost. None where the budget is too small.
+    """
     vocab, dim = table.shape
-    tiers, count = tiers_of(metric.weights), -(-dim // GROUP)
-    cells = []
-    for rows in tiers:
-        own = spread_sample(rows, _SAMPLE)
-        share = float(metric.weights[rows].sum() / metric.weights[own].sum())
-        sizes, costs = [0], [metric.weighted(table[own].float(), own) * share]
-        for bits in range(1, MOST_BITS + 1):
-            widths = [min(GROUP, dim - start) for start in range(0, dim, GROUP)]
-            sizes.append(len(rows) * sum(packed_bytes(width, bits) + SCALE_BYTES for width in widths))
-            coded = quantize.fit(Factors.plain(table[own].float()), [[bits] * count], group=GROUP, metric=metric.matrix)
-            costs.append(metric.weighted(coded.dense() - table[own].float(), own) * share)
-        cells.append(Cell(sizes, costs))
-    fixed = vocab if len(tiers) > 1 else 0
-    if fixed + sum(cell.sizes[1] for cell in cells) > nbytes:
+    tiers = tiers_of(metric.weights)
+    left = nbytes - (vocab if len(tiers) > 1 else 0)
+    found: tuple[float, int, list[int]] | None = None
+    for width in sorted({min(width, dim) for width in _WIDTHS}):
+        cells = [cell for rows in tiers for cell in _cells(table, rows, width, metric)]
+        if sum(cell.sizes[1] for cell in cells) > left:
+            continue
+        bits = allocate(cells, left, [1] * len(cells))
+        cost = sum(cell.costs[own] for cell, own in zip(cells, bits, strict=True))
+        if found is None or cost < found[0]:
+            found = cost, width, bits
+    if found is None:
         return None
-    bits_of = allocate(cells, nbytes - fixed, [1] * len(cells))
+    _, width, bits = found
+    count = -(-dim // width)
     return quantize.fit(
         Factors.plain(table.float()),
-        [[bits] * count for bits in bits_of],
-        group=GROUP,
+        [bits[start : start + count] for start in range(0, len(bits), count)],
+        group=width,
         metric=metric.matrix,
         tiers=numbered(tiers, vocab) if len(tiers) > 1 else None,
     )
+
+
+def _cells(table: Tensor, rows: Tensor, width: int, metric: Metric) -> list[Cell]:
+    """Sizes and costs of a tier's groups of `width` columns, by bits, the same throughout its rows."""
+    own = spread_sample(rows, _SAMPLE)
+    original, weights = table[own].float(), metric.weights[own].unsqueeze(1)
+    share = float(metric.weights[rows].sum() / weights.sum())
+    widths = [min(width, table.shape[1] - start) for start in range(0, table.shape[1], width)]
+    costs = []
+    for bits in range(MOST_BITS + 1):
+        changes = original
+        if bits:
+            coded = [[bits] * len(widths)]
+            changes = quantize.fit(Factors.plain(original), coded, group=width, metric=metric.matrix).dense() - original
+        by_column = (weights * (changes @ metric.matrix.to(changes)) * changes).sum(0) * share
+        costs.append([float(part.sum()) for part in by_column.split(width)])
+    sizes = [
+        [0] + [len(rows) * (packed_bytes(columns, bits) + SCALE_BYTES) for bits in range(1, MOST_BITS + 1)]
+        for columns in widths
+    ]
+    return [Cell(size, cost) for size, cost in zip(sizes, zip(*costs, strict=True), strict=True)]
 
 
 @torch.no_grad()
