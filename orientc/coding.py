@@ -37,7 +37,9 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % bits))
     words = padded.unflatten(-1, (-1, bits)).to(torch.int64 if bits > 3 else torch.int32)  # 8 codes each
     shifts = torch.arange(bits, device=packed.device, dtype=words.dtype) * 8
-    whole = (words << shifts).sum(-1, keepdim=True, dtype=words.dtype)
+    size = 4 if bits == 7 else bits  # ONNX Runtime adds whole numbers up as floats, which hold 53 bits: 6 bytes, not 7
+    parts = [part.sum(-1, keepdim=True, dtype=words.dtype) for part in (words << shifts).split(size, dim=-1)]
+    whole = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     shifts = torch.arange(8, device=packed.device, dtype=words.dtype) * bits
     codes: Tensor = ((whole >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
     return codes
@@ -52,14 +54,34 @@ def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) 
         return torch.nn.functional.embedding(ids, tensors["latents"])
     if len(layout.tier_rows) == 1:  # index_select refuses ids below 0, as an embedding does
         return _dequantized(layout, tensors, 0, *(part.index_select(0, ids) for part in _tier(tensors, 0)))
-    tiers = tensors["latents.tiers"]
-    wanted, parts, order = tiers.index_select(0, ids), [], []
-    for tier in range(len(layout.tier_rows)):
-        found = (wanted == tier).nonzero().squeeze(-1)
-        place = (tiers == tier).cumsum(0)[ids[found]] - 1
+    at = _behind_each_other(layout, tensors).index_select(0, ids)
+    return (_of_all_tiers if torch.compiler.is_compiling() else _of_own_tiers)(layout, tensors, at)
+
+
+def _of_own_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> Tensor:
+    """Latents `[n, rank]` of the rows that are at `at [n]` when tiers lie one behind the other."""
+    parts, order = [], []
+    for tier, start, end in _spans(layout):
+        found = ((at >= start) & (at < end)).nonzero().squeeze(-1)
+        place = at[found] - start
         parts.append(_dequantized(layout, tensors, tier, *(part[place] for part in _tier(tensors, tier))))
         order.append(found)
     return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+def _of_all_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> Tensor:
+    """The same as a graph can hold it, whose shapes may not depend on the rows asked for: every tier is asked for all.
+
+    Where a row is not its own it gives its first one.
+    """
+    found: Tensor | None = None
+    for tier, start, end in _spans(layout):
+        inside = (at >= start) & (at < end)
+        place = torch.where(inside, at - start, 0)
+        own = _dequantized(layout, tensors, tier, *(part[place] for part in _tier(tensors, tier)))
+        found = own if found is None else torch.where(inside.unsqueeze(1), own, found)
+    assert found is not None
+    return found
 
 
 def blocks_of_latents(layout: Layout, size: int) -> list[tuple[int, int]]:
@@ -86,15 +108,32 @@ def places(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
     tiered = layout.codec == GROUPS and len(layout.tier_rows) > 1
     if not layout.rows or (not tiered and not layout.kept):
         return None
-    found = None
-    if tiered:
-        order = tensors["latents.tiers"].argsort(stable=True)
-        found = torch.empty_like(order).scatter(0, order, torch.arange(layout.rows, device=order.device))
+    found = _behind_each_other(layout, tensors) if tiered else None
     if not layout.kept:
         return found
     kept, others = parted(layout, tensors)
     behind = layout.rows + kept.long().cumsum(0) - 1
     return torch.where(kept, behind, others if found is None else found[others])
+
+
+def _behind_each_other(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Where each row with latents is `[rows]` when tiers lie one behind the other."""
+    tiers = tensors["latents.tiers"]
+    found = torch.zeros(layout.rows, dtype=torch.long, device=tiers.device)
+    for tier, start, _ in _spans(layout):
+        inside = tiers == tier
+        found = torch.where(inside, inside.cumsum(0, dtype=torch.long) + (start - 1), found)
+    return found
+
+
+def _spans(layout: Layout) -> list[tuple[int, int, int]]:
+    """Each tier that has rows, and where it starts and ends when they lie one behind the other."""
+    spans, start = [], 0
+    for tier, rows in enumerate(layout.tier_rows):
+        if rows:
+            spans.append((tier, start, start + rows))
+        start += rows
+    return spans
 
 
 def parted(layout: Layout, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

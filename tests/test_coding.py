@@ -116,6 +116,19 @@ def test_ids_that_the_table_does_not_have_are_refused(coding: str, shape: str, o
             factors.rows(torch.tensor([0, id]))
 
 
+@pytest.mark.parametrize("kept", [0, KEPT])
+@pytest.mark.parametrize("coding", ["one tier", "tiers", "codebook"])
+def test_a_graph_gives_the_rows_whichever_are_asked_for(coding: str, kept: int) -> None:
+    """Made from two ids, asked for all of them and for one."""
+    factors = made(coding, "linear", kept=kept)
+    lookup = CompressedEmbedding(factors)
+    length = torch.export.Dim("length", min=1)
+    example = torch.tensor([VOCAB - 1, 3])
+    graph = torch.export.export(lookup, (example,), dynamic_shapes=({0: length},)).module()
+    for ids in (torch.arange(VOCAB), torch.tensor([7])):
+        torch.testing.assert_close(graph(ids), lookup(ids))
+
+
 def test_a_table_of_nothing_but_kept_rows_is_a_table() -> None:
     factors = made("plain", "linear", kept=VOCAB)
     torch.testing.assert_close(factors.dense(), factors.tensors["kept.rows"])

@@ -21,7 +21,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from orientc.errors import ExportError
 from orientc.forms import compact
 from orientc.models import first_line, usable_positions
-from orientc.modules import CompressedTable
 from orientc.quiet import quietly
 
 if TYPE_CHECKING:
@@ -58,16 +57,6 @@ def check(model: PreTrainedModel) -> None:
         )
 
 
-def _check_tiers(model: PreTrainedModel) -> None:
-    """Refuse a lookup that goes through tiers of rows: how many of a batch are in each, no graph knows."""
-    lookup = model.get_input_embeddings()
-    if isinstance(lookup, CompressedTable) and len(lookup.factors.layout.tier_rows) > 1:
-        raise ExportError(
-            f"the table of {type(model).__name__} is in several tiers of bits, which a graph can't look up: use --form "
-            "dense, or the same bits for all rows (orientc quantize)"
-        )
-
-
 @torch.no_grad()
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a float32 model in evaluation mode into `folder`, as a graph with the architecture's plain configuration.
@@ -78,7 +67,6 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     or by more than that part of the largest of them.
     """
     check(model)
-    _check_tiers(model)
     name, path = type(model).__name__, folder / FILE
     with _silence():
         try:
