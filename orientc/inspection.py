@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from orientc.methods.svd import gram, principal_directions
 from orientc.plans import DTYPES
 from orientc.sizes import MB, choose_rank, parameter_ratio, stored_numbers
@@ -52,7 +54,7 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     for ratio in ratios:
         rank = choose_rank(info.vocab, info.dim, rank=None, ratio=ratio, bias=True)
         numbers = stored_numbers(info.vocab, info.dim, rank, bias=True)
-        mb = {name: numbers * dtype.itemsize / MB for name, dtype in DTYPES.items() if name != "bfloat16"}
+        mb = {name: numbers * getattr(torch, name).itemsize / MB for name in DTYPES if name != "bfloat16"}
         sizes.append(Size(ratio, rank, parameter_ratio(info.vocab, info.dim, numbers), mb, kept[rank - 1]))
     return Inspection(
         table=vars(info),
