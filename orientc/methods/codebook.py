@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from orientc.coding import pack
 from orientc.factors import CHUNK, Factors
 from orientc.layout import CODEBOOK
+from orientc.methods.packing import pack
 from orientc.methods.quantize import feedback
 from orientc.sizes import codebook_shape
 
