@@ -72,7 +72,7 @@ def _works(vocab: int, dim: int, rank: int) -> dict[str, Callable[[], object]]:
     """What is measured, ready to run: tables, models and texts are made before."""
     torch.manual_seed(0)
     table = torch.randn(vocab, dim)
-    factors = Factors(torch.randn(vocab, rank), torch.randn(dim, rank))
+    factors = Factors.plain(torch.randn(vocab, rank), torch.randn(dim, rank))
     return {
         "fit": partial(autoencoder.fit, table, rank, Settings(epochs=2)),
         "svd": partial(svd.fit, table, rank),
