@@ -30,7 +30,7 @@ BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
 _FLOATS = {"bits", "head_weight", *TARGETS}
-AUTO = -1  # for `keep_rows`: as many as pays
+AUTO = -1  # for `keep_rows`: as many as pays; options and files say "auto"
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
 _CODING = ("bits", "group", "codebook")
 _CALIBRATED = ("calibration_sha256", "head_weight", "keep_rows")
@@ -225,9 +225,9 @@ class Plan:
     ) -> Plan:
         """A plan from flat settings, later layers over earlier ones; an entry that is None says nothing.
 
-        The keys are those of `settings`, and `ratio` and `preset`. A rank or ratio takes the place of any an
-        earlier layer gave, and so does a target; a preset lies under all layers. Raises `UsageError` for a key or value
-        that does not belong.
+        The keys are those of `settings`, and `ratio` and `preset`; `keep_rows` can be "auto" too. A rank or ratio takes
+        the place of any an earlier layer gave, and so does a target; a preset lies under all layers. Raises
+        `UsageError` for a key or value that does not belong.
         """
         own = {entry.name for entry in fields(recipe.Settings)} if method == AUTOENCODER else set()
         merged: dict[str, Any] = {}
@@ -255,6 +255,8 @@ class Plan:
             raise UsageError(f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
         if method == TARGET:
             merged.setdefault("dtype", "float16")
+        if merged.get("keep_rows") == "auto":
+            merged["keep_rows"] = AUTO
         _check_types(merged)
         preset = merged.pop("preset", "default")
         if preset not in PRESETS:
