@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from orientc.distillation.run import tune
     from orientc.factors import Factors
     from orientc.forms.export import export
-    from orientc.methods.autoencoder import Settings
+    from orientc.methods.recipe import Settings
     from orientc.models import ModelSource
     from orientc.modules import CompressedEmbedding, CompressedHead
     from orientc.plans import PRESETS
@@ -63,7 +63,7 @@ _HOMES = {
     "Factors": "factors",
     "ModelSource": "models",
     "PRESETS": "plans",
-    "Settings": "methods.autoencoder",
+    "Settings": "methods.recipe",
     "Table": "tables",
     "calibrate": "calibrating",
     "compare": "comparison",

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from orientc import calibration as calibrations
@@ -22,8 +23,9 @@ from orientc.methods import autoencoder, codebook, kept, losses, target
 from orientc.methods import quantize as rounding
 from orientc.methods import svd as truncated_svd
 from orientc.methods.metric import Metric
+from orientc.methods.recipe import Settings
 from orientc.models import ModelSource
-from orientc.plans import AUTOENCODER, DTYPES, GROUP, PRESETS, QUANTIZE, SVD, TARGET, Plan
+from orientc.plans import AUTOENCODER, GROUP, PRESETS, QUANTIZE, SVD, TARGET, Plan
 from orientc.sizes import target_bytes
 from orientc.tables import Table, read_table
 
@@ -61,7 +63,7 @@ def run(
         ids = kept.weightiest(metric.weights, plan.keep_rows)
         fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
         factors = kept.around(weight, ids, metric, fit)
-    factors = _scaled(factors, scale).to(DTYPES[plan.dtype])
+    factors = _scaled(factors, scale).to(getattr(torch, plan.dtype))
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
         raise FitError(_too_large(plan, factors))
     back = _scaled(factors, 1 / scale)
@@ -110,7 +112,7 @@ def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> targe
     nbytes = target_bytes(
         info.vocab, info.dim, info.nbytes, ratio=plan.target_ratio, bits=plan.target_bits, mb=plan.target_mb
     )
-    return target.fit(weight, nbytes, metric, dtype=DTYPES[plan.dtype])
+    return target.fit(weight, nbytes, metric, dtype=getattr(torch, plan.dtype))
 
 
 def _fitted(
@@ -197,7 +199,7 @@ def compress(
     rank: int | None = None,
     ratio: float | None = None,
     target_bits: float | None = None,
-    settings: autoencoder.Settings | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
     calibration: str | Path | None = None,
     dtype: str | None = None,

@@ -178,7 +178,7 @@ class Factors:
                 block = self._decoded(block)
             products = functional.linear(narrow, block)
             if bias is not None and not layout.activation:
-                products = products + (states @ bias).unsqueeze(-1)
+                products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
             found.append(products / self._lengths(block) if layout.norms else products)
         if layout.kept:
             found.append(functional.linear(states, self.tensors["kept.rows"]))

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from orientc.errors import OutputError
@@ -54,6 +54,12 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was quicker
                     raise
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a name that a folder's own files give for one of them can't lead out of the folder."""
+    place = PurePosixPath(name)
+    return not place.is_absolute() and ".." not in place.parts
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from huggingface_hub import constants, get_session, hf_hub_download, try_to_load
 
 from orientc.errors import DownloadError
 from orientc.files import file_sha256
+
+RESTARTS = 5  # of one file; so often the hub's library tries again where nothing came at all
 
 
 def download(id: str, name: str, *, revision: str | None = None, kind: str = "model") -> Path:
@@ -24,10 +27,11 @@ def download(id: str, name: str, *, revision: str | None = None, kind: str = "mo
         before = try_to_load_from_cache(id, name, revision=revision, repo_type=kind)
         try:
             found = Path(hf_hub_download(id, name, revision=revision, repo_type=kind))
-        except OSError as error:
-            if type(error) is not OSError or "Consistency check failed" not in str(error):
-                raise
-            raise DownloadError(f"{name} of {id} came incomplete from {constants.ENDPOINT}: try again") from None
+        except (OSError, DownloadError) as error:
+            short = type(error) is OSError and "Consistency check failed" in str(error)
+            if short or isinstance(error, DownloadError):
+                raise DownloadError(f"{name} of {id} came incomplete from {constants.ENDPOINT}: try again") from None
+            raise
     if str(found) != before:
         _check(found, f"{name} of {id}")
     return found
@@ -37,7 +41,9 @@ def download(id: str, name: str, *, revision: str | None = None, kind: str = "mo
 def patience() -> Iterator[None]:
     """Within it no answer of the hub is waited for any longer than `HF_HUB_DOWNLOAD_TIMEOUT` (10 seconds).
 
-    By itself the hub's library waits for some answers without end, and for others six times a minute.
+    By itself the hub's library waits for some answers without end, and for others six times a minute. Nor does it
+    stop where each connection brings a part and breaks off, and the next one starts over instead of going on: within
+    this block a file that has been started over `RESTARTS` times is a `DownloadError`.
     """
     limit = float(max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT))
 
@@ -46,8 +52,19 @@ def patience() -> Iterator[None]:
         parts = ("connect", "read", "write", "pool")
         request.extensions["timeout"] = {part: min(given.get(part) or limit, limit) for part in parts}
 
+    restarts: Counter[str] = Counter()
+
+    def counted(answer: Any) -> None:
+        if answer.status_code == 200 and "range" in answer.request.headers:  # 206 where it goes on
+            restarts[str(answer.request.url)] += 1
+            if restarts[str(answer.request.url)] > RESTARTS:
+                raise DownloadError(f"{constants.ENDPOINT} breaks off a file and starts it over each time: try again")
+
     hooks = get_session().event_hooks
-    get_session().event_hooks = hooks | {"request": [*hooks["request"], limited]}
+    get_session().event_hooks = {
+        "request": [*hooks["request"], limited],
+        "response": [*hooks["response"], counted],
+    }
     try:
         yield
     finally:

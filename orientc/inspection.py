@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from orientc.layout import Layout
 from orientc.methods.svd import gram, principal_directions
 from orientc.plans import DTYPES
@@ -53,7 +55,7 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     for ratio in ratios:
         rank = choose_rank(lambda rank: replace(layout, rank=rank), rank=None, ratio=ratio)
         numbers = replace(layout, rank=rank).numbers
-        mb = {name: numbers * dtype.itemsize / MB for name, dtype in DTYPES.items() if name != "bfloat16"}
+        mb = {name: numbers * getattr(torch, name).itemsize / MB for name in DTYPES if name != "bfloat16"}
         sizes.append(Size(ratio, rank, parameter_ratio(info.vocab, info.dim, numbers), mb, kept[rank - 1]))
     return Inspection(
         table=vars(info),

@@ -38,7 +38,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 
 from orientc import hub
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
-from orientc.files import file_sha256
+from orientc.files import file_sha256, stays_inside
 from orientc.forms import compact
 from orientc.forms.compact import Compact
 from orientc.quiet import quietly
@@ -242,18 +242,25 @@ class ModelSource:
         return file_sha256(*files)
 
     def _bring_weights(self) -> None:
-        """Download what `load` needs of a hub model's weights: transformers would not check what came."""
+        """Have what `load` needs of the weights: transformers checks neither what comes of the hub nor an index."""
+        names = (*WEIGHTS, *(PICKLES if self.allow_pickle else ()))
+        if self.local is not None and (found := next(filter(None, map(self.file, names)), None)):
+            self._shards(found)
         if self.local is not None or constants.is_offline_mode():
             return
-        names = (*WEIGHTS, *(PICKLES if self.allow_pickle else ()))
         cached = [
             name for name in names if isinstance(try_to_load_from_cache(self.id, name, revision=self.commit), str)
         ]
         for name in cached or names:
             if (path := self._hub_file(name)) is not None:
-                for shard in sorted({*read_index(path)[0].values()} if path.suffix == ".json" else ()):
+                for shard in self._shards(path):
                     self._hub_file(shard)
                 return
+
+    @staticmethod
+    def _shards(path: Path) -> list[str]:
+        """The files an index names; none for weights in one file. Raises as `read_index` does."""
+        return sorted({*read_index(path)[0].values()}) if path.suffix == ".json" else []
 
     def _architecture(self) -> Any:
         """The model class the checkpoint was saved from; the plain encoder or decoder where it does not say."""
@@ -364,14 +371,17 @@ class ModelSource:
 def read_index(path: Path) -> tuple[dict[str, str], int]:
     """Which shard holds which tensor, and the bytes of all tensors (0 where the index does not say).
 
-    Raises `ModelError` where the file is not an index of a checkpoint's shards.
+    Raises `ModelError` where the file is not an index of a checkpoint's shards, or names one elsewhere.
     """
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         shards = {str(key): str(shard) for key, shard in described["weight_map"].items()}
-        return shards, int((described.get("metadata") or {}).get("total_size", 0))
+        total = int((described.get("metadata") or {}).get("total_size", 0))
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not an index of a checkpoint's shards: {first_line(error)}") from error
+    if outside := sorted({shard for shard in shards.values() if not stays_inside(shard)}):
+        raise ModelError(f"{path} names {outside[0]}, which is not a file beside it")
+    return shards, total
 
 
 def usable_positions(model: PreTrainedModel) -> int | None:

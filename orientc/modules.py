@@ -85,7 +85,7 @@ class CompressedHead(CompressedTable):
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits `[..., vocab]` for states `[..., dim]`."""
         logits = self.factors.products(hidden)
-        return logits if self.bias is None else logits + self.bias
+        return logits if self.bias is None else logits.add_(self.bias)  # they are large, and nobody else's
 
 
 def _attribute(name: str) -> str:

@@ -1,4 +1,7 @@
-"""What is to be made of a table, decided in every detail: settings from options, files and artifacts, and back."""
+"""What is to be made of a table, decided in every detail: settings from options, files and artifacts, and back.
+
+This module imports no torch before there is a table: a plan that no table fits is refused without it.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,28 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from orientc.calibration import Calibration
 from orientc.errors import FitError, UsageError
 from orientc.layout import CODEBOOK, GROUPS, WIDEST_GROUP, Layout
-from orientc.methods import autoencoder, codebook, kept
-from orientc.methods.metric import Metric
-from orientc.sizes import check_size, choose_rank
-from orientc.tables import Table
+from orientc.methods import recipe
+from orientc.sizes import check_size, choose_rank, codebook_shape
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from orientc.calibration import Calibration
+    from orientc.methods.metric import Metric
+    from orientc.tables import Table
+
+DTYPES = ("float32", "float16", "bfloat16")  # torch's names
 SVD, AUTOENCODER, QUANTIZE, TARGET = "svd", "autoencoder", "quantize", "target"
-PRESETS = {"default": autoencoder.Settings(), "paper": autoencoder.PAPER}
+PRESETS = {"default": recipe.Settings(), "paper": recipe.PAPER}
 BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
 _FLOATS = {"bits", "head_weight", *TARGETS}
-AUTO = -1  # for `keep_rows`: as many as pays
+AUTO = -1  # for `keep_rows`: as many as pays; options and files say "auto"
 # Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
 _CODING = ("bits", "group", "codebook")
 _CALIBRATED = ("calibration_sha256", "head_weight", "keep_rows")
@@ -61,7 +65,7 @@ class Plan:
     ratio: float | None = None
     dtype: str = "float32"
     center: bool = False
-    autoencoder: autoencoder.Settings = field(default_factory=autoencoder.Settings)
+    autoencoder: recipe.Settings = field(default_factory=recipe.Settings)
     seed: int = 0
     init_sha256: str | None = None
     bits: float | None = None
@@ -110,7 +114,7 @@ class Plan:
         if (self.codebook or self.group != GROUP) and self.bits is None:
             raise UsageError("group and codebook are about bits: give --bits too")
         if self.codebook:
-            codebook.shape(self.bits or 0)
+            codebook_shape(self.bits or 0)
             if self.group != GROUP:
                 raise UsageError("a codebook has groups of its own: leave --group out")
         elif self.bits is not None and self.bits not in BITS:
@@ -132,6 +136,8 @@ class Plan:
             return self
         bias = self.center if self.method == SVD else True
         if self.keep_rows == AUTO:
+            from orientc.methods import kept
+
             assert self.ratio is not None
             budget = int(vocab * dim / self.ratio) - (dim if bias else 0) - (vocab if self.keep_norms else 0)
             best = kept.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
@@ -147,13 +153,15 @@ class Plan:
         layout = replace(plain, rank=rank)
         if self.bits is None:
             return layout
-        group, bits = codebook.shape(self.bits) if self.codebook else (self.group, int(self.bits))
+        group, bits = codebook_shape(self.bits) if self.codebook else (self.group, int(self.bits))
         layout = replace(layout, codec=CODEBOOK if self.codebook else GROUPS, group=group)
         per_group = (bits,) if self.codebook else (bits,) * layout.groups
         return replace(layout, bits=(per_group,), tier_rows=(layout.rows,))
 
     def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
         """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
+        from orientc.methods.metric import Metric
+
         return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
 
     @property
@@ -213,11 +221,11 @@ class Plan:
     ) -> Plan:
         """A plan from flat settings, later layers over earlier ones; an entry that is None says nothing.
 
-        The keys are those of `settings`, and `ratio` and `preset`. A rank or ratio takes the place of any an
-        earlier layer gave, and so does a target; a preset lies under all layers. Raises `UsageError` for a key or value
-        that does not belong.
+        The keys are those of `settings`, and `ratio` and `preset`; `keep_rows` can be "auto" too. A rank or ratio takes
+        the place of any an earlier layer gave, and so does a target; a preset lies under all layers. Raises
+        `UsageError` for a key or value that does not belong.
         """
-        own = {entry.name for entry in fields(autoencoder.Settings)} if method == AUTOENCODER else set()
+        own = {entry.name for entry in fields(recipe.Settings)} if method == AUTOENCODER else set()
         merged: dict[str, Any] = {}
         for layer in layers:
             given = {key: value for key, value in layer.items() if value is not None}
@@ -243,6 +251,8 @@ class Plan:
             raise UsageError(f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
         if method == TARGET:
             merged.setdefault("dtype", "float16")
+        if merged.get("keep_rows") == "auto":
+            merged["keep_rows"] = AUTO
         _check_types(merged)
         preset = merged.pop("preset", "default")
         if preset not in PRESETS:
@@ -257,7 +267,7 @@ _DEFAULTS = {entry.name: entry.default for entry in fields(Plan)}
 
 def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
-    kinds = {entry.name: type(entry.default) for entry in fields(autoencoder.Settings)}
+    kinds = {entry.name: type(entry.default) for entry in fields(recipe.Settings)}
     kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
     kinds |= {"group": int, "codebook": bool, "keep_rows": int, "keep_norms": bool} | dict.fromkeys(_FLOATS, float)
     for name, value in values.items():

@@ -13,6 +13,7 @@ from orientc.layout import Layout
 INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
 
 MB = 1e6  # bytes
+_CODEBOOKS = {2.0: (4, 8), 2.5: (2, 5), 3.0: (2, 6), 3.5: (2, 7)}  # bits a column: columns a code, bits of the code
 
 
 def parameter_ratio(vocab: int, dim: int, numbers: int) -> float:
@@ -33,6 +34,15 @@ def check_size(rank: int | None, ratio: float | None) -> None:
         raise UsageError(f"rank must be at least 1, not {rank}")
     if ratio is not None and not 1 <= ratio < float("inf"):
         raise UsageError(f"ratio must be at least 1, not {ratio:g}: a table can't be kept in more numbers than it has")
+
+
+def codebook_shape(bits: float) -> tuple[int, int]:
+    """Columns per code and bits per code. Raises `UsageError` for bits a column that codebooks don't have."""
+    if bits not in _CODEBOOKS:
+        raise UsageError(
+            f"codebooks have {', '.join(f'{entry:g}' for entry in _CODEBOOKS)} bits a column, not {bits:g}"
+        )
+    return _CODEBOOKS[bits]
 
 
 def choose_rank(at: Callable[[int], Layout], *, rank: int | None, ratio: float | None) -> int:

@@ -5,9 +5,9 @@ import torch
 from benchmarks.fit import literal_loop
 from torch import Tensor
 
-from orientc.errors import FitError, UsageError
+from orientc.errors import FitError
 from orientc.methods import autoencoder, losses, svd
-from orientc.methods.autoencoder import PAPER, Settings
+from orientc.methods.recipe import NONLINEAR, PAPER, Settings, Weights
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +23,11 @@ def cosine_distance(table: Tensor, factors: svd.Factors) -> float:
 
 
 def test_the_paper_preset_ends_where_the_literal_recipe_ends(table: Tensor) -> None:
-    expected = losses.distances(literal_loop(table, 6), table).objective(losses.Weights())
+    expected = losses.distances(literal_loop(table, 6), table).objective(Weights())
     reports: list[autoencoder.Epoch] = []
     autoencoder.fit(table, 6, PAPER, on_epoch=reports.append)
     assert len(reports) == 30
     assert reports[-1].objective == pytest.approx(expected, rel=0.02)
-
-
-def test_the_papers_schedules_are_the_published_ones() -> None:
-    assert [PAPER.alpha(epoch) for epoch in (0, 1, 10, 19, 20, 29)] == pytest.approx([1, 0.955, 0.55, 0.145, 0.1, 0.1])
-    rates = [PAPER.learning_rate_at(epoch, 0.3) for epoch in (0, 3, 4, 8, 29)]
-    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 1e-3 / 2**7])
-    assert (PAPER.epochs, PAPER.batch_size, PAPER.init, PAPER.nonlinear) == (30, 32, "random", "none")
 
 
 def test_the_default_beats_the_paper_preset_and_svd_in_their_own_measures(table: Tensor) -> None:
@@ -47,7 +40,7 @@ def test_the_default_beats_the_paper_preset_and_svd_in_their_own_measures(table:
     assert cosine_distance(table, factors) < cosine_distance(table, svd.fit(table, 6))
 
 
-@pytest.mark.parametrize("nonlinear", autoencoder.NONLINEAR)
+@pytest.mark.parametrize("nonlinear", NONLINEAR)
 @pytest.mark.parametrize("init", ["subspace", "random"])
 def test_the_reported_distances_are_those_of_the_factors(table: Tensor, nonlinear: str, init: str) -> None:
     reports: list[autoencoder.Epoch] = []
@@ -80,23 +73,3 @@ def test_the_same_seed_gives_the_same_numbers(table: Tensor) -> None:
 def test_a_loss_that_leaves_the_range_of_a_float_is_an_error(table: Tensor) -> None:
     with pytest.raises(FitError, match="lower learning rate"):
         autoencoder.fit(table, 4, Settings(learning_rate=1e38, epochs=3, rmse_weight=1.0))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"epochs": 0},
-        {"batch_size": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": float("nan")},
-        {"alpha_end": -1.0},
-        {"rmse_weight": -0.1},
-        {"cosine_weight": 0.0, "power_weight": 0.0},
-        {"nonlinear": "relu"},
-        {"schedule": "linear"},
-        {"init": "zeros"},
-    ],
-)
-def test_settings_no_fit_can_use_are_refused(wrong: dict[str, float | str]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
-        Settings(**wrong)  # type: ignore[arg-type]

@@ -489,7 +489,19 @@ def imported_by(*arguments: object) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["compress", "--help"], ["glue", "--help"], ["svd", "m", "--rnk", "4"]]
+    "arguments",
+    [
+        ["--help"],
+        ["compress", "--help"],
+        ["glue", "--help"],
+        ["svd", "m", "--rnk", "4"],
+        ["svd", "m"],
+        ["svd", "m", "--ratio", "0.5"],
+        ["compress", "m", "--rank", "0"],
+        ["compress", "m", "--rank", "4", "--epochs", "0"],
+        ["compress", "m", "--target-bits", "0"],
+        ["quantize", "m", "--bits", "5"],
+    ],
 )
 def test_help_and_wrong_options_do_not_wait_for_torch(arguments: list[str]) -> None:
     assert not {"torch", "transformers", "numpy"} & imported_by(*arguments)

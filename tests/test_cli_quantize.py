@@ -200,6 +200,14 @@ def test_settings_from_a_file_are_those_of_the_options(
     assert (second["artifact"], second["fresh"]) == (first["artifact"], False)
 
 
+def test_a_file_can_say_auto_for_the_rows_kept(orientc: Orientc, bert_folder: Path, bert_calibration: Path) -> None:
+    Path("fit.toml").write_text('ratio = 3\nkeep-rows = "auto"\nhead-weight = 0.5\n')
+    calibrated = ("--calibration", bert_calibration, "--device", "cpu", "--json")
+    first = document(orientc("svd", bert_folder, "--config", "fit.toml", *calibrated))
+    second = document(orientc("svd", bert_folder, *CASES["auto"][1:], *calibrated))
+    assert (second["artifact"], second["fresh"]) == (first["artifact"], False)
+
+
 @pytest.mark.parametrize(
     ("toml", "named"),
     [
@@ -210,6 +218,7 @@ def test_settings_from_a_file_are_those_of_the_options(
         ("bits = 4\ngroup = 1.5", "group must be of type int"),
         ("bits = 4\ncodebook = 1", "codebook must be of type bool"),
         ("bits = 4\nkeep_rows = 'many'", "keep_rows must be of type int"),
+        ("bits = 4\nkeep_rows = 'auto'", "auto with a ratio"),
         ("bits = 4\nrank = 3", "'rank'"),
         ("bits = 4\ntarget_bits = 3", "'target_bits'"),
     ],

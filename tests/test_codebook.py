@@ -5,7 +5,6 @@ import torch
 from test_quantize import cost, metric
 from torch import Tensor
 
-from orientc.errors import UsageError
 from orientc.factors import Factors
 from orientc.methods import codebook, quantize
 
@@ -56,12 +55,6 @@ def test_the_same_again_gives_the_same() -> None:
     torch.rand(3)
     other = codebook.fit(Factors.plain(table()), 2.5, metric=metric(16), weights=torch.ones(1500).double())
     assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
-
-
-@pytest.mark.parametrize("bits", [0, 1, 4, 2.25, float("nan")])
-def test_bits_that_codebooks_do_not_have_are_refused(bits: float) -> None:
-    with pytest.raises(UsageError, match=r"2, 2\.5, 3, 3\.5 bits"):
-        codebook.shape(bits)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 40])

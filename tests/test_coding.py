@@ -11,9 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from orientc import factors as factors_module
-from orientc.coding import block_of_latents, blocks_of_latents, pack, places, rows_of_latents, unpack
+from orientc.coding import block_of_latents, blocks_of_latents, places, rows_of_latents, unpack
 from orientc.factors import Factors
 from orientc.layout import packed_bytes
+from orientc.methods.packing import pack
 from orientc.modules import CompressedEmbedding, CompressedHead
 
 EVERY = pytest.mark.parametrize(("coding", "shape", "options"), CASES)

@@ -18,7 +18,7 @@ from orientc.artifact import Artifact
 from orientc.calibration import Calibration
 from orientc.compression import compress, run, svd
 from orientc.errors import DeviceError, FitError, OrientcError, UsageError
-from orientc.methods.autoencoder import Settings
+from orientc.methods.recipe import Settings
 from orientc.models import ModelSource
 from orientc.plans import AUTOENCODER, PRESETS, QUANTIZE, SVD, TARGET, Plan
 from orientc.provenance import TableInfo

@@ -12,14 +12,26 @@ from conftest import SENTENCES, Ended, files_in, one_line, run_apart
 from hub import Answer, Fault, Hub, write_dataset
 
 WEIGHTS = "model.safetensors"
-IMPATIENT = "import time; time.sleep = lambda seconds: None"  # between attempts
+# no wait between attempts, and what was there of a small file counts when the next one starts, as in a large file
+IMPATIENT = """
+import time
+from huggingface_hub import constants
+time.sleep = lambda seconds: None
+constants.DOWNLOAD_CHUNK_SIZE = 1024
+"""
 TIMEOUTS = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
-PATIENCE = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 
 
-# What the hub does wrong at which requests ("half" and "wrong" stand for bytes), and what the user is told.
+# What the hub does wrong at which requests, and what the user is told. "half" and "wrong" stand for bytes, PROMISED for
+# the number of those that should come.
+PROMISED = 1
 FAULTS: dict[str, tuple[str, Answer | None, str]] = {
     "half": ("GET /stored/", Answer(200, body=b"half"), "model.safetensors of some/half came incomplete from"),
+    "cut": (
+        "GET /stored/",  # each time, whatever range is asked for
+        Answer(200, body=b"half", promised=PROMISED),
+        "model.safetensors of some/cut came incomplete from",
+    ),
     "wrong": ("GET /stored/", Answer(200, body=b"wrong"), "model.safetensors of some/wrong came damaged from"),
     "scored": ("GET /stored/", Answer(200, body=b"wrong"), "model.safetensors of some/scored came damaged from"),
     "500": ("", Answer(500), "can't be had from"),
@@ -57,7 +69,8 @@ def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathF
         for name, (request, answer, _) in FAULTS.items():
             hub.publish(f"some/{name}", bert_folder)
             if answer:
-                answer = Answer(answer.status, body=bodies.get(answer.body, answer.body))
+                promised = answer.promised and len(weights)
+                answer = Answer(answer.status, body=bodies.get(answer.body, answer.body), promised=promised)
             hub.faults.append(Fault(rf"(?={request}).*/some/{name}(/.*)?", answer, seconds=0 if answer else 20))
         first = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
         left = {name: files_in(folder / name) if (folder / name).exists() else [] for name in FAULTS}

@@ -196,3 +196,11 @@ def test_the_hash_of_files_depends_on_content_and_order(tmp_path: Path) -> None:
     two.write_bytes(b"2")
     assert files.file_sha256(one) == hashlib.sha256(b"1").hexdigest()
     assert len({files.file_sha256(one), files.file_sha256(one, two), files.file_sha256(two, one)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [("a", True), ("a/b.c", True), ("", True), ("..", False), ("a/../../b", False), ("/a", False), ("a..b/..c", True)],
+)
+def test_a_name_that_leads_out_of_its_folder_is_told(name: str, inside: bool) -> None:
+    assert files.stays_inside(name) == inside

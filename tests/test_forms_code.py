@@ -480,6 +480,18 @@ def test_the_code_stands_by_itself(tmp_path: Path) -> None:
         assert text.count("\n\n\n\n") == 0
 
 
+REACHING_OUT = {"open", "exec", "eval", "compile", "__import__", "globals", "input", "print", "load", "save", "hub"}
+
+
+def test_the_code_has_nothing_that_it_does_not_use_and_nothing_that_opens_files() -> None:
+    tree = ast.parse(code.source(transformers.BertConfig))
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    made = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert [name for name in made if name not in names] == []
+    assert not REACHING_OUT & {*names, *attributes}
+
+
 def test_a_linter_has_nothing_to_say_of_it(tmp_path: Path) -> None:
     if not importlib.util.find_spec("ruff"):
         pytest.skip("ruff is in the extra dev")
@@ -490,6 +502,60 @@ def test_a_linter_has_nothing_to_say_of_it(tmp_path: Path) -> None:
     for command in (["check", "--ignore", "D1", *project], ["format", "--check", *project]):
         done = subprocess.run([*ruff, *command, "--no-cache", str(tmp_path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+# what Python opens; of weights the test above says that the code has nothing to open them with
+OPENED = """
+import json, os, sys
+import torch, transformers
+from transformers.models.bert import modeling_bert
+
+folder, *allowed = map(os.path.realpath, sys.argv[1:])
+allowed += [folder, *map(os.path.realpath, (sys.prefix, sys.base_prefix, "/dev", "/proc", "/sys"))]
+outside = []
+
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        path = os.path.realpath(arguments[0])
+        if not any(path == root or path.startswith(root + os.sep) for root in allowed):
+            outside.append(path)
+    elif event in ("socket.connect", "subprocess.Popen", "os.system", "os.exec"):
+        outside.append(event)
+
+sys.addaudithook(watch)
+model = transformers.AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True)
+model.eval()(torch.tensor([[5, 6, 7]]))
+print(json.dumps(outside))
+"""
+
+
+@pytest.mark.parametrize("crafted", [False, True])
+def test_it_reads_nothing_but_its_own_folder(crafted: bool, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    saved(folder, MASKED, "tied")
+    saved(elsewhere, MASKED, "tied")
+    if crafted:
+        config = json.loads((folder / "config.json").read_text())
+        config |= dict.fromkeys(("_name_or_path", "name_or_path", "weights", "base_model"), str(elsewhere))
+        config["orientc"] |= {"artifact": "../elsewhere/model.safetensors", "code": str(elsewhere / code.FILE)}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED, str(folder), str(tmp_path / "modules")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "HF_MODULES_CACHE": str(tmp_path / "modules"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": "http://127.0.0.1:9",
+        },
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
 
 
 WITHOUT_ORIENTC = """

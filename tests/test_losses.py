@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from orientc.methods import losses
+from orientc.methods.recipe import Weights
 
 X = torch.tensor([[3.0, 4.0, 0.0], [1.0, -2.0, 2.0], [0.5, 0.5, 0.5]])
 Y = torch.tensor([[3.0, 4.0, 0.0], [1.0, 2.0, -2.0], [1.0, 0.0, 0.0]])
@@ -19,15 +20,11 @@ def numpy_terms(decoded: np.ndarray, rows: np.ndarray, alpha: float) -> tuple[fl
 @pytest.mark.parametrize("alpha", [1.0, 0.55, 0.1])
 def test_the_loss_is_the_weighted_sum_of_its_terms(alpha: float) -> None:
     cosine, power, rmse = numpy_terms(Y.double().numpy(), X.double().numpy(), alpha)
-    weights = losses.Weights(cosine=0.3, power=0.2, rmse=0.7)
+    weights = Weights(cosine=0.3, power=0.2, rmse=0.7)
     expected = 0.3 * cosine + 0.2 * power + 0.7 * rmse
     assert losses.loss(Y, X, alpha, weights).item() == pytest.approx(expected, rel=1e-5)
-    only_power = losses.Weights(cosine=0, power=1, rmse=0)
+    only_power = Weights(cosine=0, power=1, rmse=0)
     assert losses.loss(Y, X, alpha, only_power).item() == pytest.approx(power, rel=1e-5)
-
-
-def test_the_papers_weights_are_the_default() -> None:
-    assert (losses.Weights().cosine, losses.Weights().power, losses.Weights().rmse) == (0.9975 / 5, 0.0025, 0)
 
 
 def test_distances_do_not_depend_on_how_the_table_is_cut() -> None:
@@ -42,14 +39,14 @@ def test_distances_do_not_depend_on_how_the_table_is_cut() -> None:
         assert found.power_0_1 == pytest.approx(power, rel=1e-5)
         assert found.power_0_6 == pytest.approx(numpy_terms(decoded.double().numpy(), rows.double().numpy(), 0.6)[1])
         assert found.mae == pytest.approx((decoded - rows).abs().mean().item(), rel=1e-5)
-        objective = losses.Weights(0.3, 0.2, 0.7)
+        objective = Weights(0.3, 0.2, 0.7)
         assert found.objective(objective) == pytest.approx(0.3 * cosine + 0.2 * power + 0.7 * rmse, rel=1e-5)
 
 
 def test_a_zero_row_and_an_exact_match_have_finite_gradients() -> None:
     rows = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     decoded = rows.clone().requires_grad_()
-    losses.loss(decoded, rows, 0.1, losses.Weights(rmse=0)).backward()
+    losses.loss(decoded, rows, 0.1, Weights(rmse=0)).backward()
     assert decoded.grad is not None
     assert decoded.grad.isfinite().all()
 
@@ -65,6 +62,6 @@ def test_a_row_of_zeros_has_distance_1_whatever_it_is_decoded_to() -> None:
 def test_the_gradient_at_a_row_of_zeros_is_finite() -> None:
     decoded = torch.zeros(3, 3, requires_grad=True)
     rows = torch.cat([torch.zeros(1, 3), X[:2]])
-    losses.loss(decoded, rows, 0.1, losses.Weights(rmse=1)).backward()
+    losses.loss(decoded, rows, 0.1, Weights(rmse=1)).backward()
     assert decoded.grad is not None
     assert decoded.grad.isfinite().all()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from orientc.factors import Factors, decode
 from orientc.modules import CompressedEmbedding, CompressedHead, embedding_scale
@@ -15,6 +19,23 @@ EVERY_FORM = [
     Factors.plain(LATENTS, WEIGHT, BIAS),
     Factors.plain(LATENTS, WEIGHT, BIAS, "elu"),
 ]
+
+
+class Made(TorchDispatchMode):
+    """Keeps every tensor that is made meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        found = function(*arguments, **(options or {}))
+        self.tensors += [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
+        return found
+
+    def places(self, numel: int) -> set[int]:
+        """Where tensors of so many numbers are."""
+        return {tensor.data_ptr() for tensor in self.tensors if tensor.numel() == numel}
 
 
 @pytest.mark.parametrize("factors", EVERY_FORM)
@@ -31,6 +52,38 @@ def test_the_head_equals_a_projection_by_the_dense_table(factors: Factors, bias:
     hidden = torch.randn(2, 3, factors.dim)
     expected = nn.functional.linear(hidden, factors.dense(), bias)
     torch.testing.assert_close(CompressedHead(factors, bias)(hidden), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factors", EVERY_FORM[:3])
+@pytest.mark.parametrize("bias", [None, nn.Parameter(torch.linspace(-1, 1, 50))])
+def test_the_head_makes_one_tensor_of_the_logits_size(factors: Factors, bias: nn.Parameter | None) -> None:
+    head, hidden = CompressedHead(factors, bias), torch.randn(30, factors.dim)
+    with torch.no_grad(), Made() as made:
+        logits = head(hidden)
+    assert made.places(logits.numel()) == {logits.data_ptr()}
+
+
+@pytest.mark.parametrize("factors", EVERY_FORM)
+def test_the_heads_gradients_are_those_of_a_projection(factors: Factors) -> None:
+    bias = nn.Parameter(torch.linspace(-1, 1, 50))
+    head, hidden = CompressedHead(factors, bias), torch.randn(2, 3, factors.dim, requires_grad=True)
+    own = {name: parameter.detach().clone().requires_grad_() for name, parameter in head.named_parameters()}
+    names = {"latents": "latents", "decoder_weight": "weight", "decoder_bias": "bias"}
+    table = decode(**{names[name]: own.get(name) for name in names}, activation=factors.activation)
+    states = hidden.detach().clone().requires_grad_()
+    aim = torch.randn(2, 3, 50)
+    (head(hidden).softmax(-1) * aim).sum().backward()
+    (nn.functional.linear(states, table, own["bias"]).softmax(-1) * aim).sum().backward()
+    torch.testing.assert_close(hidden.grad, states.grad, atol=1e-5, rtol=1e-4)
+    for name, parameter in head.named_parameters():
+        torch.testing.assert_close(parameter.grad, own[name].grad, atol=1e-5, rtol=1e-4)
+
+
+def test_under_autocast_the_head_gives_what_a_projection_gives() -> None:
+    bias = nn.Parameter(torch.linspace(-1, 1, 50))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = CompressedHead(EVERY_FORM[2], bias)(torch.randn(3, 12))
+        assert logits.dtype == nn.functional.linear(torch.randn(3, 12), EVERY_FORM[2].dense(), bias).dtype
 
 
 def test_the_padding_row_gets_no_gradient() -> None:

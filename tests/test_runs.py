@@ -17,7 +17,7 @@ from orientc.artifact import Artifact
 from orientc.calibration import Calibration
 from orientc.errors import OutputError
 from orientc.files import short_hash
-from orientc.methods.autoencoder import Settings
+from orientc.methods.recipe import Settings
 from orientc.plans import AUTOENCODER, SVD, Plan
 from orientc.provenance import TableInfo
 from orientc.tables import Table, table_sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -488,6 +489,19 @@ def test_a_damaged_index_is_one_line(bert: Path, index: str) -> None:
     (bert / "model.safetensors.index.json").write_text(index)
 
     assert "is not an index" in refusal(bert)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_index_does_not_lead_out_of_the_folder(bert: Path, tmp_path: Path, absolute: bool) -> None:
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    (bert / "model.safetensors").rename(elsewhere)
+    name = str(elsewhere) if absolute else os.path.relpath(elsewhere, bert)
+    index = {"weight_map": dict.fromkeys(load_file(elsewhere), name)}
+    (bert / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    assert f"names {name}, which is not a file beside it" in refusal(bert)
+    with pytest.raises(ModelError, match="not a file beside it"):  # transformers would read it
+        ModelSource.resolve(str(bert)).load(None, dtype=torch.float32)
 
 
 def test_an_index_that_names_what_is_not_there_is_one_line(bert: Path) -> None:

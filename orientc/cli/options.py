@@ -92,13 +92,12 @@ Codebook = Annotated[
 ]
 
 
-def count_or_auto(text: str | None) -> int | None:
+def count_or_auto(text: str | None) -> int | str | None:
     """What `--keep-rows` says. Raises `UsageError`."""
     from orientc.errors import UsageError
-    from orientc.plans import AUTO
 
     if text is None or text == "auto":
-        return AUTO if text else None
+        return text
     try:
         return int(text)
     except ValueError:

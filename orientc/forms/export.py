@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from orientc.arguments import Subject, subject
@@ -77,7 +78,7 @@ def export(
     beside = sentences.files_of(found.source)
     _check_form(form, found.source, encoder=bool(beside))
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in DTYPES else info.dtype)
-    held = found.source.load(None, dtype=DTYPES[chosen])
+    held = found.source.load(None, dtype=getattr(torch, chosen))
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orientc.errors import ExportError, TrustError
+from orientc.files import stays_inside
 from orientc.models import ModelSource
 
 LIST = "modules.json"
@@ -49,7 +50,7 @@ def _files_of(source: ModelSource, module: Mapping[str, Any]) -> Iterator[str]:
     """The files of one module on the list; `type` is a path to its class, which the versions spell differently."""
     place = PurePosixPath(module["path"])
     package, _, kind = str(module["type"]).rpartition(".")
-    ours = package.partition(".")[0] == "sentence_transformers" and not place.is_absolute() and ".." not in place.parts
+    ours = package.partition(".")[0] == "sentence_transformers" and stays_inside(module["path"])
     if ours and kind == MODEL and not place.parts:
         return
     if not (ours and kind in KNOWN and place.parts):

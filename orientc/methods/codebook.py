@@ -7,23 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from orientc.coding import pack
-from orientc.errors import UsageError
 from orientc.factors import CHUNK, Factors
 from orientc.layout import CODEBOOK
+from orientc.methods.packing import pack
 from orientc.methods.quantize import feedback
+from orientc.sizes import codebook_shape
 
-WIDTHS = {2.0: (4, 8), 2.5: (2, 5), 3.0: (2, 6), 3.5: (2, 7)}  # bits a column: columns a code, bits of the code
 _SAMPLE = 16384  # rows that the entries are made from
 _ROUNDS = 12
 _DAMPING = 1e-4  # of the mean of the metric's diagonal, so that every block has a root
-
-
-def shape(bits: float) -> tuple[int, int]:
-    """Columns per code and bits per code. Raises `UsageError` for bits a column that codebooks don't have."""
-    if bits not in WIDTHS:
-        raise UsageError(f"codebooks have {', '.join(f'{entry:g}' for entry in WIDTHS)} bits a column, not {bits:g}")
-    return WIDTHS[bits]
 
 
 @torch.no_grad()
@@ -34,7 +26,7 @@ def fit(factors: Factors, bits: float, *, metric: Tensor, weights: Tensor, seed:
     `weights` are those of the rows: entries are weighted means, distances are in the metric's block, and the error of
     one code is fed back to the columns to come. Deterministic for a `seed`.
     """
-    width, code_bits = shape(bits)
+    width, code_bits = codebook_shape(bits)
     layout = factors.layout
     groups = -(-layout.rank // width)
     padding = groups * width - layout.rank

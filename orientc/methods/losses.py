@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from orientc.factors import CHUNK, Factors
+from orientc.methods.recipe import Weights
 
 COSINE_EPS = 1e-6
 POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0
@@ -34,15 +35,6 @@ def power(decoded: Tensor, rows: Tensor, alpha: float) -> Tensor:
 def rmse(decoded: Tensor, rows: Tensor) -> Tensor:
     """Root of the mean squared difference over all numbers, a scalar."""
     return (decoded - rows).square().mean().sqrt()
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of the three terms; the defaults are the paper's."""
-
-    cosine: float = 0.9975 / 5
-    power: float = 0.0025
-    rmse: float = 0.0
 
 
 def loss(decoded: Tensor, rows: Tensor, alpha: float, weights: Weights) -> Tensor:

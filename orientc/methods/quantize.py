@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from orientc.coding import pack
 from orientc.factors import Factors
 from orientc.layout import GROUPS
+from orientc.methods.packing import pack
 
 _BLOCK = 4096  # rows rounded together: what caches hold
 _SHRINKS = tuple(1 - step / 16 for step in range(10))  # of a group's range: clipping a few numbers can pay

@@ -8,20 +8,26 @@ from torch import Tensor
 from orientc.factors import CHUNK, Factors
 from orientc.methods.metric import Metric
 
+STRIPS = 8  # that a Gram matrix is computed in, each from its diagonal on: 9/16 of the work
+
 
 def gram(table: Tensor, mean: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
     """`(E − mean)ᵀ F (E − mean)` in float64, `[dim, dim]`, for a table `[vocab, dim]` of any float type.
 
     F has `weights [vocab]` on its diagonal, 1 where there are none.
     """
-    total = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64, device=table.device)
+    dim = table.shape[1]
+    total = torch.zeros(dim, dim, dtype=torch.float64, device=table.device)
+    width = -(-dim // STRIPS)
     for start in range(0, len(table), CHUNK):
         rows = table[start : start + CHUNK].double()
         if mean is not None:
             rows = rows - mean
         weighted = rows if weights is None else rows * weights[start : start + CHUNK].unsqueeze(1)
-        total += rows.T @ weighted
-    return total
+        for left in range(0, dim, width):
+            strip = slice(left, left + width)
+            total[strip, left:].addmm_(rows[:, strip].T, weighted[:, left:])
+    return total.triu() + total.triu(1).T
 
 
 def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,9 +66,12 @@ def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None
         root, inverse = root / scale, inverse * scale
         directions, _ = principal_directions(root @ covariance @ root)
         encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
+    # rounded to float32 once: a plain encoder can be float32 itself, but a metric's decoder would enlarge its rounding
+    dtype = torch.float32 if metric is None else torch.float64
+    encoder, shift = encoder.to(dtype), None if mean is None else mean.to(dtype)
     latents = torch.cat(
         [
-            ((block.double() if mean is None else block.double() - mean) @ encoder).float()
+            ((block.to(dtype) if shift is None else block.to(dtype) - shift) @ encoder).float()
             for block in table.split(CHUNK)
         ]
     )

@@ -31,7 +31,7 @@ from orientc.evaluate.perplexity import Measurement, Settings
 from orientc.evaluate.texts import from_file
 from orientc.factors import Factors
 from orientc.files import file_sha256
-from orientc.methods.autoencoder import PAPER
+from orientc.methods.recipe import PAPER
 from orientc.models import ModelSource
 from orientc.plans import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan
 from orientc.sizes import bits_per_weight

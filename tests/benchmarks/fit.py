@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from orientc.factors import Factors
 from orientc.methods import autoencoder, losses, svd
+from orientc.methods.recipe import PAPER, Settings, Weights
 from orientc.models import ModelSource
 from orientc.tables import read_table
 
@@ -63,12 +64,12 @@ def main() -> None:
 
     for rank in options.rank:
         fits = {
-            "default": lambda rank=rank: autoencoder.fit(table, rank, autoencoder.Settings()),
+            "default": lambda rank=rank: autoencoder.fit(table, rank, Settings()),
             "literal loop": lambda rank=rank: literal_loop(table, rank),
             "svd": lambda rank=rank: svd.fit(table, rank),
         }
         if options.paper:
-            fits["preset paper"] = lambda rank=rank: autoencoder.fit(table, rank, autoencoder.PAPER)
+            fits["preset paper"] = lambda rank=rank: autoencoder.fit(table, rank, PAPER)
         seconds, objectives = {}, {}
         for name, fit in fits.items():
             taken = []
@@ -78,7 +79,7 @@ def main() -> None:
                 taken.append(time.perf_counter() - start)
             seconds[name] = statistics.median(taken)
             distances = losses.distances(factors, table)
-            objectives[name] = distances.objective(losses.Weights())
+            objectives[name] = distances.objective(Weights())
             print(
                 f"rank {rank:4d}  {name:13s} objective {objectives[name]:.5f}  cosine distance {distances.cosine:.5f}"
                 f"  RMSE {distances.rmse:.5f}  fit {seconds[name]:.2f} s",

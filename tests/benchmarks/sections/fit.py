@@ -9,6 +9,7 @@ from functools import partial
 from fit import literal_loop
 
 from orientc.methods import autoencoder, losses
+from orientc.methods.recipe import Settings, Weights
 from sections.measuring import Row, seconds, side_by_side, table_of, times_less
 
 
@@ -16,13 +17,11 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     table = table_of(options)
     for rank in options.rank:
         calls = {
-            "ours": partial(autoencoder.fit, table, rank, autoencoder.Settings()),
+            "ours": partial(autoencoder.fit, table, rank, Settings()),
             "loop": partial(literal_loop, table, rank),
         }
         taken, factors = side_by_side(calls, argparse.Namespace(**vars(options) | {"repeats": options.fit_repeats}))
-        objective = {
-            name: losses.distances(found, table).objective(losses.Weights()) for name, found in factors.items()
-        }
+        objective = {name: losses.distances(found, table).objective(Weights()) for name, found in factors.items()}
         yield Row(
             "fit",
             f"rank {rank}, {options.device}, {options.threads} thread(s), against the literal loop",

@@ -20,6 +20,7 @@ from torch import Tensor
 from orientc.evaluate.scoring import Example, score
 from orientc.factors import Factors
 from orientc.methods import autoencoder, svd
+from orientc.methods.recipe import Settings
 from orientc.sizes import MB
 from orientc.substitution import substitute
 from sections.measuring import Row, peak_bytes, seconds, side_by_side
@@ -71,9 +72,9 @@ def _works(vocab: int, dim: int, rank: int) -> dict[str, Callable[[], object]]:
     """What is measured, ready to run: tables, models and texts are made before."""
     torch.manual_seed(0)
     table = torch.randn(vocab, dim)
-    factors = Factors(torch.randn(vocab, rank), torch.randn(dim, rank))
+    factors = Factors.plain(torch.randn(vocab, rank), torch.randn(dim, rank))
     return {
-        "fit": partial(autoencoder.fit, table, rank, autoencoder.Settings(epochs=2)),
+        "fit": partial(autoencoder.fit, table, rank, Settings(epochs=2)),
         "svd": partial(svd.fit, table, rank),
         "perplexity": _perplexity(factors),
     }

@@ -24,7 +24,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
                 method = TruncatedSVD(rank, n_iter=29, random_state=0)
                 latents = method.fit_transform(numbers)
             kept = torch.from_numpy(method.components_.T.copy())
-            return Factors(torch.from_numpy(latents), kept)
+            return Factors.plain(torch.from_numpy(latents), kept)
 
         taken, factors = side_by_side({"ours": lambda rank=rank: svd.fit(table, rank), "theirs": theirs}, options)
         error = {name: losses.distances(found.to(torch.float32), table.cpu()).rmse for name, found in factors.items()}
