@@ -14,12 +14,14 @@ of group g in `bits[t][g]` bits. `latents.<t>.codes [rows of t, bytes]` (U8) has
 group's from a byte on, the lowest bit of its first code in the lowest bit of that byte. `latents.<t>.scales` and
 `latents.<t>.offsets [rows of t, groups with bits]`: a latent is `code · scale + offset`, and 0 without bits.
 
+Codec "columns": the same, but scales and offsets are `[columns with bits]`, one for each column of the tier.
+
 Codec "codebook": each `group` columns are one code of b bits, packed as above (`latents.codes [rows, bytes]`), which
 names an entry of `latents.codebook [groups, 2^b, group]`; times the row's `latents.scales [rows]`.
 
-Everything else is string metadata, keys sorted: `format` ("orientc"), `format_version`, `codec` ("plain", "groups" or
-"codebook"), `coding` (JSON: `group`, `bits`, `tier_rows`; not for "plain"), `method`, `rank`, `activation` ("none" or
-"elu"), the base table's `base_id`, `base_revision`, `base_sha256`, `base_dtype`, `base_bytes`, `base_tied`,
+Everything else is string metadata, keys sorted: `format` ("orientc"), `format_version`, `codec` ("plain", "groups",
+"columns" or "codebook"), `coding` (JSON: `group`, `bits`, `tier_rows`; not for "plain"), `method`, `rank`, `activation`
+("none" or "elu"), the base table's `base_id`, `base_revision`, `base_sha256`, `base_dtype`, `base_bytes`, `base_tied`,
 `base_model_parameters`, `base_model_bytes`, `vocab`, `dim`, `padding_idx`, `embed_scale`; `settings` and `distances` as
 flat JSON objects; `seed`; `version`, the orientc that wrote it. What is not known (`base_revision`, `padding_idx`,
 `seed`) is "".
@@ -41,7 +43,7 @@ from orientc import tensorfiles
 from orientc._version import __version__
 from orientc.errors import ArtifactError, ArtifactMismatchError
 from orientc.files import canonical_json
-from orientc.layout import CODEBOOK, CODES, FLOAT, GROUPS, HALF, IDS, PLAIN, Layout
+from orientc.layout import CODEBOOK, CODES, FLOAT, HALF, IDS, PLAIN, TIERED, Layout
 from orientc.provenance import TableInfo, table_from_metadata, table_metadata
 from orientc.sizes import bits_per_weight, parameter_ratio
 from orientc.tensorfiles import DTYPES, DamagedError, Stored, flat, positive
@@ -253,7 +255,7 @@ def _layout(metadata: dict[str, str], tensors: dict[str, Stored]) -> Layout:
 
 def _description(metadata: dict[str, str], tensors: dict[str, Stored]) -> Description:
     """Build a description, checking each entry; `ValueError` and friends say what is wrong."""
-    if metadata["codec"] not in (PLAIN, GROUPS, CODEBOOK):
+    if metadata["codec"] not in (PLAIN, *TIERED, CODEBOOK):
         raise ValueError(f"its latents are coded as {metadata['codec']!r:.60}, unknown here: update orientc")
     layout = _layout(metadata, tensors)
     floats = {tensors[name].dtype for name, (kind, _) in layout.shapes.items() if kind == FLOAT} or {"F16"}

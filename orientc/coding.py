@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from orientc.layout import CODEBOOK, GROUPS, Layout, packed_bytes
+from orientc.layout import CODEBOOK, COLUMNS, TIERED, Layout, packed_bytes
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
@@ -39,10 +39,10 @@ def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) 
     if layout.codec == CODEBOOK:
         codes, scales = (tensors[f"latents.{name}"].index_select(0, ids) for name in ("codes", "scales"))
         return _entries(layout, tensors, codes, scales)
-    if layout.codec != GROUPS:
+    if layout.codec not in TIERED:
         return torch.nn.functional.embedding(ids, tensors["latents"])
     if len(layout.tier_rows) == 1:  # index_select refuses ids below 0, as an embedding does
-        return _dequantized(layout, tensors, 0, *(part.index_select(0, ids) for part in _tier(tensors, 0)))
+        return _of_tier(layout, tensors, 0, ids)
     at = _behind_each_other(layout, tensors).index_select(0, ids)
     return (_of_all_tiers if torch.compiler.is_compiling() else _of_own_tiers)(layout, tensors, at)
 
@@ -53,7 +53,7 @@ def _of_own_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> 
     for tier, start, end in _spans(layout):
         found = ((at >= start) & (at < end)).nonzero().squeeze(-1)
         place = at[found] - start
-        parts.append(_dequantized(layout, tensors, tier, *(part[place] for part in _tier(tensors, tier))))
+        parts.append(_of_tier(layout, tensors, tier, place))
         order.append(found)
     return torch.cat(parts)[torch.cat(order).argsort()]
 
@@ -67,7 +67,7 @@ def _of_all_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> 
     for tier, start, end in _spans(layout):
         inside = (at >= start) & (at < end)
         place = torch.where(inside, at - start, 0)
-        own = _dequantized(layout, tensors, tier, *(part[place] for part in _tier(tensors, tier)))
+        own = _of_tier(layout, tensors, tier, place)
         found = own if found is None else torch.where(inside.unsqueeze(1), own, found)
     assert found is not None
     return found
@@ -84,8 +84,8 @@ def block_of_latents(layout: Layout, tensors: Mapping[str, Tensor], tier: int, s
     part = slice(start, start + size)
     if layout.codec == CODEBOOK:
         return _entries(layout, tensors, tensors["latents.codes"][part], tensors["latents.scales"][part])
-    if layout.codec == GROUPS:
-        return _dequantized(layout, tensors, tier, *(tensor[part] for tensor in _tier(tensors, tier)))
+    if layout.codec in TIERED:
+        return _of_tier(layout, tensors, tier, part)
     return tensors["latents"][part]
 
 
@@ -94,7 +94,7 @@ def places(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
 
     The blocks are those of `blocks_of_latents`.
     """
-    tiered = layout.codec == GROUPS and len(layout.tier_rows) > 1
+    tiered = layout.codec in TIERED and len(layout.tier_rows) > 1
     if not layout.rows or (not tiered and not layout.kept):
         return None
     found = _behind_each_other(layout, tensors) if tiered else None
@@ -133,33 +133,36 @@ def parted(layout: Layout, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tenso
     return kept, torch.where(kept, 0, torch.arange(layout.vocab, device=ids.device) - marks.cumsum(0))
 
 
-def _tier(tensors: Mapping[str, Tensor], tier: int) -> tuple[Tensor, Tensor, Tensor]:
-    name = f"latents.{tier}."
-    return tensors[name + "codes"], tensors[name + "scales"], tensors[name + "offsets"]
-
-
 def _float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
     """The type latents are computed in: that of the other floats, where there are any, else of the scales."""
     others = ("decoder.weight", "kept.rows", "latents.norms")
     return next((tensors[name].dtype for name in others if name in tensors), scales.dtype)
 
 
-def _dequantized(
-    layout: Layout, tensors: Mapping[str, Tensor], tier: int, codes: Tensor, scales: Tensor, offsets: Tensor
-) -> Tensor:
-    """Latents `[n, rank]`: code · scale + offset, and 0 where a group has no bits."""
+def _of_tier(layout: Layout, tensors: Mapping[str, Tensor], tier: int, rows: Tensor | slice) -> Tensor:
+    """Latents `[n, rank]` of some of a tier's rows: `code · scale + offset`, and 0 where a group has no bits."""
+
+    def taken(part: Tensor) -> Tensor:
+        return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
+
+    codes, scales, offsets = (tensors[f"latents.{tier}.{name}"] for name in ("codes", "scales", "offsets"))
+    codes, shared = taken(codes), layout.codec == COLUMNS
     dtype = _float_type(tensors, scales)
-    scales, offsets = scales.to(dtype), offsets.to(dtype)
+    scales, offsets = ((part if shared else taken(part)).to(dtype) for part in (scales, offsets))
     parts, column = [], 0
     for run in layout.runs(tier):
         if run.start > column:
             parts.append(scales.new_zeros(codes.shape[0], run.start - column))
         size = packed_bytes(run.width, run.bits)
         packed = codes[:, run.byte : run.byte + run.nbytes].unflatten(1, (run.groups, size))
-        numbers = unpack(packed, run.bits, run.width).to(scales.dtype)
-        own = slice(run.scale, run.scale + run.groups)
-        parts.append((numbers * scales[:, own, None] + offsets[:, own, None]).flatten(1))
-        column = run.start + run.groups * run.width
+        numbers = unpack(packed, run.bits, run.width).to(dtype)
+        if shared:
+            own = slice(run.scale, run.scale + run.columns)
+            parts.append(torch.addcmul(offsets[own], numbers.flatten(1), scales[own]))
+        else:
+            own = slice(run.scale, run.scale + run.groups)
+            parts.append((numbers * scales[:, own, None] + offsets[:, own, None]).flatten(1))
+        column = run.start + run.columns
     if column < layout.rank:
         parts.append(scales.new_zeros(codes.shape[0], layout.rank - column))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

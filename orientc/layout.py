@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 FLOAT, HALF, CODES, IDS = "float", "half", "codes", "ids"  # kinds of tensors; FLOAT is the artifact's own float type
-PLAIN, GROUPS, CODEBOOK = "plain", "groups", "codebook"
+PLAIN, GROUPS, COLUMNS, CODEBOOK = "plain", "groups", "columns", "codebook"
+TIERED = (GROUPS, COLUMNS)
 MOST_BITS = 8
 MOST_TIERS = 64
 WIDEST_GROUP = 1 << 16
@@ -25,7 +26,7 @@ def packed_bytes(count: int, bits: int) -> int:
 class Run:
     """Neighbouring groups of one tier with the same bits and width: `groups` of `width` columns, from column `start`.
 
-    Their codes begin at byte `byte` of a row and their scales at `scale`.
+    Their codes begin at byte `byte` of a row, and their scales at `scale`: one for a group, or one for a column.
     """
 
     bits: int
@@ -34,6 +35,11 @@ class Run:
     start: int
     byte: int
     scale: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of all its groups."""
+        return self.groups * self.width
 
     @property
     def nbytes(self) -> int:
@@ -45,11 +51,12 @@ class Run:
 class Layout:
     """A compressed table of `vocab` rows of width `dim`, from latents of width `rank`.
 
-    `decoder`, `bias` and `norms` say whether these are there, `kept` how many rows are stored as they are. `codec` is
-    how the other rows' latents are coded. "plain": as numbers. "groups": rows lie in tiers of `tier_rows` rows;
-    tier t codes each `group` columns (the last group may be shorter) in `bits[t][g]` bits a column, with a scale and
-    an offset per row and group; with 0 bits there are none and the columns are 0. "codebook": each `group` columns
-    are one code of `bits[0][0]` bits, an entry of that group's codebook, times the row's scale.
+    `decoder`, `bias` and `norms` say whether these are there, `kept` how many rows are stored as they are. `codec`
+    is how the other rows' latents are coded. "plain": as numbers. "groups": rows lie in tiers of `tier_rows` rows;
+    tier t codes each `group` columns (the last group may be shorter) in `bits[t][g]` bits a column, with a scale
+    and an offset per row and group; with 0 bits there are none and the columns are 0. "columns": the same with a
+    scale and an offset per tier and column, those of all its rows. "codebook": each `group` columns are one code of
+    `bits[0][0]` bits, an entry of that group's codebook, times the row's scale.
     """
 
     vocab: int
@@ -94,13 +101,13 @@ class Layout:
             if self.group or self.bits or self.tier_rows:
                 raise ValueError("its latents are plain and coded at once")
             return
-        if self.codec not in (GROUPS, CODEBOOK) or not 1 <= self.group <= WIDEST_GROUP:
+        if self.codec not in (*TIERED, CODEBOOK) or not 1 <= self.group <= WIDEST_GROUP:
             raise ValueError(f"its latents are coded as {self.codec!r:.40} in groups of {self.group}")
-        if not 0 < len(self.bits) <= (MOST_TIERS if self.codec == GROUPS else 1):
+        if not 0 < len(self.bits) <= (MOST_TIERS if self.codec in TIERED else 1):
             raise ValueError(f"it has {len(self.bits)} tiers")
-        expected = self.groups if self.codec == GROUPS else 1
+        expected = self.groups if self.codec in TIERED else 1
         for tier in self.bits:
-            low = 0 if self.codec == GROUPS else 1
+            low = 0 if self.codec in TIERED else 1
             if len(tier) != expected or not all(type(bits) is int and low <= bits <= MOST_BITS for bits in tier):
                 raise ValueError(f"its groups of columns have {tier!r:.60} bits")
             if not any(tier):
@@ -135,7 +142,7 @@ class Layout:
             else:
                 found.append(Run(bits, 1, width, start, byte, scale))
             byte += packed_bytes(width, bits)
-            scale += 1
+            scale += width if self.codec == COLUMNS else 1
         return found
 
     @property
@@ -144,13 +151,13 @@ class Layout:
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         if self.codec == PLAIN:
             found["latents"] = FLOAT, (self.rows, self.rank)
-        elif self.codec == GROUPS:
+        elif self.codec in TIERED:
             for tier, rows in enumerate(self.tier_rows):
                 runs = self.runs(tier)
-                scales = sum(run.groups for run in runs)
                 found[f"latents.{tier}.codes"] = CODES, (rows, sum(run.nbytes for run in runs))
-                found[f"latents.{tier}.scales"] = HALF, (rows, scales)
-                found[f"latents.{tier}.offsets"] = HALF, (rows, scales)
+                of_rows, of_columns = (rows, sum(run.groups for run in runs)), (sum(run.columns for run in runs),)
+                for name in ("scales", "offsets"):
+                    found[f"latents.{tier}.{name}"] = HALF, of_rows if self.codec == GROUPS else of_columns
             if len(self.tier_rows) > 1:
                 found["latents.tiers"] = CODES, (self.rows,)
         else:
@@ -179,11 +186,8 @@ class Layout:
                 for length in shape:
                     count *= length
                 total += count
-        if self.codec == GROUPS:
-            total += sum(
-                rows * sum(run.groups * run.width for run in self.runs(tier))
-                for tier, rows in enumerate(self.tier_rows)
-            )
+        if self.codec in TIERED:
+            total += sum(rows * sum(run.columns for run in self.runs(tier)) for tier, rows in enumerate(self.tier_rows))
         elif self.codec == CODEBOOK:
             total += self.rows * self.groups
         return total

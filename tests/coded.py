@@ -10,7 +10,7 @@ from torch import Tensor
 
 from orientc.artifact import Artifact, Description
 from orientc.factors import Factors
-from orientc.layout import CODEBOOK, CODES, FLOAT, GROUPS, HALF, PLAIN, Layout
+from orientc.layout import CODEBOOK, CODES, COLUMNS, FLOAT, GROUPS, HALF, PLAIN, TIERED, Layout
 from orientc.provenance import TableInfo
 
 VOCAB, DIM, RANK, KEPT = 29, 10, 7, 4
@@ -19,6 +19,7 @@ CODINGS: dict[str, dict[str, Any]] = {
     "plain": {"codec": PLAIN},
     "one tier": {"codec": GROUPS, "group": 3, "bits": ((4, 3, 0, 2),)},
     "tiers": {"codec": GROUPS, "group": 4, "bits": ((8, 5, 1), (0, 7, 0), (2, 0, 6))},
+    "columns": {"codec": COLUMNS, "group": 4, "bits": ((8, 5, 2), (0, 3, 0), (2, 0, 6))},
     "codebook": {"codec": CODEBOOK, "group": 2, "bits": ((5,),)},
 }
 SHAPES: dict[str, dict[str, Any]] = {
@@ -35,7 +36,7 @@ def layout(
     """A layout by the names of its parts."""
     entries = {"decoder": True} | SHAPES[shape] | CODINGS[coding]
     rank = RANK if entries["decoder"] else dim
-    if entries["codec"] == GROUPS:
+    if entries["codec"] in TIERED:
         groups = -(-rank // entries["group"])
         entries["bits"] = tuple(tier[-groups:] for tier in entries["bits"])
     if entries["codec"] != PLAIN:

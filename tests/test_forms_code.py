@@ -182,6 +182,7 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
         ("tiers", "elu", "gpt2", CAUSAL, torch.float32),
         ("codebook", "bias", "t5", SEQ2SEQ, torch.float32),
         ("tiers", "linear", "llama", TASKS[0], torch.bfloat16),
+        ("columns", "linear", "llama", CAUSAL, torch.float32),
     ],
 )
 def test_a_table_in_codes_with_rows_kept_loads_too(

@@ -309,7 +309,7 @@ def test_weights_above_the_formats_limit_lie_in_a_second_file(
 # -- tables in codes
 
 
-@pytest.mark.parametrize("coding", ["one tier", "tiers", "codebook"])
+@pytest.mark.parametrize("coding", ["one tier", "tiers", "columns", "codebook"])
 def test_a_graph_of_a_table_in_codes_holds_the_codes(
     coding: str, bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

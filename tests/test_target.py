@@ -27,8 +27,8 @@ def test_the_form_chosen_costs_least_and_fits(nbytes: int, known: bool) -> None:
     assert choice.costs[choice.form] == min(choice.costs.values())
     assert choice.costs[choice.form] == pytest.approx(metric.cost(choice.factors, table))
     assert "rank" in choice.costs
-    assert ("transform" in choice.costs) == (known and nbytes >= 20_000)
-    assert ("groups" in choice.costs) == (nbytes >= 16_000)
+    assert ("transform" in choice.costs) == known
+    assert ("groups" in choice.costs) == (not known and nbytes >= 16_000)
 
 
 def test_more_bytes_cost_less() -> None:
@@ -53,7 +53,7 @@ def test_of_a_budget_little_is_left_over_where_nothing_is_known(bits: float) -> 
 def test_columns_with_larger_numbers_get_more_bits() -> None:
     table = torch.randn(600, 192, generator=torch.Generator().manual_seed(0))
     table[:, 64:128] *= 8
-    found = target.groups(table, int(table.numel() * 4.5 / 8), Metric.plain(table))
+    found = target.groups(table, int(table.numel() * 4.5 / 8), Metric.plain(table).weights)
     assert found is not None
     assert found.layout.group == 64
     first, middle, last = found.layout.bits[0]

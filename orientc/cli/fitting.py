@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc.cli import terminal
-from orientc.layout import CODEBOOK, GROUPS, Layout
+from orientc.layout import CODEBOOK, GROUPS, TIERED, Layout
 from orientc.report.numbers import figure
 from orientc.sizes import MB
 
@@ -121,12 +121,13 @@ def facts(description: Any) -> list[tuple[str, str]]:
 def stored(layout: Layout) -> list[tuple[str, str]]:
     """How latents are coded and rows kept, where they are."""
     found = []
-    if layout.codec == GROUPS:
+    if layout.codec in TIERED:
         tiers = [
             f"{rows} rows {_ranges(bits)}" if len(layout.bits) > 1 else _ranges(bits)
             for rows, bits in zip(layout.tier_rows, layout.bits, strict=True)
         ]
-        found.append(("bits", f"{'; '.join(tiers)}; groups of {layout.group}"))
+        scales = f"groups of {layout.group}" if layout.codec == GROUPS else "a scale for each column"
+        found.append(("bits", f"{'; '.join(tiers)}; {scales}"))
     elif layout.codec == CODEBOOK:
         found.append(("bits", f"{layout.bits[0][0]} for {layout.group} columns, by codebooks"))
     if layout.kept:

@@ -11,7 +11,7 @@ from orientc.calibration import Calibration
 from orientc.factors import CHUNK, Factors
 
 _DAMPING = 1e-3  # of the mean of a metric's diagonal: no direction is taken to matter not at all
-_EVEN = 1.0  # added to each count, in mean counts: other texts have other rare tokens, and their errors are large ones
+_EVEN = 0.25  # added to each count, in mean counts: other texts have other rare tokens, and their errors are large ones
 
 
 @dataclass(frozen=True)

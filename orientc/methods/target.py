@@ -13,10 +13,11 @@ from orientc.errors import FitError
 from orientc.factors import Factors
 from orientc.layout import MOST_BITS, packed_bytes
 from orientc.methods import kept, quantize, svd, transform
+from orientc.methods.columns import numbered, spread_sample
 from orientc.methods.metric import Metric
-from orientc.methods.transform import SCALE_BYTES, Cell, allocate, numbered, spread_sample, tiers_of
+from orientc.methods.transform import SCALE_BYTES, Cell, allocate, tiers_of
 
-_SAMPLE = 256  # rows of a tier that are rounded to see what that costs
+_SAMPLE = 1024  # rows of a tier that are rounded to see what that costs
 _WIDTHS = (48, 64, 128, 256)  # of groups of columns: of few groups in wide steps of bits, much of a budget is left over
 
 
@@ -32,14 +33,13 @@ class Choice:
 def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Choice:
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
-    Forms: "transform" (see there), "groups" (the rows themselves in codes with feedback, bits by tiers and columns) and
-    "rank" (latents as numbers, and the weightiest rows kept). "transform" is for a metric that is known: it takes bits
-    from directions in which the table varies little, and to a model those may matter most. Raises `FitError` where
-    nothing is that small.
+    Forms: "rank" (latents as numbers, and the weightiest rows kept); with a known metric "transform" (see there);
+    without one "columns", the same on the table's own columns, and "groups", which have scales by rows. Raises
+    `FitError` where nothing is that small.
     """
     candidates = {
-        "transform": transform.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
-        "groups": groups(table, nbytes, metric),
+        "transform" if metric.known else "columns": transform.fit(table, nbytes, metric, dtype=dtype),
+        "groups": None if metric.known else groups(table, nbytes, metric.weights),
         "rank": rank_and_kept(table, nbytes, metric, dtype=dtype),
     }
     made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
@@ -55,17 +55,18 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
 
 
 @torch.no_grad()
-def groups(table: Tensor, nbytes: int, metric: Metric) -> Factors | None:
+def groups(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
     """Rows in codes without a decoder, tiers of rows and groups of columns with bits of their own.
 
-    Of the widths that groups can have, the one that promises the least cost. None where the budget is too small.
+    Of the widths that groups can have, the one that promises the least squared error with the rows' `weights [vocab]`.
+    None where the budget is too small.
     """
     vocab, dim = table.shape
-    tiers = tiers_of(metric.weights)
+    tiers = tiers_of(weights)
     left = nbytes - (vocab if len(tiers) > 1 else 0)
     found: tuple[float, int, list[int]] | None = None
     for width in sorted({min(width, dim) for width in _WIDTHS}):
-        cells = [cell for rows in tiers for cell in _cells(table, rows, width, metric)]
+        cells = [cell for rows in tiers for cell in _cells(table[rows].float(), weights[rows], width)]
         if sum(cell.sizes[1] for cell in cells) > left:
             continue
         bits = allocate(cells, left, [1] * len(cells))
@@ -80,30 +81,26 @@ def groups(table: Tensor, nbytes: int, metric: Metric) -> Factors | None:
         Factors.plain(table.float()),
         [bits[start : start + count] for start in range(0, len(bits), count)],
         group=width,
-        metric=metric.matrix,
+        metric=torch.eye(dim, device=table.device),
         tiers=numbered(tiers, vocab) if len(tiers) > 1 else None,
     )
 
 
-def _cells(table: Tensor, rows: Tensor, width: int, metric: Metric) -> list[Cell]:
+def _cells(table: Tensor, weights: Tensor, width: int) -> list[Cell]:
     """Sizes and costs of a tier's groups of `width` columns, by bits, the same throughout its rows."""
-    own = spread_sample(rows, _SAMPLE)
-    original, weights = table[own].float(), metric.weights[own].unsqueeze(1)
-    share = float(metric.weights[rows].sum() / weights.sum())
-    widths = [min(width, table.shape[1] - start) for start in range(0, table.shape[1], width)]
-    costs = []
-    for bits in range(MOST_BITS + 1):
-        changes = original
-        if bits:
-            coded = [[bits] * len(widths)]
-            changes = quantize.fit(Factors.plain(original), coded, group=width, metric=metric.matrix).dense() - original
-        by_column = (weights * (changes @ metric.matrix.to(changes)) * changes).sum(0) * share
-        costs.append([float(part.sum()) for part in by_column.split(width)])
-    sizes = [
-        [0] + [len(rows) * (packed_bytes(columns, bits) + SCALE_BYTES) for bits in range(1, MOST_BITS + 1)]
-        for columns in widths
-    ]
-    return [Cell(size, cost) for size, cost in zip(sizes, zip(*costs, strict=True), strict=True)]
+    places = spread_sample(torch.arange(len(table), device=table.device), _SAMPLE)
+    own, share = weights[places], float(weights.sum() / weights[places].sum())
+    cells = []
+    for columns in table.split(width, dim=1):
+        sampled, count = columns[places].T.contiguous(), columns.shape[1]
+        sizes, costs = [0], [float((own * sampled.square().sum(0)).sum()) * share]
+        for bits in range(1, MOST_BITS + 1):
+            scale, offset = (part.float() for part in quantize.scale_and_offset(sampled, bits))
+            errors = quantize.nearest(sampled, scale, offset, bits).mul_(scale).add_(offset).sub_(sampled)
+            sizes.append(len(table) * (packed_bytes(count, bits) + SCALE_BYTES))
+            costs.append(float((own * errors.square_().sum(0)).sum()) * share)
+        cells.append(Cell(sizes, costs))
+    return cells
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 Rows are written in the orthonormal coordinates that the weighted table has in the metric (the closed form of `svd`),
 where errors of different coordinates add up and need no feedback. Coordinates differ in variance and rows in how often
 they occur, so tiers of rows and groups of columns get bits by their share of the cost: reverse water-filling (Cover and
-Thomas, Elements of Information Theory, 10.3.3), done greedily with distortions measured on the rows themselves.
+Thomas, Elements of Information Theory, 10.3.3), done greedily with distortions measured on the rows themselves. All
+rows of a tier share their columns' scales, which so take next to no bytes.
 A group that gets no bits in any tier is rank that is not kept.
 """
 
@@ -19,13 +20,12 @@ from torch import Tensor
 
 from orientc.factors import Factors
 from orientc.layout import MOST_BITS, packed_bytes
-from orientc.methods import quantize, svd
+from orientc.methods import columns, svd
 from orientc.methods.metric import Metric
 
-GROUP = 64
+GROUP = 8
 SCALE_BYTES = 4  # a scale and an offset
 _SMALLEST_TIER = 256
-_SAMPLE = 1024  # rows of a tier that distortions are measured on
 
 
 @dataclass(frozen=True)
@@ -86,70 +86,45 @@ def tiers_of(weights: Tensor) -> list[Tensor]:
 
 @torch.no_grad()
 def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group: int = GROUP) -> Factors | None:
-    """The table in at most `nbytes` bytes, its decoder in `dtype`; None where the budget is too small for this form."""
+    """The table in at most `nbytes` bytes, its decoder in `dtype`; None where the budget is too small for this form.
+
+    Each `group` coordinates have bits together. Without a known metric the coordinates are the table's own columns: to
+    a model those directions may matter most in which the table varies little.
+    """
     vocab, dim = table.shape
-    whole = svd.fit(table, dim, metric=metric)
-    latents, groups = whole.latents, -(-dim // group)
+    whole = svd.fit(table, dim, metric=metric) if metric.known else Factors.plain(table.float())
+    latents, weight, groups = whole.latents, whole.weight, -(-dim // group)
     tiers = tiers_of(metric.weights)
-    cells = [
-        _cell(latents[rows][:, number * group : (number + 1) * group], metric.weights[rows])
-        for rows in tiers
-        for number in range(groups)
-    ]
+    steps = [columns.steps(latents, rows, metric.weights) for rows in tiers]
+    cells = [cell for rows, own in zip(tiers, steps, strict=True) for cell in _cells(len(rows), own.costs, group)]
     smallest = sum(cell.sizes[1] for cell in cells[::groups])  # each tier has bits for its first group
     kept = groups
     while kept:
         rank = min(dim, kept * group)
-        left = nbytes - dim * rank * dtype.itemsize - (vocab if len(tiers) > 1 else 0)
+        left = nbytes - (0 if weight is None else dim * rank * dtype.itemsize) - (vocab if len(tiers) > 1 else 0)
         if left < smallest:
+            if weight is None:
+                return None
             kept -= 1
             continue
         own = [cells[tier * groups + number] for tier in range(len(tiers)) for number in range(kept)]
         flat = allocate(own, left, [int(number % kept == 0) for number in range(len(own))])
         bits = [flat[tier * kept : (tier + 1) * kept] for tier in range(len(tiers))]
         used = max(number for tier in bits for number, width in enumerate(tier) if width) + 1
-        if used == kept:
+        if used == kept or weight is None:
             break
         kept = used  # what the decoder is smaller by goes into bits
     else:
         return None
-    assert whole.weight is not None
-    narrow = Factors.plain(latents[:, :rank].contiguous(), whole.weight[:, :rank].contiguous())
-    return quantize.fit(
-        narrow,
-        bits,
-        group=group,
-        metric=torch.eye(rank, device=table.device),
-        tiers=numbered(tiers, vocab) if len(tiers) > 1 else None,
-    )
+    narrow = whole if weight is None else Factors.plain(latents[:, :rank].contiguous(), weight[:, :rank].contiguous())
+    return columns.fit(narrow, bits, steps, group=group, tiers=tiers)
 
 
-def numbered(tiers: Sequence[Tensor], vocab: int) -> Tensor:
-    """The number of each row's tier, uint8 `[vocab]`."""
-    found = torch.empty(vocab, dtype=torch.uint8, device=tiers[0].device)
-    for number, rows in enumerate(tiers):
-        found[rows] = number
-    return found
-
-
-def spread_sample(rows: Tensor, size: int = _SAMPLE) -> Tensor:
-    """At most `size` of some rows, evenly spaced."""
-    if len(rows) <= size:
-        return rows
-    return rows[torch.linspace(0, len(rows) - 1, size, device=rows.device).round().long()]
-
-
-def _cell(latents: Tensor, weights: Tensor) -> Cell:
-    """Sizes and costs of a tier's group of columns, `[rows, width]`, by bits."""
-    (rows, width), places = latents.shape, spread_sample(torch.arange(len(latents), device=latents.device))
-    sizes = [0] + [rows * (packed_bytes(width, bits) + SCALE_BYTES) for bits in range(1, MOST_BITS + 1)]
-    sampled, own = latents[places], weights[places]
-    total = float((weights * latents.square().sum(1)).sum())
-    squares = float((own * sampled.square().sum(1)).sum())
-    costs = [total]
-    for bits in range(1, MOST_BITS + 1):
-        scale, offset = (part.float() for part in quantize.scale_and_offset(sampled.T, bits))
-        codes = quantize.nearest(sampled.T, scale, offset, bits)
-        errors = (codes * scale + offset - sampled.T).square().sum(0)
-        costs.append(total * float((own * errors).sum()) / squares if squares else 0.0)
-    return Cell(sizes, costs)
+def _cells(rows: int, costs: Tensor, group: int) -> list[Cell]:
+    """A tier's groups of columns, from the `costs [MOST_BITS + 1, dim]` of its columns by bits."""
+    cells = []
+    for own in costs.split(group, dim=1):
+        width = own.shape[1]
+        sizes = [rows * packed_bytes(width, bits) + width * SCALE_BYTES for bits in range(1, MOST_BITS + 1)]
+        cells.append(Cell([0, *sizes], own.sum(1).tolist()))
+    return cells

@@ -1,0 +1,123 @@
+"""Latents to codes of few bits with a scale and an offset for each column, the same for all rows of a tier.
+
+Where errors of different columns add up and rows of a tier are alike, scales of their own cost rows more than they
+gain: at 64 columns a scale, half a bit of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from orientc.factors import Factors
+from orientc.layout import COLUMNS, MOST_BITS
+from orientc.methods.packing import pack
+from orientc.methods.quantize import nearest
+
+_SAMPLE = 2048  # rows of a tier that scales are chosen on
+_LOADS = tuple(0.75 * 1.2**step for step in range(14))  # of a Gaussian's best range; heavier tails ask for more
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The best scales and offsets of a tier's columns, float16 `[MOST_BITS, columns]`, for 1 bit and up.
+
+    `costs [MOST_BITS + 1, columns]`, float64, are the tier's weighted squared errors by bits, from 0 bits on.
+    """
+
+    scales: Tensor
+    offsets: Tensor
+    costs: Tensor
+
+
+def steps(latents: Tensor, rows: Tensor, weights: Tensor) -> Steps:
+    """Scales and offsets for `rows` of latents `[all rows, columns]`, by squared error with the rows' `weights`.
+
+    Levels lie evenly about a column's weighted mean. Ranges tried are multiples of the best one for a Gaussian, whose
+    half is close to 1.26 + 0.34 · bits standard deviations (Max 1960, "Quantizing for minimum distortion", table II).
+    Costs are estimated from a sample of the rows.
+    """
+    places = spread_sample(rows, _SAMPLE)
+    sample, share = latents[places].float(), weights[places].float()
+    share = share / share.sum()
+    mean = share @ sample
+    centred = sample - mean
+    deviation, reach = (share @ centred.square()).sqrt(), centred.abs().amax(0)
+    least, largest = torch.finfo(torch.float16).tiny, torch.finfo(torch.float16).max
+    none = share @ sample.square()
+    errors, scales, offsets = [none], [], []
+    for bits in range(1, MOST_BITS + 1):
+        best = torch.full_like(mean, torch.inf)
+        scale, offset = best.half(), mean.half()  # infinite, and to be refused, where no range fits into float16
+        for load in _LOADS[: 4 + bits]:
+            half = torch.minimum(deviation * (load * (1.26 + 0.34 * bits)), reach)
+            step = (half * 2 ** (1 - bits)).clamp(least, largest).half()
+            base = (mean - step.float() * (2**bits - 1) / 2).half()
+            wide, under = step.float(), base.float()
+            error = share @ nearest(sample, wide, under, bits).mul_(wide).add_(under).sub_(sample).square_()
+            better = error < best
+            best = torch.where(better, error, best)
+            scale, offset = torch.where(better, step, scale), torch.where(better, base, offset)
+        errors.append(best)
+        scales.append(scale)
+        offsets.append(offset)
+    tier = torch.zeros_like(none, dtype=torch.float64)
+    for part in rows.split(_SAMPLE):
+        tier += weights[part].double() @ latents[part].double().square()
+    costs = torch.stack(errors).double() * (tier / none.double().clamp_min(torch.finfo(torch.float64).tiny))
+    return Steps(torch.stack(scales), torch.stack(offsets), costs)
+
+
+@torch.no_grad()
+def fit(
+    factors: Factors, bits: Sequence[Sequence[int]], steps: Sequence[Steps], *, group: int, tiers: Sequence[Tensor]
+) -> Factors:
+    """The same table with its plain latents in codes, tier by tier.
+
+    `tiers` are the rows' ids, ascending, of each tier; tier t has `bits[t][g]` bits for each of the `group` columns of
+    group g, 0 for none, by its `steps`.
+    """
+    latents, layout = factors.latents, factors.layout
+    tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
+    for tier, (rows, own) in enumerate(zip(tiers, steps, strict=True)):
+        codes, scales, offsets = [], [], []
+        for number, width in enumerate(bits[tier]):
+            if not width:
+                continue
+            columns = slice(number * group, min((number + 1) * group, layout.rank))
+            scale, offset = own.scales[width - 1, columns], own.offsets[width - 1, columns]
+            found = nearest(latents[:, columns][rows].float(), scale.float(), offset.float(), width)
+            codes.append(pack(found.to(torch.uint8), width))
+            scales.append(scale)
+            offsets.append(offset)
+        tensors[f"latents.{tier}.codes"] = torch.cat(codes, dim=1)
+        tensors[f"latents.{tier}.scales"] = torch.cat(scales)
+        tensors[f"latents.{tier}.offsets"] = torch.cat(offsets)
+    if len(tiers) > 1:
+        tensors["latents.tiers"] = numbered(tiers, layout.rows)
+    coded = replace(
+        layout,
+        codec=COLUMNS,
+        group=group,
+        bits=tuple(tuple(tier) for tier in bits),
+        tier_rows=tuple(len(rows) for rows in tiers),
+    )
+    return Factors(coded, tensors)
+
+
+def numbered(tiers: Sequence[Tensor], vocab: int) -> Tensor:
+    """The number of each row's tier, uint8 `[vocab]`."""
+    found = torch.empty(vocab, dtype=torch.uint8, device=tiers[0].device)
+    for number, rows in enumerate(tiers):
+        found[rows] = number
+    return found
+
+
+def spread_sample(rows: Tensor, size: int) -> Tensor:
+    """At most `size` of some rows, evenly spaced."""
+    if len(rows) <= size:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, size, device=rows.device).round().long()]
