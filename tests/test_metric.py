@@ -26,7 +26,7 @@ def test_the_cost_is_the_quadratic_form_of_the_changes_by_weight() -> None:
     calibration = calibrations.made()
     metric = Metric.of(calibration, table(), head_weight=0.5)
     changes = torch.randn(VOCAB, DIM, generator=torch.Generator().manual_seed(2)).double()
-    weights = calibration.counts.double() + calibration.counts.double().mean()
+    weights = calibration.counts.double() + calibration.counts.double().mean() / 4
     assert calibration.input_metric is not None
     assert calibration.head_metric is not None
     matrix = (calibration.input_metric + 0.5 * calibration.head_metric).double()
@@ -40,7 +40,7 @@ def test_a_calibration_of_counts_alone_weighs_rows_and_knows_no_direction() -> N
     metric = Metric.of(calibrations.made(input_metric=False, head_metric=False), table())
     assert torch.equal(metric.matrix, torch.eye(DIM).double())
     counts = torch.arange(VOCAB).double()
-    assert torch.equal(metric.weights, counts + counts.mean())
+    assert torch.equal(metric.weights, counts + counts.mean() / 4)
     assert not metric.known
 
 

@@ -41,7 +41,7 @@ with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.n
     from orientc.artifact import Artifact, Description
     from orientc.errors import OrientcError
     from orientc.factors import Factors
-    from orientc.methods import codebook, quantize
+    from orientc.methods import codebook, columns, quantize
     from orientc.provenance import TableInfo
 
 LONGEST = 1.0  # seconds of computing
@@ -90,7 +90,11 @@ def _sample_artifact(path: Path, kind: int) -> None:
     dtype = (torch.float32, torch.float16, torch.bfloat16)[kind % 3]
     bias = torch.ones(dim, dtype=dtype) if kind % 2 else None
     factors = Factors.plain(torch.ones(vocab, rank), torch.ones(dim, rank), bias, "elu" if kind % 5 == 4 else None)
-    if kind % 4 == 1:
+    if kind % 8 == 1:
+        tiers = [torch.arange(0, vocab, 2), torch.arange(1, vocab, 2)]
+        steps = [columns.steps(factors.latents, rows, torch.ones(vocab)) for rows in tiers]
+        factors = columns.fit(factors, [[3, 0], [8, 2]], steps, group=-(-rank // 2), tiers=tiers)
+    elif kind % 4 == 1:
         tiers = (torch.arange(vocab) % 3).to(torch.uint8)
         factors = quantize.fit(
             factors, [[3, 0], [8, 2], [1, 5]], group=-(-rank // 2), metric=torch.eye(rank), tiers=tiers

@@ -10,15 +10,36 @@ import torch
 from torch import Tensor, nn
 
 from orientc.factors import Factors
-from orientc.methods import svd
+from orientc.methods import columns, quantize, svd
 from orientc.modules import CompressedEmbedding, CompressedHead
 from orientc.sizes import MB
 from sections.measuring import Row, peak_bytes, seconds, side_by_side, table_of, times_less
 
-# Ways to hold the factors, by name; other widths of numbers belong here.
+
+def in_codes(table: Tensor, rank: int, bits: int) -> Factors:
+    """Latents in codes, a scale for each group of 64 columns of a row."""
+    return quantize.fit(svd.fit(table, rank), [[bits] * -(-rank // 64)], group=64, metric=torch.eye(rank)).map(wide)
+
+
+def in_columns(table: Tensor, rank: int, bits: int) -> Factors:
+    """Latents in codes, a scale for each column."""
+    factors = svd.fit(table, rank)
+    rows = torch.arange(len(table))
+    steps = columns.steps(factors.latents, rows, torch.ones(len(table)))
+    return columns.fit(factors, [[bits] * -(-rank // 8)], [steps], group=8, tiers=[rows]).map(wide)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Floats in float32, as modules hold them."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+# Ways to hold the factors, by name.
 MAKERS: dict[str, Callable[[Tensor, int], Factors]] = {
     "float32": svd.fit,
     "float32 with a bias": partial(svd.fit, center=True),
+    **{f"{bits} bits": partial(in_codes, bits=bits) for bits in (8, 4, 3, 2)},
+    "4 bits, scales by columns": partial(in_columns, bits=4),
 }
 
 
@@ -39,7 +60,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
                 hidden = torch.randn(tokens, dim, device=table.device)
                 case = f"{kind}, rank dim/{share} = {dim // share}, {tokens} tokens"
                 yield _row("lookup", case, partial(lookup, ids), partial(dense, ids), table, options, "stated")
-                wanted = "faster than dense" if share >= 4 else ""
+                wanted = "faster than dense" if share >= 4 and "bits" not in kind else ""
                 calls = partial(head, hidden), partial(projection, hidden)
                 yield _row("tied head", case, *calls, table, options, wanted)
 
