@@ -1,7 +1,8 @@
 """What is known of how a model uses its table, as a file: one plain `.safetensors` file, format version 1.
 
 Tensors, all float32: `counts [vocab]`, how often each token stands in a text (or its frequency, scaled to counts);
-`input_metric [dim, dim]` and `head_metric [dim, dim]` as present: the matrices M and H of `sensitivity`, symmetric.
+`prior [vocab]`, as present, how often to expect it in any text, in the same sum; `input_metric [dim, dim]` and
+`head_metric [dim, dim]` as present: the matrices M and H of `sensitivity`, symmetric.
 
 Everything else is string metadata, keys sorted: `format` ("orientc-calibration"), `format_version`, the base table as
 artifacts name it, `objective` ("masked", "causal" or "sentence"), `text` and `text_sha256`, `frequency` (where counts
@@ -32,6 +33,7 @@ FORMAT = "orientc-calibration"
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 OBJECTIVES = ("masked", "causal", "sentence")
+_FREQUENCIES = ("counts", "prior")
 _METRICS = ("input_metric", "head_metric")
 _ASYMMETRY = 1e-4  # of a metric's largest entry: what another program's rounding may leave
 
@@ -71,19 +73,21 @@ class Calibration:
     `counts` float32 `[vocab]`; `input_metric` M and `head_metric` H float32 `[dim, dim]`, symmetric and positive
     semidefinite, in nats per squared unit of the table: a change δe of the rows costs
     `½ · Σ_i counts_i / Σ counts · δe_iᵀ (M + H) δe_i` nats per input position, to second order (without H where the
-    head keeps the original table). None where it was not measured.
+    head keeps the original table). None where it was not measured. `prior [vocab]`, of the counts' sum, is what tokens
+    are to be expected before a text is seen; None where nothing is.
     """
 
     description: CalibrationDescription
     counts: Tensor
     input_metric: Tensor | None = None
     head_metric: Tensor | None = None
+    prior: Tensor | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by the names they have in a file."""
-        metrics = {"input_metric": self.input_metric, "head_metric": self.head_metric}
-        return {"counts": self.counts} | {name: metric for name, metric in metrics.items() if metric is not None}
+        others = {"prior": self.prior, "input_metric": self.input_metric, "head_metric": self.head_metric}
+        return {"counts": self.counts} | {name: tensor for name, tensor in others.items() if tensor is not None}
 
     @property
     def facts(self) -> dict[str, float | None]:
@@ -133,7 +137,7 @@ def load(path: str | Path) -> Calibration:
         _check(tensors)
     except DamagedError as error:
         raise CalibrationError(f"{path} is damaged: {error}") from None
-    return Calibration(description, tensors["counts"], tensors.get("input_metric"), tensors.get("head_metric"))
+    return Calibration(description, **tensors)
 
 
 def _metadata(description: CalibrationDescription) -> dict[str, str]:
@@ -172,7 +176,7 @@ def _description(header: Header) -> CalibrationDescription:
     """Build a description, checking each entry; `ValueError` and friends say what is wrong."""
     metadata = header.metadata
     base = table_from_metadata(metadata)
-    shapes = {"counts": (base.vocab,)} | {name: (base.dim, base.dim) for name in _METRICS}
+    shapes = dict.fromkeys(_FREQUENCIES, (base.vocab,)) | {name: (base.dim, base.dim) for name in _METRICS}
     for name, stored in header.tensors.items():
         if name not in shapes:
             raise ValueError(f"tensor {name!r:.60} does not belong there")
@@ -205,9 +209,9 @@ def _description(header: Header) -> CalibrationDescription:
 
 
 def _check(tensors: dict[str, Tensor]) -> None:
-    counts = tensors["counts"]
-    if (counts < 0).any() or not counts.any():
-        raise DamagedError("its counts are negative somewhere, or zero everywhere")
+    for name in _FREQUENCIES:
+        if name in tensors and ((tensors[name] < 0).any() or not tensors[name].any()):
+            raise DamagedError(f"its {name} are negative somewhere, or zero everywhere")
     for name in _METRICS:
         metric = tensors.get(name)
         if metric is None:

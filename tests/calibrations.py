@@ -18,7 +18,7 @@ BASE = TableInfo(
 )  # fmt: skip
 
 
-def made(*, input_metric: bool = True, head_metric: bool = True, **changes: Any) -> Calibration:
+def made(*, input_metric: bool = True, head_metric: bool = True, prior: bool = False, **changes: Any) -> Calibration:
     """A small calibration of random numbers."""
     generator = torch.Generator().manual_seed(0)
 
@@ -35,6 +35,7 @@ def made(*, input_metric: bool = True, head_metric: bool = True, **changes: Any)
         torch.arange(VOCAB, dtype=torch.float32),
         metric() if input_metric else None,
         metric() if head_metric else None,
+        torch.arange(VOCAB, dtype=torch.float32).flip(0) if prior else None,
     )
-    names = tuple(name for name in made.tensors if name != "counts")
+    names = tuple(name for name in made.tensors if name.endswith("metric"))
     return replace(made, description=replace(description, metrics=names, **changes))

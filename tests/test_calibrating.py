@@ -52,6 +52,8 @@ def test_masked_causal_and_headless_models_are_calibrated(
         assert 300 <= described.measured < 400
         assert described.counted == int(found.counts.sum()) > 1000
         assert found.counts.shape == (table.vocab,)
+        assert found.prior is not None
+        assert float(found.prior.sum()) == pytest.approx(float(found.counts.sum()), rel=1e-4)
         assert all(found.tensors[name].shape == (table.dim, table.dim) for name in held)
         found.check_base(table.sha256)
         path = tmp_path / f"{objective}.safetensors"

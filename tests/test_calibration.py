@@ -52,6 +52,7 @@ def rewritten(path: Path, metadata: dict[str, str | None] | None = None, **tenso
     "calibration",
     [
         made(),
+        made(prior=True),
         made(head_metric=False),
         made(head_metric=False, input_metric=False),
         made(head_metric=False, input_metric=False, text=None, text_sha256=None, frequency="zipf", counted=0),
@@ -96,6 +97,8 @@ def test_the_header_is_enough_for_a_description(path: Path) -> None:
         ({"counts": torch.ones(VOCAB + 1)}, "counts is [12] of type F32, not [11] of F32"),
         ({"counts": torch.ones(VOCAB, dtype=torch.int64)}, "counts is [11] of type I64"),
         ({"counts": None}, "counts is missing"),
+        ({"prior": torch.ones(VOCAB + 1)}, "prior is [12] of type F32, not [11] of F32"),
+        ({"prior": torch.zeros(VOCAB)}, "prior"),
         ({"counts": torch.zeros(VOCAB)}, "counts"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), -1.0)}, "negative"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), torch.nan)}, "not finite"),

@@ -44,7 +44,7 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
     assert path.parent == Path("runs") / "tiny-bert"
     assert (made["fresh"], made["objective"], made["text"]) == (True, "masked", "text.txt")
     stored = load_file(path)
-    assert stored.keys() == {"counts", "input_metric", "head_metric"}
+    assert stored.keys() == {"counts", "prior", "input_metric", "head_metric"}
     assert made["types"] == int((stored["counts"] > 0).sum())
     assert made["input_trace"] == pytest.approx(float(stored["input_metric"].trace()))
     assert made["head_trace"] == pytest.approx(float(stored["head_metric"].trace()))

@@ -26,7 +26,7 @@ def test_the_cost_is_the_quadratic_form_of_the_changes_by_weight() -> None:
     calibration = calibrations.made()
     metric = Metric.of(calibration, table(), head_weight=0.5)
     changes = torch.randn(VOCAB, DIM, generator=torch.Generator().manual_seed(2)).double()
-    weights = calibration.counts.double() + calibration.counts.double().mean() / 4
+    weights = calibration.counts.double() + calibration.counts.double().mean() / 10
     assert calibration.input_metric is not None
     assert calibration.head_metric is not None
     matrix = (calibration.input_metric + 0.5 * calibration.head_metric).double()
@@ -40,8 +40,14 @@ def test_a_calibration_of_counts_alone_weighs_rows_and_knows_no_direction() -> N
     metric = Metric.of(calibrations.made(input_metric=False, head_metric=False), table())
     assert torch.equal(metric.matrix, torch.eye(DIM).double())
     counts = torch.arange(VOCAB).double()
-    assert torch.equal(metric.weights, counts + counts.mean() / 4)
+    assert torch.equal(metric.weights, counts + counts.mean() / 10)
     assert not metric.known
+
+
+def test_tokens_to_be_expected_weigh_as_much_as_those_counted() -> None:
+    calibration = calibrations.made(prior=True)
+    counts = torch.arange(VOCAB).double()
+    assert torch.equal(Metric.of(calibration, table()).weights, counts + counts.mean() / 10 + counts.flip(0))
 
 
 def test_a_head_that_is_kept_does_not_count() -> None:

@@ -11,7 +11,10 @@ from orientc.calibration import Calibration
 from orientc.factors import CHUNK, Factors
 
 _DAMPING = 1e-3  # of the mean of a metric's diagonal: no direction is taken to matter not at all
-_EVEN = 0.25  # added to each count, in mean counts: other texts have other rare tokens, and their errors are large ones
+# What is added to the counts, in shares of their sum: other texts have other tokens, frequent ones among them, and a
+# token that was not met is the one whose errors are large.
+_PRIOR = 1.0  # by the order of the ids
+_EVEN = 0.1  # the same for all
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ class Metric:
         `head_weight` 1 is right for a tied head, 0 for a model that keeps its head.
         """
         plain = cls.plain(table)
-        weights = calibration.counts.to(plain.weights)
-        weights = weights + _EVEN * weights.mean()
+        counts = calibration.counts.to(plain.weights)
+        weights = counts + _EVEN * counts.mean()
+        if calibration.prior is not None:
+            weights = weights + _PRIOR * calibration.prior.to(weights)
         if calibration.input_metric is None:
             return cls(plain.matrix, weights, known=False)
         matrix = calibration.input_metric.to(plain.matrix)

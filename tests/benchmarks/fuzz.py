@@ -126,7 +126,10 @@ def _sample_calibration(path: Path, kind: int) -> None:
         base=_table(11, 6), objective="masked" if metrics else None, text="text", text_sha256="2" * 64, frequency=None,
         counted=99, measured=50 if metrics else 0, metrics=tuple(metrics), settings={"tokens": 50}, seed=7,
     )  # fmt: skip
-    calibration.save(calibration.Calibration(description, torch.ones(11), **metrics), path)
+    calibration.save(
+        calibration.Calibration(description, torch.ones(11), prior=torch.ones(11) if kind % 2 else None, **metrics),
+        path,
+    )
 
 
 def _sample_record(path: Path, kind: int) -> None:
