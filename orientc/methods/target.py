@@ -34,11 +34,12 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Ch
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
     Forms: "rank" (latents as numbers, and the weightiest rows kept); with a known metric "transform" (see there);
-    without one "columns", the same on the table's own columns, and "groups", which have scales by rows. Raises
-    `FitError` where nothing is that small.
+    without one "groups", the rows themselves in codes: directions in which the table varies little, and rows unlike
+    the others, may be those that matter most, and nothing says that they don't. Raises `FitError` where nothing is
+    that small.
     """
     candidates = {
-        "transform" if metric.known else "columns": transform.fit(table, nbytes, metric, dtype=dtype),
+        "transform": transform.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
         "groups": None if metric.known else groups(table, nbytes, metric.weights),
         "rank": rank_and_kept(table, nbytes, metric, dtype=dtype),
     }

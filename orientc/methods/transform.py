@@ -88,12 +88,12 @@ def tiers_of(weights: Tensor) -> list[Tensor]:
 def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group: int = GROUP) -> Factors | None:
     """The table in at most `nbytes` bytes, its decoder in `dtype`; None where the budget is too small for this form.
 
-    Each `group` coordinates have bits together. Without a known metric the coordinates are the table's own columns: to
-    a model those directions may matter most in which the table varies little.
+    Each `group` coordinates have bits together.
     """
     vocab, dim = table.shape
-    whole = svd.fit(table, dim, metric=metric) if metric.known else Factors.plain(table.float())
+    whole = svd.fit(table, dim, metric=metric)
     latents, weight, groups = whole.latents, whole.weight, -(-dim // group)
+    assert weight is not None
     tiers = tiers_of(metric.weights)
     steps = [columns.steps(latents, rows, metric.weights) for rows in tiers]
     cells = [cell for rows, own in zip(tiers, steps, strict=True) for cell in _cells(len(rows), own.costs, group)]
@@ -101,22 +101,20 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group
     kept = groups
     while kept:
         rank = min(dim, kept * group)
-        left = nbytes - (0 if weight is None else dim * rank * dtype.itemsize) - (vocab if len(tiers) > 1 else 0)
+        left = nbytes - dim * rank * dtype.itemsize - (vocab if len(tiers) > 1 else 0)
         if left < smallest:
-            if weight is None:
-                return None
             kept -= 1
             continue
         own = [cells[tier * groups + number] for tier in range(len(tiers)) for number in range(kept)]
         flat = allocate(own, left, [int(number % kept == 0) for number in range(len(own))])
         bits = [flat[tier * kept : (tier + 1) * kept] for tier in range(len(tiers))]
         used = max(number for tier in bits for number, width in enumerate(tier) if width) + 1
-        if used == kept or weight is None:
+        if used == kept:
             break
         kept = used  # what the decoder is smaller by goes into bits
     else:
         return None
-    narrow = whole if weight is None else Factors.plain(latents[:, :rank].contiguous(), weight[:, :rank].contiguous())
+    narrow = Factors.plain(latents[:, :rank].contiguous(), weight[:, :rank].contiguous())
     return columns.fit(narrow, bits, steps, group=group, tiers=tiers)
 
 
