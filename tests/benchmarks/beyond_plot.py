@@ -1,10 +1,10 @@
 """The rows that `beyond.py --json` wrote, as one Markdown table and one picture.
 
-    python tests/benchmarks/beyond_plot.py ROWS.jsonl NAME=MODEL … [--out beyond.png]
+    python tests/benchmarks/beyond_plot.py ROWS.jsonl NAME=MODEL … [--sizes 4.5,3.5,2.7] [--out beyond.png]
 
 NAME is how a model is called, MODEL the end of its argument as the rows have it. Cells are perplexities in multiples
-of the uncompressed one, input-only / tied; the picture has what lies above 1, over bits per weight. Needs matplotlib
-(extra `plot`).
+of the uncompressed one, input-only / tied; the picture has what lies above 1, over bits per weight. Of `--sizes` are
+the table's columns, and within them lies what the picture shows. Needs matplotlib (extra `plot`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ METHODS = {
     "codebooks, calibrated": ("codebooks, calibrated", "--", "x"),
     "not calibrated, target": ("`--target-bits`, not calibrated", "-.", "D"),
     "target": ("`--target-bits`, calibrated", "-", "D"),
+    "torchao int4": ("torchao, int4", "", "P"),
 }
 
 
@@ -45,13 +46,9 @@ def cell(row: Row | None) -> str:
     return " / ".join(f"{ratio:.3f}×" if ratio < 9 else f"{ratio:.0f}×" for ratio in times)
 
 
-def table(rows: list[Row], models: dict[str, str]) -> str:
+def table(rows: list[Row], models: dict[str, str], sizes: list[str]) -> str:
     """Methods down, models and sizes across."""
-    sizes = {
-        name: sorted({row["name"].split(":")[0] for row in rows if row["model"].endswith(end) and ":" in row["name"]})
-        for name, end in models.items()
-    }
-    columns = [(name, size) for name, own in sizes.items() for size in reversed(own) if size.endswith("bits")]
+    columns = [(name, f"{size} bits") for name in models for size in sizes]
     lines = ["| | " + " | ".join(f"{name}, {size}" for name, size in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for key, (label, _, _) in METHODS.items():
         found = [
@@ -77,7 +74,9 @@ def picture(rows: list[Row], models: dict[str, str], path: Path) -> None:
             own = sorted((row["bits_per_weight"], row["tied"] / row["base"] - 1) for row in rows
                          if row["model"].endswith(end) and method_of(row) == key)  # fmt: skip
             if own:
-                panel.plot(*zip(*own, strict=True), line, marker=marker, label=label.replace("`", ""), markersize=4)
+                panel.plot(
+                    *zip(*own, strict=True), linestyle=line, marker=marker, label=label.replace("`", ""), markersize=4
+                )
         panel.set(title=name, xlabel="bits per weight", yscale="log")
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("tied perplexity over the original's, less 1")
@@ -91,11 +90,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, nargs=1)
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL")
+    parser.add_argument("--sizes", default="4.5,3.5,2.7")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.rows[0].read_text().splitlines()]
     models = dict(model.split("=", 1) for model in options.models)
-    print(table(rows, models))
+    sizes = options.sizes.split(",")
+    print(table(rows, models, sizes))
+    least, most = 0.9 * min(map(float, sizes)), 1.15 * max(map(float, sizes))
+    rows = [row for row in rows if least < row["bits_per_weight"] < most]
     if options.out:
         picture(rows, models, options.out)
 
