@@ -30,6 +30,7 @@ METHODS = {
     "target": ("`--target-bits`, calibrated", "-", "D"),
     "torchao int4": ("torchao, int4", "", "P"),
 }
+NEAR = 0.07  # of a size: not every form has every size
 
 
 def method_of(row: Row) -> str:
@@ -38,9 +39,9 @@ def method_of(row: Row) -> str:
     return re.sub(r"^(rounding|codebooks) [\d.]+ bits(, groups of \d+)?", r"\1", name)
 
 
-def cell(row: Row | None) -> str:
-    """What a row says in the table."""
-    if row is None:
+def cell(row: Row | None, size: str) -> str:
+    """What a row says in the table, where its size is about the one it stands under."""
+    if row is None or abs(row["bits_per_weight"] / float(size.split()[0]) - 1) > NEAR:
         return "–"
     times = [row[head] / row["base"] for head in ("input-only", "tied")]
     return " / ".join(f"{ratio:.3f}×" if ratio < 9 else f"{ratio:.0f}×" for ratio in times)
@@ -57,7 +58,11 @@ def table(rows: list[Row], models: dict[str, str], sizes: list[str]) -> str:
             for name, size in columns
         ]  # fmt: skip
         if any(found):
-            lines.append(f"| {label} | " + " | ".join(map(cell, found)) + " |")
+            lines.append(
+                f"| {label} | "
+                + " | ".join(cell(row, size) for row, (_, size) in zip(found, columns, strict=True))
+                + " |"
+            )
     return "\n".join(lines)
 
 
@@ -68,7 +73,9 @@ def picture(rows: list[Row], models: dict[str, str], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(models), figsize=(5 * len(models), 4.2), sharey=True, squeeze=False)
+    figure, panels = pyplot.subplots(
+        1, len(models), figsize=(4.5 * len(models) + 2, 4), sharey=True, squeeze=False, layout="constrained"
+    )
     for panel, (name, end) in zip(panels[0], models.items(), strict=True):
         for key, (label, line, marker) in METHODS.items():
             own = sorted((row["bits_per_weight"], row["tied"] / row["base"] - 1) for row in rows
@@ -80,9 +87,8 @@ def picture(rows: list[Row], models: dict[str, str], path: Path) -> None:
         panel.set(title=name, xlabel="bits per weight", yscale="log")
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("tied perplexity over the original's, less 1")
-    panels[0][-1].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.legend(*panels[0][-1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=90)
 
 
 def main() -> None:
