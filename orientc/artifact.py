@@ -189,7 +189,7 @@ def check_ids(factors: Factors) -> None:
     layout, tensors = factors.layout, factors.tensors
     if layout.kept:
         ids = tensors["kept.ids"]
-        if ids[0] < 0 or ids[-1] >= layout.vocab or (ids.diff() <= 0).any():
+        if ids[0] < 0 or ids[-1] >= layout.vocab or (ids.long().diff() <= 0).any():
             raise DamagedError("kept.ids are not ids of the table in ascending order")
     if "latents.tiers" in tensors:
         counts = tensors["latents.tiers"].long().bincount(minlength=len(layout.tier_rows))

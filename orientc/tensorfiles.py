@@ -116,10 +116,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DamagedError(str(error)) from error
+        raise DamagedError(" ".join(str(error).split())[:200]) from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not all(part.isfinite().all() for part in tensor.flatten().split(CHUNK)):
-            raise DamagedError(f"{name} holds numbers that are not finite")
+            raise DamagedError(f"{name!r:.60} holds numbers that are not finite")
     return tensors
 
 
@@ -145,14 +145,14 @@ def _tensors(entries: dict[str, Any], data_bytes: int) -> dict[str, Stored]:
     try:
         for name, entry in entries.items():
             if entry["dtype"] not in DTYPES:
-                raise DamagedError(f"{name:.60} has type {entry['dtype']!r:.60}, not one of {', '.join(DTYPES)}")
+                raise DamagedError(f"{name!r:.60} has type {entry['dtype']!r:.60}, not one of {', '.join(DTYPES)}")
             shape = tuple(entry["shape"])
             if not all(type(length) is int and 0 <= length < 1 << 63 for length in shape):
-                raise DamagedError(f"{name:.60} has shape {entry['shape']!r:.60}")
+                raise DamagedError(f"{name!r:.60} has shape {entry['shape']!r:.60}")
             found[name] = Stored(entry["dtype"], shape)
             start, end = entry["data_offsets"]
             if type(start) is not int or type(end) is not int or end - start != found[name].nbytes:
-                raise DamagedError(f"{name:.60} has an extent that does not fit its shape")
+                raise DamagedError(f"{name!r:.60} has an extent that does not fit its shape")
             ranges.append((start, end))
     except (KeyError, ValueError, TypeError, OverflowError):
         raise DamagedError("its header describes a tensor in a way that makes no sense") from None

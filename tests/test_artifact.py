@@ -18,10 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from orientc import artifact as artifacts
+from orientc import tensorfiles
 from orientc.artifact import Artifact, Description
 from orientc.errors import ArtifactError, ArtifactMismatchError
 from orientc.factors import Factors
 from orientc.provenance import TableInfo
+from orientc.tensorfiles import DamagedError
 
 VOCAB, DIM, RANK = 11, 6, 3
 KEYS = [
@@ -537,7 +539,15 @@ def test_a_huge_header_of_groups_is_refused_without_much_memory(tiered: Path) ->
 
 
 @pytest.mark.parametrize(
-    "ids", [[1, 2, 2, 4, 5], [2, 1, 3, 4, 5], [-1, 2, 3, 4, 5], [1, 2, 3, 4, 29], [0, -(2**31), 3, 4, 5]]
+    "ids",
+    [
+        [1, 2, 2, 4, 5],
+        [2, 1, 3, 4, 5],
+        [-1, 2, 3, 4, 5],
+        [1, 2, 3, 4, 29],
+        [0, -(2**31), 3, 4, 5],
+        [2**31 - 1, -(2**31), -1, 4, 5],
+    ],
 )
 def test_kept_ids_out_of_order_or_range_are_refused(tiered: Path, ids: list[int]) -> None:
     tensors = load_file(tiered) | {"kept.ids": torch.tensor(ids, dtype=torch.int32)}
@@ -577,3 +587,15 @@ def test_each_tensor_is_needed_as_it_is(tiered: Path) -> None:
         refused(saved(other, tensors | {name: tensor.unsqueeze(0)}, like=tiered))
         if tensor.is_floating_point():
             refused(saved(other, tensors | {name: torch.full_like(tensor, torch.inf)}, like=tiered))
+
+
+@pytest.mark.parametrize("entry", [{"dtype": "F32", "shape": [1], "data_offsets": [0, 3]}, {"dtype": "x" * 70_000}])
+def test_whatever_a_header_says_it_is_refused_in_one_line_of_some_words(entry: dict[str, Any], tmp_path: Path) -> None:
+    header = json.dumps({"a\nb": entry}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    refused(path)
+    with pytest.raises(DamagedError) as caught:
+        tensorfiles.read_tensors(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 200

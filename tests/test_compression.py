@@ -437,7 +437,7 @@ CALIBRATED: dict[str, Plan] = {
     "default": Plan(AUTOENCODER, 4, keep_rows=7, keep_norms=True, calibration_sha256="1" * 64, autoencoder=FAST),
     "bits": Plan(QUANTIZE, bits=3, keep_rows=7, calibration_sha256="1" * 64),
     "codebook": Plan(QUANTIZE, bits=2.5, codebook=True, keep_rows=7, calibration_sha256="1" * 64),
-    "target": Plan(TARGET, target_bits=9, dtype="float16", calibration_sha256="1" * 64),
+    "target": Plan(TARGET, target_bits=5, dtype="float16", calibration_sha256="1" * 64),
 }
 
 

@@ -28,7 +28,7 @@ def test_the_form_chosen_costs_least_and_fits(nbytes: int, known: bool) -> None:
     assert choice.costs[choice.form] == pytest.approx(metric.cost(choice.factors, table))
     assert "rank" in choice.costs
     assert ("transform" in choice.costs) == known
-    assert ("groups" in choice.costs) == (not known and nbytes >= 16_000)
+    assert ("groups" in choice.costs) == (nbytes >= 16_000)
 
 
 def test_more_bytes_cost_less() -> None:

@@ -33,14 +33,14 @@ class Choice:
 def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Choice:
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
-    Forms: "rank" (latents as numbers, and the weightiest rows kept); with a known metric "transform" (see there);
-    without one "groups", the rows themselves in codes: directions in which the table varies little, and rows unlike
-    the others, may be those that matter most, and nothing says that they don't. Raises `FitError` where nothing is
-    that small.
+    Forms: "groups" (the rows themselves in codes, scales by rows), "rank" (latents as numbers, and the weightiest rows
+    kept) and, where the metric is known, "transform" (see there): without one, directions in which the table varies
+    little, and rows unlike the others, may be those that matter most, and nothing says that they don't. Raises
+    `FitError` where nothing is that small.
     """
     candidates = {
         "transform": transform.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
-        "groups": None if metric.known else groups(table, nbytes, metric.weights),
+        "groups": groups(table, nbytes, metric.weights),
         "rank": rank_and_kept(table, nbytes, metric, dtype=dtype),
     }
     made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
