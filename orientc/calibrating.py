@@ -109,7 +109,6 @@ class Plan:
             counts = passages.counts(info.vocab, progress)
             counted = int(counts.sum())
         measured = self._measured(passages, info.tied, device, progress) if passages else None
-        prior = frequencies.zipf(self.source.tokenizer, info.vocab)
         metrics = {"input_metric": measured.input_metric, "head_metric": measured.head_metric} if measured else {}
         held: dict[str, Tensor] = {name: metric for name, metric in metrics.items() if metric is not None}
         description = CalibrationDescription(
@@ -124,6 +123,7 @@ class Plan:
             settings=self.settings,
             seed=self.asked.seed,
         )
+        prior = frequencies.zipf(self.source.tokenizer, info.vocab)
         if prior.any():
             held["prior"] = (prior * (counts.sum() / prior.sum())).float()
         return Calibration(description, counts.float(), **held)

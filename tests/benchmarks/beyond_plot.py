@@ -94,12 +94,12 @@ def picture(rows: list[Row], models: dict[str, str], path: Path) -> None:
 def main() -> None:
     """Print the table and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", type=Path, nargs=1)
+    parser.add_argument("rows", type=Path)
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL")
     parser.add_argument("--sizes", default="4.5,3.5,2.7")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    rows = [json.loads(line) for line in options.rows[0].read_text().splitlines()]
+    rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
     models = dict(model.split("=", 1) for model in options.models)
     sizes = options.sizes.split(",")
     print(table(rows, models, sizes))
