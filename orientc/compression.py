@@ -148,7 +148,7 @@ def _fitted(
         else:
             groups = -(-factors.rank // plan.group)
             factors = rounding.fit(factors, [[int(plan.bits)] * groups], group=plan.group, metric=in_latents)
-    return factors.with_norms(rows.float().norm(dim=1)) if plan.keep_norms else factors
+    return factors.with_norms(truncated_svd.norms(rows)) if plan.keep_norms else factors
 
 
 def svd(

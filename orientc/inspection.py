@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from orientc.layout import Layout
-from orientc.methods.svd import gram, principal_directions
+from orientc.methods.svd import gram, norms, principal_directions
 from orientc.plans import DTYPES
 from orientc.sizes import MB, choose_rank, parameter_ratio
 from orientc.tables import Table
@@ -47,7 +47,7 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     """Measure a table. Ratios it does not allow raise `FitError`."""
     info = table.info
     table.check_finite()
-    norms = table.weight.float().norm(dim=1)
+    lengths = norms(table.weight)
     _, values = principal_directions(gram(table.weight))
     kept = (values.cumsum(0) / values.sum()).tolist()
     ranks = sorted({max(1, round(info.dim * share)) for share in SHARES})
@@ -61,12 +61,12 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
         table=vars(info),
         share=info.vocab * info.dim / info.model_parameters,
         norms={
-            "min": norms.min().item(),
-            "median": norms.median().item(),
-            "mean": norms.mean().item(),
-            "max": norms.max().item(),
-            "std": norms.std().item(),
-            "zero_rows": float((norms == 0).sum().item()),
+            "min": lengths.min().item(),
+            "median": lengths.median().item(),
+            "mean": lengths.mean().item(),
+            "max": lengths.max().item(),
+            "std": lengths.std().item(),
+            "zero_rows": float((lengths == 0).sum().item()),
         },
         energy={rank: kept[rank - 1] for rank in ranks},
         sizes=tuple(sizes),

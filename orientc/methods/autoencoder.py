@@ -19,6 +19,7 @@ from orientc import processes
 from orientc.errors import FitError, UsageError
 from orientc.factors import CHUNK, Factors
 from orientc.methods import losses, svd
+from orientc.methods.blocks import by_blocks
 from orientc.methods.metric import Metric
 from orientc.methods.recipe import Settings
 
@@ -60,10 +61,9 @@ class Autoencoder(nn.Module):
         decoded = self.decoder(self.encode(rows))
         return functional.elu(decoded) if self.decoder_elu else decoded
 
-    @torch.no_grad()
     def factors(self, table: Tensor) -> Factors:
         """The compressed table: every row encoded, and the decoder."""
-        latents = torch.cat([self.encode(block) for block in table.split(CHUNK)])
+        latents = by_blocks(table, self.encoder.out_features, lambda rows: self.encode(rows.float()))
         activation = "elu" if self.decoder_elu else None
         return Factors.plain(latents, self.decoder.weight.detach(), self.decoder.bias.detach(), activation)
 
@@ -74,8 +74,9 @@ class Autoencoder(nn.Module):
         Normalised, a row counts by its direction alone: the subspace maximises the mean squared cosine, by `weights`
         where there are some.
         """
-        normalised = functional.normalize(table.float(), dim=1)
-        directions, _ = svd.principal_directions(svd.gram(normalised, weights=weights))
+        inverse_squares = svd.norms(table).double().clamp_min(1e-12).pow(-2)
+        weights = inverse_squares if weights is None else weights * inverse_squares
+        directions, _ = svd.principal_directions(svd.gram(table, weights=weights))
         kept = directions[:, : self.encoder.out_features].float()
         self.encoder.weight.copy_(kept.T)
         self.decoder.weight.copy_(kept)
@@ -92,8 +93,14 @@ class Autoencoder(nn.Module):
                 f"the artifact to start from has latents of {factors.layout.rows} rows of width {factors.dim}, "
                 f"not of {len(table)} of width {table.shape[1]}"
             )
-        rows = functional.pad(table.double(), (0, 1), value=1.0)
-        solution = torch.linalg.lstsq(rows.T @ rows, rows.T @ factors.latents.to(rows)).solution.float()
+        latents, dim = factors.latents.to(table.device), table.shape[1]
+        normal = torch.zeros(dim + 1, dim + 1, dtype=torch.float64, device=table.device)
+        wanted = normal.new_zeros(dim + 1, factors.rank)
+        for start in range(0, len(table), CHUNK):
+            rows = functional.pad(table[start : start + CHUNK].double(), (0, 1), value=1.0)
+            normal.addmm_(rows.T, rows)
+            wanted.addmm_(rows.T, latents[start : start + CHUNK].double())
+        solution = torch.linalg.lstsq(normal, wanted).solution.float()
         self.encoder.weight.copy_(solution[:-1].T)
         self.encoder.bias.copy_(solution[-1])
         self.decoder.weight.copy_(factors.weight)
@@ -117,14 +124,13 @@ def fit(
 
     With a `metric` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
     average), and an epoch draws rows by weight, as many as there are; what `on_epoch` is told is of those rows too.
-    Several processes share each batch.
-    The factors are the table's all the same; a decoder with an ELU can't be brought back from there. `start` is needed
-    with `settings.init == "artifact"`. `on_epoch` is called after every epoch. Raises
-    `FitError` where the loss leaves the range of a float.
+    The factors are the table's all the same; a decoder with an ELU can't be brought back from there. Several processes
+    share each batch. `start` is needed with `settings.init == "artifact"`. `on_epoch` is called after every epoch.
+    Raises `FitError` where the loss leaves the range of a float.
     """
     if metric is not None:
         return _fit_in_metric(table, rank, settings, metric, seed=seed, start=start, on_epoch=on_epoch)
-    return _fit(table.float(), rank, settings, seed=seed, start=start, weights=None, on_epoch=on_epoch)
+    return _fit(table, rank, settings, seed=seed, start=start, weights=None, on_epoch=on_epoch)
 
 
 def _fit_in_metric(
@@ -138,16 +144,15 @@ def _fit_in_metric(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Factors:
     root, inverse = metric.roots()
-    shares = metric.weights / metric.weights.sum()
-    lengths = [float(shares @ rows.square().sum(1)) for rows in (table.double(), table.double() @ root)]
-    scale = math.sqrt(lengths[0] / lengths[1]) if lengths[1] else 1.0
+    moments = svd.gram(table, weights=metric.weights / metric.weights.sum())
+    squares, turned = float(moments.trace()), float((moments * metric.matrix).sum())  # mean ‖e‖², mean eᵀAe
+    scale = math.sqrt(squares / turned) if turned else 1.0
     into, back = (root * scale).float(), (inverse / scale).float()
     if start is not None and start.weight is not None:
         bias = None if start.bias is None else start.bias.float().to(table.device) @ into
         start = Factors.plain(start.latents, into @ start.weight.float().to(table.device), bias)
-    fitted = _fit(
-        table.float() @ into, rank, settings, seed=seed, start=start, weights=metric.weights, on_epoch=on_epoch
-    )
+    rows = by_blocks(table, table.shape[1], lambda block: block.float() @ into)
+    fitted = _fit(rows, rank, settings, seed=seed, start=start, weights=metric.weights, on_epoch=on_epoch)
     assert fitted.weight is not None
     assert fitted.bias is not None
     return Factors.plain(fitted.latents, back @ fitted.weight, fitted.bias @ back)
@@ -186,6 +191,8 @@ def _fit(
             if processes.count() > 1:
                 _average_gradients(model, len(mine) / len(batch))
             optimizer.step()
+        if on_epoch is None and epoch < settings.epochs - 1:
+            continue  # what leaves the range of a float stays out of it, and is found at the end
         report = _report(model, rows, settings, epoch, optimizer.param_groups[0]["lr"])
         if not math.isfinite(report.objective):
             raise FitError("the loss left the range of a float: try a lower learning rate")
@@ -205,7 +212,7 @@ def _average_gradients(model: nn.Module, share: float) -> None:
 
 
 def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator, weights: Tensor | None) -> Iterator[Tensor]:
-    """All rows in an order drawn by the generator; with `weights` as many rows, drawn by these."""
+    """All rows in an order drawn by the generator, in float32; with `weights` as many rows, drawn by these."""
     if weights is None:
         order = torch.randperm(len(rows), generator=generator).to(rows.device)
     else:
@@ -213,12 +220,12 @@ def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator, weights
         drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64) * bounds[-1]
         order = torch.searchsorted(bounds, drawn).clamp(max=len(rows) - 1).to(rows.device)
     for indices in order.split(batch_size):
-        yield rows[indices]
+        yield rows[indices].float()
 
 
 @torch.no_grad()
 def _report(model: Autoencoder, rows: Tensor, settings: Settings, epoch: int, learning_rate: float) -> Epoch:
-    distances = losses.measure((model(block), block) for block in rows.split(CHUNK))
+    distances = losses.measure((model(block), block) for block in map(torch.Tensor.float, rows.split(CHUNK)))
     return Epoch(
         epoch=epoch + 1,
         objective=distances.objective(settings.weights),

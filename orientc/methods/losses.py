@@ -29,7 +29,8 @@ def cosine_distance(decoded: Tensor, rows: Tensor) -> Tensor:
 
 def power(decoded: Tensor, rows: Tensor, alpha: float) -> Tensor:
     """Mean over numbers of `(|decoded − rows| + 1e-10)^alpha`, a scalar (arXiv 2106.08181)."""
-    return ((decoded - rows).abs() + POWER_EPS).pow(alpha).mean()
+    logarithm = ((decoded - rows).abs() + POWER_EPS).log()
+    return (alpha * logarithm).exp().mean()  # a third of the time of `pow`, whose gradient is another `pow`
 
 
 def rmse(decoded: Tensor, rows: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ def loss(decoded: Tensor, rows: Tensor, alpha: float, weights: Weights) -> Tenso
 
 @dataclass(frozen=True)
 class Distances:
-    """How far a decoded table is from the original, over all rows, in float32 summed in float64.
+    """How far a decoded table is from the original, over all rows, in float32; rows are summed in float64.
 
     `power_0_1` is the mean of `(|x| + 1e-10)^0.1` over all differences x, `power_0_6` likewise with 0.6.
     """
@@ -74,6 +75,11 @@ class Distances:
         return Distances(self.cosine, self.rmse * scale, self.mae * scale, **powers)
 
 
+def _sum(values: Tensor) -> float:
+    """The sum of all; a row's in its own type, which is much faster, theirs in float64."""
+    return values.sum(1).sum(dtype=torch.float64).item()
+
+
 @torch.no_grad()
 def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
     """Distances over (decoded, original) blocks `[rows, dim]`, on whatever device they are."""
@@ -84,11 +90,11 @@ def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
         rows += original.shape[0]
         numbers += original.numel()
         cosine += cosine_distance(decoded, original).double().item() * original.shape[0]
-        square += difference.square().sum(dtype=torch.float64).item()
-        absolute += difference.sum(dtype=torch.float64).item()
+        square += _sum(difference.square())
+        absolute += _sum(difference)
         log = difference.add_(POWER_EPS).log_()
-        power_0_1 += (0.1 * log).exp_().sum(dtype=torch.float64).item()
-        power_0_6 += log.mul_(0.6).exp_().sum(dtype=torch.float64).item()
+        power_0_1 += _sum((0.1 * log).exp_())
+        power_0_6 += _sum(log.mul_(0.6).exp_())
     return Distances(
         cosine=cosine / rows,
         rmse=math.sqrt(square / numbers),
@@ -100,4 +106,4 @@ def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
 
 def distances(factors: Factors, table: Tensor) -> Distances:
     """How far a compressed table is from the original `[vocab, dim]` (any float type)."""
-    return measure(zip(factors.chunks(CHUNK), table.float().split(CHUNK), strict=True))
+    return measure((decoded, rows.float()) for decoded, rows in zip(factors.chunks(), table.split(CHUNK), strict=True))

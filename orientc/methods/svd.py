@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from orientc.factors import CHUNK, Factors
+from orientc.methods.blocks import by_blocks
 from orientc.methods.metric import Metric
 
 STRIPS = 8  # that a Gram matrix is computed in, each from its diagonal on: 9/16 of the work
@@ -28,6 +29,11 @@ def gram(table: Tensor, mean: Tensor | None = None, weights: Tensor | None = Non
             strip = slice(left, left + width)
             total[strip, left:].addmm_(rows[:, strip].T, weighted[:, left:])
     return total.triu() + total.triu(1).T
+
+
+def norms(table: Tensor) -> Tensor:
+    """Euclidean norms of the rows, float32 `[vocab]`, of a table `[vocab, dim]` of any float type."""
+    return by_blocks(table, 1, lambda rows: rows.float().norm(dim=1, keepdim=True)).squeeze(1)
 
 
 def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +61,9 @@ def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None
     weights = None if metric is None else metric.weights
     mean = None
     if center:
-        mean = table.double().mean(dim=0) if weights is None else weights @ table.double() / weights.sum()
+        masses = table.new_ones(len(table), dtype=torch.float64) if weights is None else weights
+        parts = zip(masses.split(CHUNK), table.split(CHUNK), strict=True)
+        mean = torch.stack([part @ rows.double() for part, rows in parts]).sum(0) / masses.sum()
     covariance = gram(table, mean, weights)
     if metric is None:
         directions, _ = principal_directions(covariance)
@@ -69,10 +77,7 @@ def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None
     # rounded to float32 once: a plain encoder can be float32 itself, but a metric's decoder would enlarge its rounding
     dtype = torch.float32 if metric is None else torch.float64
     encoder, shift = encoder.to(dtype), None if mean is None else mean.to(dtype)
-    latents = torch.cat(
-        [
-            ((block.to(dtype) if shift is None else block.to(dtype) - shift) @ encoder).float()
-            for block in table.split(CHUNK)
-        ]
+    latents = by_blocks(
+        table, rank, lambda rows: (rows.to(dtype) if shift is None else rows.to(dtype) - shift) @ encoder
     )
     return Factors.plain(latents, decoder.float().contiguous(), None if mean is None else mean.float())
