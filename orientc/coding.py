@@ -7,31 +7,77 @@ along with an exported model.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from orientc.layout import CODEBOOK, COLUMNS, TIERED, Layout, packed_bytes
+from orientc.layout import CODEBOOK, COLUMNS, TIERED, Layout, Run, packed_bytes
 
 
-def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """Codes `[..., count]` from bytes `[..., packed_bytes(count, bits)]`, as whole numbers of some type."""
-    if bits == 8:
-        return packed
-    if 8 % bits == 0:
-        shifts = torch.arange(0, 8, bits, device=packed.device, dtype=torch.uint8)
-        few: Tensor = ((packed.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
-        return few
-    padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % bits))
-    words = padded.unflatten(-1, (-1, bits)).to(torch.int64 if bits > 3 else torch.int32)  # 8 codes each
-    shifts = torch.arange(bits, device=packed.device, dtype=words.dtype) * 8
-    size = 4 if bits == 7 else bits  # ONNX Runtime adds whole numbers up as floats, which hold 53 bits: 6 bytes, not 7
-    parts = [part.sum(-1, keepdim=True, dtype=words.dtype) for part in (words << shifts).split(size, dim=-1)]
-    whole = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-    shifts = torch.arange(8, device=packed.device, dtype=words.dtype) * bits
-    codes: Tensor = ((whole >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
-    return codes
+class _Where(NamedTuple):
+    """Where a tier's columns are in a row of its codes, and which scale is whose.
+
+    A code of at most 8 bits lies in a byte `low [columns]`, and where it reaches beyond it in the next one, `high`. It
+    is `low >> right | high << left`, of which `mask` tells its bits (uint8, `[columns, 1]`). `high` is None where no
+    code does; elsewhere `left` is 8 and leaves nothing of it. Columns without bits have code 0 and a `scale` past the
+    last.
+    """
+
+    low: Tensor
+    high: Tensor | None
+    right: Tensor
+    left: Tensor
+    mask: Tensor
+    scale: Tensor
+
+
+@functools.lru_cache(256)
+@torch.inference_mode(False)
+def _find(layout: Layout, tier: int, device: torch.device) -> _Where:
+    """Where the codes of a tier are, or of a codebook's groups; found once for each layout and device."""
+    runs = layout.runs(tier) if layout.codec in TIERED else [Run(layout.bits[0][0], 1, layout.groups, 0, 0, 0)]
+    shared = layout.codec == COLUMNS
+    none = sum(run.columns if shared else run.groups for run in runs)
+    found = [(0, 0, 8, 0, none)] * (layout.rank if layout.codec in TIERED else layout.groups)
+    for run in runs:
+        for place in range(run.columns):
+            group, column = divmod(place, run.width)
+            byte, before = divmod(column * run.bits, 8)
+            byte += run.byte + group * packed_bytes(run.width, run.bits)
+            reach = 8 - before if before + run.bits > 8 else 8
+            own = run.scale + (place if shared else group)
+            found[run.start + place] = byte, before, reach, (1 << run.bits) - 1, own
+    low, right, left, mask, scale = zip(*found, strict=True)
+    high = [byte + (own < 8) for byte, own in zip(low, left, strict=True)]
+
+    def of_each(numbers: tuple[int, ...]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.uint8, device=device).unsqueeze(1)
+
+    return _Where(
+        low=torch.tensor(low, device=device),
+        high=torch.tensor(high, device=device) if min(left) < 8 else None,
+        right=of_each(right),
+        left=of_each(left),
+        mask=of_each(mask),
+        scale=torch.tensor(scale, device=device),
+    )
+
+
+def _where(layout: Layout, tier: int, device: torch.device) -> _Where:
+    return (_find.__wrapped__ if torch.compiler.is_compiling() else _find)(layout, tier, device)
+
+
+def _codes(packed: Tensor, where: _Where) -> Tensor:
+    """Codes `[columns, n]` (uint8) of rows of them `[n, bytes]`: columns first, so that each step passes over rows."""
+    stacked = packed.new_empty(packed.shape[1], packed.shape[0])
+    stacked.T.copy_(packed)  # a third of the time of `packed.T.contiguous()`
+    codes = stacked.index_select(0, where.low) >> where.right
+    if where.high is not None:
+        codes = codes | (stacked.index_select(0, where.high) << where.left)
+    return codes & where.mask
 
 
 def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
@@ -42,19 +88,20 @@ def rows_of_latents(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) 
     if layout.codec not in TIERED:
         return torch.nn.functional.embedding(ids, tensors["latents"])
     if len(layout.tier_rows) == 1:  # index_select refuses ids below 0, as an embedding does
-        return _of_tier(layout, tensors, 0, ids)
+        return _of_tier(layout, tensors, 0, ids).contiguous()
     at = _behind_each_other(layout, tensors).index_select(0, ids)
     return (_of_all_tiers if torch.compiler.is_compiling() else _of_own_tiers)(layout, tensors, at)
 
 
 def _of_own_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> Tensor:
     """Latents `[n, rank]` of the rows that are at `at [n]` when tiers lie one behind the other."""
-    parts, order = [], []
+    parts: list[Tensor] = []
+    order: list[Tensor] = []
     for tier, start, end in _spans(layout):
         found = ((at >= start) & (at < end)).nonzero().squeeze(-1)
-        place = at[found] - start
-        parts.append(_of_tier(layout, tensors, tier, place))
-        order.append(found)
+        if len(found) or not parts:  # no ids at all are no rows all the same
+            parts.append(_of_tier(layout, tensors, tier, at[found] - start))
+            order.append(found)
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
@@ -106,8 +153,11 @@ def places(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def _behind_each_other(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Where each row with latents is `[rows]` when tiers lie one behind the other."""
+    """Where each row with latents is `[rows]` when tiers lie one behind the other; a graph has no stable sort."""
     tiers = tensors["latents.tiers"]
+    if not torch.compiler.is_compiling():
+        order = tiers.argsort(stable=True)
+        return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     found = torch.zeros(layout.rows, dtype=torch.long, device=tiers.device)
     for tier, start, _ in _spans(layout):
         inside = tiers == tier
@@ -140,38 +190,29 @@ def _float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
 
 
 def _of_tier(layout: Layout, tensors: Mapping[str, Tensor], tier: int, rows: Tensor | slice) -> Tensor:
-    """Latents `[n, rank]` of some of a tier's rows: `code · scale + offset`, and 0 where a group has no bits."""
+    """Latents `[n, rank]` of some of a tier's rows: `code · scale + offset`, and 0 where a group has no bits.
+
+    They are a view of `[rank, n]`.
+    """
 
     def taken(part: Tensor) -> Tensor:
         return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
 
-    codes, scales, offsets = (tensors[f"latents.{tier}.{name}"] for name in ("codes", "scales", "offsets"))
-    codes, shared = taken(codes), layout.codec == COLUMNS
-    dtype = _float_type(tensors, scales)
-    scales, offsets = ((part if shared else taken(part)).to(dtype) for part in (scales, offsets))
-    parts, column = [], 0
-    for run in layout.runs(tier):
-        if run.start > column:
-            parts.append(scales.new_zeros(codes.shape[0], run.start - column))
-        size = packed_bytes(run.width, run.bits)
-        packed = codes[:, run.byte : run.byte + run.nbytes].unflatten(1, (run.groups, size))
-        numbers = unpack(packed, run.bits, run.width).to(dtype)
-        if shared:
-            own = slice(run.scale, run.scale + run.columns)
-            parts.append(torch.addcmul(offsets[own], numbers.flatten(1), scales[own]))
-        else:
-            own = slice(run.scale, run.scale + run.groups)
-            parts.append((numbers * scales[:, own, None] + offsets[:, own, None]).flatten(1))
-        column = run.start + run.columns
-    if column < layout.rank:
-        parts.append(scales.new_zeros(codes.shape[0], layout.rank - column))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    codes, *steps = (tensors[f"latents.{tier}.{name}"] for name in ("codes", "scales", "offsets"))
+    where, dtype = _where(layout, tier, codes.device), _float_type(tensors, steps[0])
+    scales, offsets = (
+        torch.nn.functional.pad(part.unsqueeze(0) if layout.codec == COLUMNS else taken(part), (0, 1))
+        .to(dtype)
+        .T.index_select(0, where.scale)
+        for part in steps
+    )
+    return torch.addcmul(offsets, _codes(taken(codes), where).to(dtype), scales).T
 
 
 def _entries(layout: Layout, tensors: Mapping[str, Tensor], codes: Tensor, scales: Tensor) -> Tensor:
     """Latents `[n, rank]` put together from the codebooks' entries."""
     codebook = tensors["latents.codebook"]
-    chosen = unpack(codes, layout.bits[0][0], layout.groups).long()
+    chosen = _codes(codes, _where(layout, 0, codes.device)).T.long()
     columns = codebook[torch.arange(layout.groups, device=codes.device), chosen].flatten(1)[:, : layout.rank]
     dtype = _float_type(tensors, scales)
     return columns.to(dtype) * scales.to(dtype).unsqueeze(1)

@@ -34,6 +34,34 @@ def _least(rows: Tensor) -> float:
     return max(1e-12, torch.finfo(rows.dtype).tiny)
 
 
+def _joined(blocks: Iterator[Tensor], count: int, places: Tensor | None) -> Tensor:
+    """Blocks `[..., n]` as one tensor `[..., count]`: behind one another, or entry i from `places[i]` there.
+
+    Without gradients each block goes to where it belongs: the whole is there once, and only the block beside it.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        found = list(blocks)
+        joined = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+        return joined if places is None else joined.index_select(-1, places)
+    ids = None
+    if places is not None:
+        ids = torch.empty_like(places).scatter_(0, places, torch.arange(count, device=places.device))
+    whole, start = None, 0
+    for block in blocks:
+        if block.shape[-1] == count and ids is None:
+            return block
+        if whole is None:
+            whole = block.new_empty(*block.shape[:-1], count)
+        part = slice(start, start + block.shape[-1])
+        if ids is None:
+            whole[..., part] = block
+        else:
+            whole.index_copy_(-1, ids[part], block)
+        start = part.stop
+    assert whole is not None
+    return whole
+
+
 @dataclass(frozen=True)
 class Factors:
     """A compressed table's tensors by their names in an artifact, and how they are laid out."""
@@ -169,22 +197,22 @@ class Factors:
         """
         layout, weight, bias = self.layout, self.weight, self.bias
         narrow = states if weight is None or layout.activation else states @ weight
-        found = []
         whole = layout.codec == PLAIN and not layout.activation and not layout.norms
         size = layout.rows if whole else CHUNK
-        for tier, start in blocks_of_latents(layout, size) if layout.rows else ():
-            block = block_of_latents(layout, self.tensors, tier, start, size)
-            if layout.activation:
-                block = self._decoded(block)
-            products = functional.linear(narrow, block)
-            if bias is not None and not layout.activation:
-                products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
-            found.append(products / self._lengths(block) if layout.norms else products)
-        if layout.kept:
-            found.append(functional.linear(states, self.tensors["kept.rows"]))
-        products = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
-        if (order := places(layout, self.tensors)) is not None:
-            products = products[..., order]
+
+        def blocks() -> Iterator[Tensor]:
+            for tier, start in blocks_of_latents(layout, size) if layout.rows else ():
+                block = block_of_latents(layout, self.tensors, tier, start, size)
+                if layout.activation:
+                    block = self._decoded(block)
+                products = functional.linear(narrow, block)
+                if bias is not None and not layout.activation:
+                    products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
+                yield products / self._lengths(block) if layout.norms else products
+            if layout.kept:
+                yield functional.linear(states, self.tensors["kept.rows"])
+
+        products = _joined(blocks(), layout.vocab, places(layout, self.tensors))
         return products * self._norms() if layout.norms and layout.rows else products
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from orientc import factors as factors_module
-from orientc.coding import block_of_latents, blocks_of_latents, places, rows_of_latents, unpack
+from orientc.coding import block_of_latents, blocks_of_latents, places, rows_of_latents
 from orientc.factors import Factors
-from orientc.layout import packed_bytes
+from orientc.layout import Layout, packed_bytes
 from orientc.methods.packing import pack
 from orientc.modules import CompressedEmbedding, CompressedHead
 
@@ -53,12 +53,32 @@ def test_packed_codes_are_the_bits_one_behind_the_other(bits: int, count: int) -
     assert (packed.dtype, packed.shape) == (torch.uint8, (3, 2, packed_bytes(count, bits)))
     flags = (codes.numpy()[..., None] >> np.arange(bits) & 1).reshape(3, 2, -1)
     assert np.array_equal(packed.numpy(), np.packbits(flags, axis=-1, bitorder="little"))
-    assert torch.equal(unpack(packed, bits, count).long(), codes)
 
 
 def test_no_codes_take_no_bytes() -> None:
     assert pack(torch.zeros(0, 5), 3).shape == (0, 2)
-    assert unpack(torch.zeros(0, 2, dtype=torch.uint8), 3, 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize("codec", ["groups", "columns"])
+def test_rows_are_read_from_codes_of_all_widths_beside_one_another(codec: str) -> None:
+    """Each number times 1 plus 0 is its code; the last group is shorter, and some have no bits."""
+    bits, group, rows = (3, 8, 0, 1, 5, 5, 2, 0, 7, 4, 6, 3), 5, 9
+    rank = len(bits) * group - 2
+    widths = [min(group, rank - group * place) for place in range(len(bits))]
+    generator = torch.Generator().manual_seed(0)
+    codes = [torch.randint(1 << own, (rows, wide), generator=generator) for own, wide in zip(bits, widths, strict=True)]
+    packed = torch.cat([pack(part, own) for part, own in zip(codes, bits, strict=True) if own], dim=1)
+    layout = Layout(rows, rank, rank, decoder=False, codec=codec, group=group, bits=(bits,), tier_rows=(rows,))
+    shape = layout.shapes["latents.0.scales"][1]
+    tensors = {
+        "latents.0.codes": packed,
+        "latents.0.scales": torch.ones(shape),
+        "latents.0.offsets": torch.zeros(shape),
+    }
+    factors = Factors(layout, tensors)
+    expected = torch.cat(codes, dim=1).float()
+    assert torch.equal(factors.dense(), expected)
+    assert torch.equal(factors.products(torch.eye(rank)), expected.T)
 
 
 # -- rows and products

@@ -188,7 +188,9 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
 def test_a_table_in_codes_with_rows_kept_loads_too(
     coding: str, shape: str, name: str, auto_name: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    model = dense(name, auto_name).to(dtype)
+    model = dense(name, auto_name)
+    for parameter in model.parameters():  # and not the buffers, which are float32 in a loaded model
+        parameter.data = parameter.data.to(dtype)
     factors = made(coding, shape, vocab=97, dim=WIDTH, kept=KEPT, norms=True)
     head = head_policies(model)[-1]
     trained(substitute(model, factors, head))
@@ -475,7 +477,14 @@ def test_the_code_stands_by_itself(tmp_path: Path) -> None:
         imported = imports_of(text)
         assert len({*imported}) == len(imported)
         roots = {entry.partition(".")[0] for entry in imported}
-        assert roots - {"torch", "transformers"} <= {"__future__", "collections", "contextlib", "dataclasses", "typing"}
+        assert roots - {"torch", "transformers"} <= {
+            "__future__",
+            "collections",
+            "contextlib",
+            "dataclasses",
+            "functools",
+            "typing",
+        }
         for word in ("orientc.forms", "from orientc", "import orientc", "/work", str(Path(code.__file__).parent)):
             assert word not in text
         assert text.count("\n\n\n\n") == 0

@@ -1,4 +1,4 @@
-"""Codes as bytes; `coding.unpack` is the way back, and says how they lie."""
+"""Codes as bytes; `coding` says how they lie, and is the way back."""
 
 from __future__ import annotations
 
