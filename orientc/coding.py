@@ -18,20 +18,21 @@ from orientc.layout import CODEBOOK, COLUMNS, TIERED, Layout, Run, packed_bytes
 
 
 class _Where(NamedTuple):
-    """Where a tier's columns are in a row of its codes, and which scale is whose.
+    """Where a tier's columns are in a row of its codes.
 
     A code of at most 8 bits lies in a byte `low [columns]`, and where it reaches beyond it in the next one, `high`. It
     is `low >> right | high << left`, of which `mask` tells its bits (uint8, `[columns, 1]`). `high` is None where no
-    code does; elsewhere `left` is 8 and leaves nothing of it. Columns without bits have code 0 and a `scale` past the
-    last.
+    code does; elsewhere `left` is 8 and leaves nothing of it. Columns without bits have code 0. `whole` says that
+    codes are nothing but the bytes, in order.
     """
 
+    runs: list[Run]
+    whole: bool
     low: Tensor
     high: Tensor | None
     right: Tensor
     left: Tensor
     mask: Tensor
-    scale: Tensor
 
 
 @functools.lru_cache(256)
@@ -39,30 +40,28 @@ class _Where(NamedTuple):
 def _find(layout: Layout, tier: int, device: torch.device) -> _Where:
     """Where the codes of a tier are, or of a codebook's groups; found once for each layout and device."""
     runs = layout.runs(tier) if layout.codec in TIERED else [Run(layout.bits[0][0], 1, layout.groups, 0, 0, 0)]
-    shared = layout.codec == COLUMNS
-    none = sum(run.columns if shared else run.groups for run in runs)
-    found = [(0, 0, 8, 0, none)] * (layout.rank if layout.codec in TIERED else layout.groups)
+    found = [(0, 0, 8, 0)] * (layout.rank if layout.codec in TIERED else layout.groups)
     for run in runs:
         for place in range(run.columns):
             group, column = divmod(place, run.width)
             byte, before = divmod(column * run.bits, 8)
             byte += run.byte + group * packed_bytes(run.width, run.bits)
             reach = 8 - before if before + run.bits > 8 else 8
-            own = run.scale + (place if shared else group)
-            found[run.start + place] = byte, before, reach, (1 << run.bits) - 1, own
-    low, right, left, mask, scale = zip(*found, strict=True)
+            found[run.start + place] = byte, before, reach, (1 << run.bits) - 1
+    low, right, left, mask = zip(*found, strict=True)
     high = [byte + (own < 8) for byte, own in zip(low, left, strict=True)]
 
     def of_each(numbers: tuple[int, ...]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.uint8, device=device).unsqueeze(1)
 
     return _Where(
+        runs=runs,
+        whole=min(mask) == 255 and list(low) == list(range(len(low))),
         low=torch.tensor(low, device=device),
         high=torch.tensor(high, device=device) if min(left) < 8 else None,
         right=of_each(right),
         left=of_each(left),
         mask=of_each(mask),
-        scale=torch.tensor(scale, device=device),
     )
 
 
@@ -72,6 +71,8 @@ def _where(layout: Layout, tier: int, device: torch.device) -> _Where:
 
 def _codes(packed: Tensor, where: _Where) -> Tensor:
     """Codes `[columns, n]` (uint8) of rows of them `[n, bytes]`: columns first, so that each step passes over rows."""
+    if where.whole:
+        return packed.T
     stacked = packed.new_empty(packed.shape[1], packed.shape[0])
     stacked.T.copy_(packed)  # a third of the time of `packed.T.contiguous()`
     codes = stacked.index_select(0, where.low) >> where.right
@@ -198,15 +199,21 @@ def _of_tier(layout: Layout, tensors: Mapping[str, Tensor], tier: int, rows: Ten
     def taken(part: Tensor) -> Tensor:
         return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
 
-    codes, *steps = (tensors[f"latents.{tier}.{name}"] for name in ("codes", "scales", "offsets"))
-    where, dtype = _where(layout, tier, codes.device), _float_type(tensors, steps[0])
-    scales, offsets = (
-        torch.nn.functional.pad(part.unsqueeze(0) if layout.codec == COLUMNS else taken(part), (0, 1))
-        .to(dtype)
-        .T.index_select(0, where.scale)
-        for part in steps
-    )
-    return torch.addcmul(offsets, _codes(taken(codes), where).to(dtype), scales).T
+    codes, scales, offsets = (tensors[f"latents.{tier}.{name}"] for name in ("codes", "scales", "offsets"))
+    where, dtype, shared = _where(layout, tier, codes.device), _float_type(tensors, scales), layout.codec == COLUMNS
+    scales, offsets = ((part.unsqueeze(1) if shared else taken(part).T).to(dtype) for part in (scales, offsets))
+    numbers = _codes(taken(codes), where).to(dtype)
+    parts, column = [], 0
+    for run in where.runs:
+        if run.start > column:
+            parts.append(numbers[column : run.start])  # without bits, which is 0
+        column = run.start + run.columns
+        own = slice(run.scale, run.scale + (run.columns if shared else run.groups))
+        coded = numbers[run.start : column].unflatten(0, (-1, 1 if shared else run.width))
+        parts.append(torch.addcmul(offsets[own].unsqueeze(1), coded, scales[own].unsqueeze(1)).flatten(0, 1))
+    if column < layout.rank:
+        parts.append(numbers[column:])
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).T
 
 
 def _entries(layout: Layout, tensors: Mapping[str, Tensor], codes: Tensor, scales: Tensor) -> Tensor:

@@ -195,25 +195,25 @@ class Factors:
 
         With a linear decoder `(h·W)·Zᵀ + h·b`; latents in codes, and through an activation rows, block by block.
         """
+        products = _joined(self._products_by_blocks(states), self.vocab, places(self.layout, self.tensors))
+        return products * self._norms() if self.layout.norms and self.layout.rows else products
+
+    def _products_by_blocks(self, states: Tensor) -> Iterator[Tensor]:
+        """Those with the blocks of `blocks_of_latents`, and last with the kept rows; of directions where norms are kept."""
         layout, weight, bias = self.layout, self.weight, self.bias
         narrow = states if weight is None or layout.activation else states @ weight
         whole = layout.codec == PLAIN and not layout.activation and not layout.norms
         size = layout.rows if whole else CHUNK
-
-        def blocks() -> Iterator[Tensor]:
-            for tier, start in blocks_of_latents(layout, size) if layout.rows else ():
-                block = block_of_latents(layout, self.tensors, tier, start, size)
-                if layout.activation:
-                    block = self._decoded(block)
-                products = functional.linear(narrow, block)
-                if bias is not None and not layout.activation:
-                    products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
-                yield products / self._lengths(block) if layout.norms else products
-            if layout.kept:
-                yield functional.linear(states, self.tensors["kept.rows"])
-
-        products = _joined(blocks(), layout.vocab, places(layout, self.tensors))
-        return products * self._norms() if layout.norms and layout.rows else products
+        for tier, start in blocks_of_latents(layout, size) if layout.rows else ():
+            block = block_of_latents(layout, self.tensors, tier, start, size)
+            if layout.activation:
+                block = self._decoded(block)
+            products = functional.linear(narrow, block)
+            if bias is not None and not layout.activation:
+                products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
+            yield products / self._lengths(block) if layout.norms else products
+        if layout.kept:
+            yield functional.linear(states, self.tensors["kept.rows"])
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The table as float32 blocks of at most `rows` rows, in order; the whole is never in memory."""

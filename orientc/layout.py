@@ -15,6 +15,7 @@ TIERED = (GROUPS, COLUMNS)
 MOST_BITS = 8
 MOST_TIERS = 64
 WIDEST_GROUP = 1 << 16
+WIDEST_TABLE = 1 << 20  # a small file could claim columns without bits by the billion
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -85,8 +86,11 @@ class Layout:
 
     def check(self) -> None:
         """Raise `ValueError` for numbers that describe no table."""
-        for name, low in {"vocab": 1, "dim": 1, "rank": 1, "kept": 0, "group": 0}.items():
-            if type(value := getattr(self, name)) is not int or not low <= value < 1 << 40:
+        for name, (low, bound) in {
+            "vocab": (1, 1 << 40), "dim": (1, WIDEST_TABLE), "rank": (1, WIDEST_TABLE),
+            "kept": (0, 1 << 40), "group": (0, 1 << 40),
+        }.items():  # fmt: skip
+            if type(value := getattr(self, name)) is not int or not low <= value < bound:
                 raise ValueError(f"{name} is {value!r:.40}")
         for name in ("decoder", "bias", "norms"):
             if not isinstance(value := getattr(self, name), bool):
