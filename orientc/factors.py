@@ -199,7 +199,7 @@ class Factors:
         return products * self._norms() if self.layout.norms and self.layout.rows else products
 
     def _products_by_blocks(self, states: Tensor) -> Iterator[Tensor]:
-        """Those with the blocks of `blocks_of_latents`, and last with kept rows; of directions where norms are apart."""
+        """Those with the blocks of `blocks_of_latents`, then with kept rows; of directions where norms are apart."""
         layout, weight, bias = self.layout, self.weight, self.bias
         narrow = states if weight is None or layout.activation else states @ weight
         whole = layout.codec == PLAIN and not layout.activation and not layout.norms

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
-from conftest import Ended
+from conftest import Ended, run_here
+from readme import blocks
 
 from orientc.demo import FOLDER, corpus, evaluation_text
 from orientc.evaluate import masked
@@ -14,6 +18,21 @@ from orientc.models import ModelSource
 from orientc.tables import read_table
 
 Orientc = Callable[..., Ended]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How `orientc demo` ended, in a folder where another artifact of its model was already."""
+
+    folder: Path
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    folder = tmp_path_factory.mktemp("runs")
+    assert run_here("svd", "demo", "--rank", 3, "--out", folder).code == 0
+    return Shown(folder, run_here("demo", "--out", folder))
 
 
 def test_the_packaged_model_is_what_it_should_be() -> None:
@@ -40,13 +59,24 @@ def test_the_model_knows_its_language() -> None:
     assert {"with", "class", "def", "import", "if", "assert", "return"} & set(best)
 
 
-def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(orientc: Orientc, tmp_path: Path) -> None:
-    assert orientc("svd", "demo", "--rank", 3, "--out", tmp_path).code == 0
-    first = orientc("demo", "--out", tmp_path, "--json")
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert orientc("demo", "--out", tmp_path, "--json") == first
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
-    [comparison] = json.loads(first.out)["comparisons"]
+def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown) -> None:
+    """And its pasted output in the README has the same header and rows."""
+    assert (shown.ended.code, shown.ended.err) == (0, "")
+    printed, pasted = shown.ended.out.splitlines(), blocks("console")[0].splitlines()[1:]
+    assert len(printed) == len(pasted)
+    assert printed[1].split() == pasted[1].split()
+    tables = [line.lstrip("◆ ").split()[0] for line in printed[3:8]]
+    assert tables == [line.lstrip("◆ ").split()[0] for line in pasted[3:8]]
+    assert [name.split("-")[0] for name in tables] == ["original", "autoencoder", "svd", "autoencoder", "svd"]
+    told = [[re.sub(r"; [0-9a-f]{8}\)", ")", line) for line in lines[8:]] for lines in (printed, pasted)]
+    assert told[0] == told[1]  # what was measured how, and what the marks mean; the text is another one in every Python
+
+
+def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Shown, orientc: Orientc) -> None:
+    files = {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")}
+    again = orientc("demo", "--out", shown.folder, "--json")
+    assert {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")} == files
+    [comparison] = json.loads(again.out)["comparisons"]
     assert [row["rank"] for row in comparison["rows"]] == [192, 37, 37, 18, 18]
     for row in comparison["rows"][1:]:
         assert row["figures"].keys() == {"perplexity.input-only", "perplexity.tied"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,17 +14,10 @@ import transformers
 from coded import CASES, filled, layout, stored
 from conftest import SENTENCES
 from hub import Hub, write_dataset
+from readme import ROOT, blocks
 from transformers import PreTrainedTokenizerFast
 
 from orientc import artifact as artifacts
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
 
 COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
 SETUP = [command for command in COMMANDS if "-m venv" in command]
@@ -108,19 +100,3 @@ def test_numpy_reads_a_table_in_codes_as_the_reader_says(
     artifacts.save(artifact, tmp_path / "x.safetensors")
     read = torch.from_numpy(found["table_in_codes"](tmp_path / "x.safetensors"))
     torch.testing.assert_close(read, artifact.factors.dense(), atol=1e-4, rtol=1e-5)
-
-
-def test_the_demo_prints_both_methods_at_both_ratios(environment: dict[str, str], tmp_path: Path) -> None:
-    """And its pasted output in the README has the same header and rows."""
-    done = subprocess.run(
-        ["orientc", "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    printed, pasted = done.stdout.splitlines(), blocks("console")[0].splitlines()[1:]
-    assert len(printed) == len(pasted)
-    assert printed[1].split() == pasted[1].split()
-    tables = [line.lstrip("◆ ").split()[0] for line in printed[3:8]]
-    assert tables == [line.lstrip("◆ ").split()[0] for line in pasted[3:8]]
-    assert [name.split("-")[0] for name in tables] == ["original", "autoencoder", "svd", "autoencoder", "svd"]
-    told = [[re.sub(r"; [0-9a-f]{8}\)", ")", line) for line in lines[8:]] for lines in (printed, pasted)]
-    assert told[0] == told[1]  # what was measured how, and what the marks mean; the text is another one in every Python
