@@ -7,7 +7,7 @@ from torch import Tensor
 from orientc.factors import Factors
 from orientc.layout import COLUMNS, MOST_BITS
 from orientc.methods import columns
-from orientc.methods.transform import tiers_of
+from orientc.methods.tiers import tiers_of
 
 # Mean squared error of the best evenly spaced levels for a Gaussian of unit variance, by bits: Max 1960, table II.
 GAUSSIAN = {1: 0.3634, 2: 0.1188, 3: 0.03744, 4: 0.01154, 5: 0.003495}

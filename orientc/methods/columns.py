@@ -7,7 +7,7 @@ gain: at 64 columns a scale, half a bit of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from orientc.factors import Factors
 from orientc.layout import COLUMNS, MOST_BITS
 from orientc.methods.packing import pack
 from orientc.methods.quantize import nearest
+from orientc.methods.tiers import Parts, put_together, spread_sample
 
 _SAMPLE = 2048  # rows of a tier that scales are chosen on
 _LOADS = tuple(0.75 * 1.2**step for step in range(14))  # of a Gaussian's best range; heavier tails ask for more
@@ -80,44 +81,19 @@ def fit(
     `tiers` are the rows' ids, ascending, of each tier; tier t has `bits[t][g]` bits for each of the `group` columns of
     group g, 0 for none, by its `steps`.
     """
-    latents, layout = factors.latents, factors.layout
-    tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
-    for tier, (rows, own) in enumerate(zip(tiers, steps, strict=True)):
-        codes, scales, offsets = [], [], []
-        for number, width in enumerate(bits[tier]):
-            if not width:
-                continue
-            columns = slice(number * group, min((number + 1) * group, layout.rank))
-            scale, offset = own.scales[width - 1, columns], own.offsets[width - 1, columns]
-            found = nearest(latents[:, columns][rows].float(), scale.float(), offset.float(), width)
+    latents = factors.latents
+    parts = (_rounded(latents[rows], widths, own, group) for rows, widths, own in zip(tiers, bits, steps, strict=True))
+    return put_together(factors, COLUMNS, bits, group=group, tiers=tiers, parts=parts)
+
+
+def _rounded(latents: Tensor, bits: Sequence[int], steps: Steps, group: int) -> Parts:
+    codes, scales, offsets = [], [], []
+    for number, width in enumerate(bits):
+        if width:
+            own = slice(number * group, min((number + 1) * group, latents.shape[1]))
+            scale, offset = steps.scales[width - 1, own], steps.offsets[width - 1, own]
+            found = nearest(latents[:, own].float(), scale.float(), offset.float(), width)
             codes.append(pack(found.to(torch.uint8), width))
             scales.append(scale)
             offsets.append(offset)
-        tensors[f"latents.{tier}.codes"] = torch.cat(codes, dim=1)
-        tensors[f"latents.{tier}.scales"] = torch.cat(scales)
-        tensors[f"latents.{tier}.offsets"] = torch.cat(offsets)
-    if len(tiers) > 1:
-        tensors["latents.tiers"] = numbered(tiers, layout.rows)
-    coded = replace(
-        layout,
-        codec=COLUMNS,
-        group=group,
-        bits=tuple(tuple(tier) for tier in bits),
-        tier_rows=tuple(len(rows) for rows in tiers),
-    )
-    return Factors(coded, tensors)
-
-
-def numbered(tiers: Sequence[Tensor], vocab: int) -> Tensor:
-    """The number of each row's tier, uint8 `[vocab]`."""
-    found = torch.empty(vocab, dtype=torch.uint8, device=tiers[0].device)
-    for number, rows in enumerate(tiers):
-        found[rows] = number
-    return found
-
-
-def spread_sample(rows: Tensor, size: int) -> Tensor:
-    """At most `size` of some rows, evenly spaced."""
-    if len(rows) <= size:
-        return rows
-    return rows[torch.linspace(0, len(rows) - 1, size, device=rows.device).round().long()]
+    return torch.cat(codes, dim=1), torch.cat(scales), torch.cat(offsets)

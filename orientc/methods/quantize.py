@@ -7,7 +7,6 @@ one after the other, and what rounding one does to the result is made up for, as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from orientc.factors import Factors
 from orientc.layout import GROUPS
 from orientc.methods.packing import pack
+from orientc.methods.tiers import Parts, put_together
 
 _BLOCK = 4096  # rows rounded together: what caches hold
 _SHRINKS = tuple(1 - step / 16 for step in range(10))  # of a group's range: clipping a few numbers can pay
@@ -43,40 +43,22 @@ def fit(
     *,
     group: int,
     metric: Tensor,
-    tiers: Tensor | None = None,
+    tiers: Sequence[Tensor] | None = None,
 ) -> Factors:
     """The same table with its plain latents in codes.
 
     Each `group` columns of a row share a scale and an offset; rows of tier t have `bits[t][g]` bits for each column of
-    group g, 0 for none. `tiers` (uint8, one per row with latents) is needed where there are several. `metric
+    group g, 0 for none. `tiers` are the rows' ids, ascending, of each tier; one of all rows unless given. `metric
     [rank, rank]` is that of the latents: its errors are fed back.
     """
-    latents, layout = factors.latents.float(), factors.layout
-    correction = feedback(metric)
-    own = tiers if tiers is not None else torch.zeros(len(latents), dtype=torch.uint8, device=latents.device)
-    members = [(own == tier).nonzero().squeeze(1) for tier in range(len(bits))]
-    tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
-    for tier, rows in enumerate(members):
-        codes, scales, offsets = rounded(latents[rows], bits[tier], group, correction)
-        tensors[f"latents.{tier}.codes"] = codes
-        tensors[f"latents.{tier}.scales"] = scales
-        tensors[f"latents.{tier}.offsets"] = offsets
-    if len(bits) > 1:
-        assert tiers is not None
-        tensors["latents.tiers"] = tiers
-    coded = replace(
-        layout,
-        codec=GROUPS,
-        group=group,
-        bits=tuple(tuple(tier) for tier in bits),
-        tier_rows=tuple(len(rows) for rows in members),
-    )
-    return Factors(coded, tensors)
+    latents, correction = factors.latents.float(), feedback(metric)
+    if tiers is None:
+        tiers = [torch.arange(len(latents), device=latents.device)]
+    parts = (rounded(latents[rows], own, group, correction) for rows, own in zip(tiers, bits, strict=True))
+    return put_together(factors, GROUPS, bits, group=group, tiers=tiers, parts=parts)
 
 
-def rounded(
-    latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def rounded(latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None) -> Parts:
     """Packed codes (uint8), scales and offsets (float16) of latents `[rows, rank]`, `bits` for each group."""
     parts = [_rounded_block(block, bits, group, correction) for block in latents.split(_BLOCK)]
     if not parts:
@@ -85,9 +67,7 @@ def rounded(
     return torch.cat(codes), torch.cat(scales), torch.cat(offsets)
 
 
-def _rounded_block(
-    latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _rounded_block(latents: Tensor, bits: Sequence[int], group: int, correction: Tensor | None) -> Parts:
     columns = latents.T.contiguous().float()  # a column at a time is what is worked on
     packed, scales, offsets = [], [], []
     for number, width in enumerate(bits):

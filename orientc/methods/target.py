@@ -13,9 +13,9 @@ from orientc.errors import FitError
 from orientc.factors import Factors
 from orientc.layout import MOST_BITS, packed_bytes
 from orientc.methods import kept, quantize, svd, transform
-from orientc.methods.columns import numbered, spread_sample
+from orientc.methods.allocation import SCALE_BYTES, Cell, allocate
 from orientc.methods.metric import Metric
-from orientc.methods.transform import SCALE_BYTES, Cell, allocate, tiers_of
+from orientc.methods.tiers import spread_sample, tiers_of
 
 _SAMPLE = 1024  # rows of a tier that are rounded to see what that costs
 _WIDTHS = (48, 64, 128, 256)  # of groups of columns: of few groups in wide steps of bits, much of a budget is left over
@@ -83,7 +83,7 @@ def groups(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
         [bits[start : start + count] for start in range(0, len(bits), count)],
         group=width,
         metric=torch.eye(dim, device=table.device),
-        tiers=numbered(tiers, vocab) if len(tiers) > 1 else None,
+        tiers=tiers,
     )
 
 

@@ -97,7 +97,7 @@ def _sample_artifact(path: Path, kind: int) -> None:
         steps = [columns.steps(factors.latents, rows, torch.ones(vocab)) for rows in tiers]
         factors = columns.fit(factors, [[3, 0], [8, 2]], steps, group=-(-rank // 2), tiers=tiers)
     elif kind % 4 == 1:
-        tiers = (torch.arange(vocab) % 3).to(torch.uint8)
+        tiers = [torch.arange(start, vocab, 3) for start in range(3)]
         factors = quantize.fit(
             factors, [[3, 0], [8, 2], [1, 5]], group=-(-rank // 2), metric=torch.eye(rank), tiers=tiers
         )
