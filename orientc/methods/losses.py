@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from orientc.factors import CHUNK, Factors
 from orientc.methods.recipe import Weights
@@ -24,7 +23,9 @@ def cosine_distance(decoded: Tensor, rows: Tensor) -> Tensor:
     (padding, as a rule) has no direction: its cosine is 0 and its distance 1, also where it is decoded to zeros. Rows
     shorter than ε come close to that.
     """
-    return (1 - functional.cosine_similarity(decoded, rows, dim=-1, eps=COSINE_EPS)).mean()
+    lengths = decoded.norm(dim=-1).clamp_min(COSINE_EPS) * rows.norm(dim=-1).clamp_min(COSINE_EPS)
+    distances: Tensor = 1 - (decoded * rows).sum(-1) / lengths
+    return distances.mean()
 
 
 def power(decoded: Tensor, rows: Tensor, alpha: float) -> Tensor:
