@@ -102,7 +102,7 @@ class Plan:
         if not 0 <= self.head_weight < float("inf"):
             raise UsageError(f"head_weight must be at least 0, not {self.head_weight:g}")
         if self.keep_rows < 0 and (self.keep_rows != AUTO or self.ratio is None):
-            raise UsageError(f"keep_rows must be at least 0, or auto with a ratio, not {self.keep_rows}")
+            raise UsageError("keep_rows must be at least 0, or auto with a ratio: a rank leaves no bytes to share out")
         if self.keep_rows and not self.calibration_sha256:
             raise UsageError("which rows are the most frequent, a calibration says: name one with --calibration")
         if self.calibration_sha256 and self.method == AUTOENCODER and self.autoencoder.nonlinear in ("decoder", "both"):
