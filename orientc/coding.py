@@ -17,6 +17,15 @@ from torch import Tensor
 from orientc.layout import CODEBOOK, COLUMNS, TIERED, Layout, Run, packed_bytes
 
 
+class _Span(NamedTuple):
+    """Neighbouring columns that have codes, from `start` to `end`, each `width` of them with a scale, `scale` first."""
+
+    start: int
+    end: int
+    width: int
+    scale: int
+
+
 class _Where(NamedTuple):
     """Where a tier's columns are in a row of its codes.
 
@@ -26,7 +35,7 @@ class _Where(NamedTuple):
     codes are nothing but the bytes, in order.
     """
 
-    runs: list[Run]
+    spans: list[_Span]
     whole: bool
     low: Tensor
     high: Tensor | None
@@ -41,7 +50,12 @@ def _find(layout: Layout, tier: int, device: torch.device) -> _Where:
     """Where the codes of a tier are, or of a codebook's groups; found once for each layout and device."""
     runs = layout.runs(tier) if layout.codec in TIERED else [Run(layout.bits[0][0], 1, layout.groups, 0, 0, 0)]
     found = [(0, 0, 8, 0)] * (layout.rank if layout.codec in TIERED else layout.groups)
+    spans: list[_Span] = []
     for run in runs:
+        span = _Span(run.start, run.start + run.columns, 1 if layout.codec == COLUMNS else run.width, run.scale)
+        if spans and (spans[-1].end, spans[-1].width) == (span.start, span.width):
+            span = spans.pop()._replace(end=span.end)
+        spans.append(span)
         for place in range(run.columns):
             group, column = divmod(place, run.width)
             byte, before = divmod(column * run.bits, 8)
@@ -55,7 +69,7 @@ def _find(layout: Layout, tier: int, device: torch.device) -> _Where:
         return torch.tensor(numbers, dtype=torch.uint8, device=device).unsqueeze(1)
 
     return _Where(
-        runs=runs,
+        spans=spans,
         whole=min(mask) == 255 and list(low) == list(range(len(low))),
         low=torch.tensor(low, device=device),
         high=torch.tensor(high, device=device) if min(left) < 8 else None,
@@ -98,12 +112,12 @@ def _of_own_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> 
     """Latents `[n, rank]` of the rows that are at `at [n]` when tiers lie one behind the other."""
     parts: list[Tensor] = []
     order: list[Tensor] = []
-    for tier, start, end in _spans(layout):
+    for tier, start, end in _tier_spans(layout):
         found = ((at >= start) & (at < end)).nonzero().squeeze(-1)
         if len(found) or not parts:  # no ids at all are no rows all the same
             parts.append(_of_tier(layout, tensors, tier, at[found] - start))
             order.append(found)
-    return torch.cat(parts)[torch.cat(order).argsort()]
+    return torch.cat(parts)[inverse(torch.cat(order))]
 
 
 def _of_all_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> Tensor:
@@ -112,7 +126,7 @@ def _of_all_tiers(layout: Layout, tensors: Mapping[str, Tensor], at: Tensor) -> 
     Where a row is not its own it gives its first one.
     """
     found: Tensor | None = None
-    for tier, start, end in _spans(layout):
+    for tier, start, end in _tier_spans(layout):
         inside = (at >= start) & (at < end)
         place = torch.where(inside, at - start, 0)
         own = _of_tier(layout, tensors, tier, place)
@@ -157,16 +171,20 @@ def _behind_each_other(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor:
     """Where each row with latents is `[rows]` when tiers lie one behind the other; a graph has no stable sort."""
     tiers = tensors["latents.tiers"]
     if not torch.compiler.is_compiling():
-        order = tiers.argsort(stable=True)
-        return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        return inverse(tiers.argsort(stable=True))
     found = torch.zeros(layout.rows, dtype=torch.long, device=tiers.device)
-    for tier, start, _ in _spans(layout):
+    for tier, start, _ in _tier_spans(layout):
         inside = tiers == tier
         found = torch.where(inside, inside.cumsum(0, dtype=torch.long) + (start - 1), found)
     return found
 
 
-def _spans(layout: Layout) -> list[tuple[int, int, int]]:
+def inverse(order: Tensor) -> Tensor:
+    """Where each of the numbers 0 … n − 1 stands in an order of them `[n]`."""
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+
+
+def _tier_spans(layout: Layout) -> list[tuple[int, int, int]]:
     """Each tier that has rows, and where it starts and ends when they lie one behind the other."""
     spans, start = [], 0
     for tier, rows in enumerate(layout.tier_rows):
@@ -200,17 +218,19 @@ def _of_tier(layout: Layout, tensors: Mapping[str, Tensor], tier: int, rows: Ten
         return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
 
     codes, scales, offsets = (tensors[f"latents.{tier}.{name}"] for name in ("codes", "scales", "offsets"))
-    where, dtype, shared = _where(layout, tier, codes.device), _float_type(tensors, scales), layout.codec == COLUMNS
-    scales, offsets = ((part.unsqueeze(1) if shared else taken(part).T).to(dtype) for part in (scales, offsets))
+    where, dtype = _where(layout, tier, codes.device), _float_type(tensors, scales)
+    scales, offsets = (
+        (part.unsqueeze(1) if layout.codec == COLUMNS else taken(part).T).to(dtype).unsqueeze(1)
+        for part in (scales, offsets)
+    )
     numbers = _codes(taken(codes), where).to(dtype)
     parts, column = [], 0
-    for run in where.runs:
-        if run.start > column:
-            parts.append(numbers[column : run.start])  # without bits, which is 0
-        column = run.start + run.columns
-        own = slice(run.scale, run.scale + (run.columns if shared else run.groups))
-        coded = numbers[run.start : column].unflatten(0, (-1, 1 if shared else run.width))
-        parts.append(torch.addcmul(offsets[own].unsqueeze(1), coded, scales[own].unsqueeze(1)).flatten(0, 1))
+    for start, end, width, scale in where.spans:
+        if start > column:
+            parts.append(numbers[column:start])  # without bits, which is 0
+        coded, own = numbers[start:end].unflatten(0, (-1, width)), slice(scale, scale + (end - start) // width)
+        parts.append(torch.addcmul(offsets[own], coded, scales[own]).flatten(0, 1))
+        column = end
     if column < layout.rank:
         parts.append(numbers[column:])
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).T

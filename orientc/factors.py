@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.coding import block_of_latents, blocks_of_latents, parted, places, rows_of_latents
+from orientc.coding import block_of_latents, blocks_of_latents, inverse, parted, places, rows_of_latents
 from orientc.layout import FLOAT, PLAIN, Layout
 
 CHUNK = 2048  # rows decoded at a time where the whole table passes through; a few MB, which caches hold
@@ -43,9 +43,7 @@ def _joined(blocks: Iterator[Tensor], count: int, places: Tensor | None) -> Tens
         found = list(blocks)
         joined = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
         return joined if places is None else joined.index_select(-1, places)
-    ids = None
-    if places is not None:
-        ids = torch.empty_like(places).scatter_(0, places, torch.arange(count, device=places.device))
+    ids = None if places is None else inverse(places)
     whole, start = None, 0
     for block in blocks:
         if block.shape[-1] == count and ids is None:

@@ -74,6 +74,7 @@ def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown) -> None:
 
 def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Shown, orientc: Orientc) -> None:
     files = {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")}
+    assert orientc("demo", "--out", shown.folder) == shown.ended
     again = orientc("demo", "--out", shown.folder, "--json")
     assert {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")} == files
     [comparison] = json.loads(again.out)["comparisons"]

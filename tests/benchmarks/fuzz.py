@@ -63,9 +63,8 @@ class Reader:
 
 def _use_artifact(path: Path) -> object:
     artifact = artifacts.load(path)
-    assert torch.isfinite(
-        artifact.factors.to(torch.float32).latents
-    ).all()  # float16 has no room for every scale's codes
+    wide = artifact.factors.to(torch.float32)  # float16 has no room for every scale's codes
+    assert torch.isfinite(wide.latents).all()
     ids = torch.arange(min(4, artifact.description.base.vocab))
     return artifact.factors.rows(ids)
 
