@@ -39,20 +39,20 @@ from orientc.errors import (
 )
 
 if TYPE_CHECKING:
-    from orientc.artifact import Artifact, Description, load, save
-    from orientc.calibrating import calibrate
-    from orientc.calibration import Calibration
-    from orientc.comparison import compare
-    from orientc.compression import compress, quantize, svd
-    from orientc.distillation.run import tune
-    from orientc.factors import Factors
-    from orientc.forms.export import export
+    from orientc.calibration.calibrate import calibrate
+    from orientc.comparison.compare import compare
+    from orientc.compression.compress import compress, quantize, svd
+    from orientc.compression.configs import PRESETS
+    from orientc.distillation.tune import tune
+    from orientc.exporters.export import export
     from orientc.methods.recipe import Settings
-    from orientc.models import ModelSource
-    from orientc.modules import CompressedEmbedding, CompressedHead
-    from orientc.plans import PRESETS
-    from orientc.substitution import head_policies, substitute, substituted
-    from orientc.tables import Table, read_table
+    from orientc.modeling.factors import Factors
+    from orientc.modeling.modules import CompressedEmbedding, CompressedHead
+    from orientc.models.source import ModelSource
+    from orientc.models.substitute import head_policies, substitute, substituted
+    from orientc.models.table import Table, read_table
+    from orientc.storage.artifact import Artifact, Description, load, save
+    from orientc.storage.calibration import Calibration
 
 _HOMES = {
     "Artifact": "artifact",

@@ -8,29 +8,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; a test that wants a hub ru
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read on import too; several workers share the cores
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers
+from support.commands import Ended
+from support.data import GLUE, SENTENCES, glue_rows, squad_questions
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
-
-SENTENCES = [
-    f"The {adjective} {noun} {verb} over the {other} while everybody else in the quiet village was still asleep = = ."
-    for adjective in ("quick", "slow", "unbelievable", "tiny")
-    for noun in ("fox", "philosopher", "locomotive", "heuristics")
-    for verb in ("jumps", "meanders", "stumbled")
-    for other in ("dog", "mountains", "parametrization")
-]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,20 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_readme.py",
         "test_demo.py",
         "test_hub.py",
-        "test_processes.py",
-        "test_forms_push.py",
-        "test_faults.py",
+        "test_distributed.py",
+        "test_push.py",
+        "test_hub_faults.py",
     )
     items.sort(key=lambda item: item.path.name not in long)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -71,34 +52,6 @@ def orientc(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return run
 
 
-def run_here(*arguments: object) -> Ended:
-    """Run a command in this process, outside of any test: for what several tests look at."""
-    from orientc.cli import main
-
-    given, sys.argv = sys.argv, ["orientc", *map(str, arguments)]
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = given
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def one_line(ended: Ended, code: int) -> str:
-    """What a command says on stderr when it fails as it should."""
-    assert ended.code == code, ended
-    assert ended.out == ""
-    lines = ended.err.splitlines()
-    assert len(lines) == 1, ended.err
-    assert lines[0].startswith("orientc: ")
-    return lines[0]
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
 @pytest.fixture
 def orientc_process(tmp_path: Path) -> Callable[..., Ended]:
     """Run a command as a process of its own, as a shell would, in the test's folder."""
@@ -115,44 +68,6 @@ def orientc_process(tmp_path: Path) -> Callable[..., Ended]:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
-
-
-_APART = """
-import contextlib, io, json, sys
-from time import monotonic
-exec(sys.argv[1])
-from orientc.cli import main
-ended = []
-for arguments in json.load(sys.stdin):
-    sys.argv, out, err, start = ["orientc", *arguments], io.StringIO(), io.StringIO(), monotonic()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    ended.append([code, out.getvalue(), err.getvalue(), monotonic() - start])
-print(json.dumps(ended))
-"""
-
-
-def run_apart(
-    commands: Sequence[Sequence[object]], folder: Path, *, before: str = "", **environment: str
-) -> list[tuple[Ended, float]]:
-    """How commands ended, one after the other in a process of their own, which ran some code `before`; their seconds.
-
-    For what can't be changed in this process, and costs too much with a process for each command.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", _APART, before],
-        input=json.dumps([[*map(str, command)] for command in commands]),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return [(Ended(*ended), seconds) for *ended, seconds in json.loads(done.stdout)]
 
 
 @pytest.fixture(scope="module")
@@ -257,46 +172,6 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# GLUE's files: the header of those with labels (CoLA's have none), that of the test file, and the labels
-GLUE: dict[str, tuple[str, str, tuple[object, ...]]] = {
-    "CoLA": ("source label star sentence", "index sentence", (0, 1)),
-    "SST-2": ("sentence label", "index sentence", (0, 1)),
-    "MRPC": ("Quality #1_ID #2_ID #1_String #2_String", "index #1_ID #2_ID #1_String #2_String", (0, 1)),
-    "STS-B": ("index genre sentence1 sentence2 score", "index genre sentence1 sentence2", (0.0, 1.25, 3.8, 5.0)),
-    "QQP": ("id qid1 qid2 question1 question2 is_duplicate", "id question1 question2", (0, 1)),
-    "MNLI": (
-        "index promptID sentence1 sentence2 label1 gold_label",
-        "index promptID sentence1 sentence2",
-        ("entailment", "neutral", "contradiction"),
-    ),
-    "QNLI": ("index question sentence label", "index question sentence", ("entailment", "not_entailment")),
-    "RTE": ("index sentence1 sentence2 label", "index sentence1 sentence2", ("entailment", "not_entailment")),
-    "WNLI": ("index sentence1 sentence2 label", "index sentence1 sentence2", (0, 1)),
-}
-GLUE_ROWS = {"train": 16, "dev": 10, "test": 5}
-_TEXTS = ("sentence", "sentence1", "sentence2", "question", "question1", "question2", "#1_String", "#2_String")
-_LABELS = ("label", "score", "gold_label", "Quality", "is_duplicate")
-
-
-def glue_rows(task: str, split: str) -> list[dict[str, object]]:
-    """A few rows of one file of a task, by the names of its columns; the first text's noun tells the label."""
-    header, test_header, labels = GLUE[task]
-    kind = split.partition("_")[0]
-    names = (test_header if kind == "test" else header).split()
-    first = list(GLUE_ROWS).index(kind) * 20 + len(split)
-    rows: list[dict[str, object]] = []
-    for number in range(GLUE_ROWS[kind]):
-        start = (first + number) * 7 % 100
-        texts = iter(" ".join(sentence.split()[1:4]) for sentence in SENTENCES[start:])
-        noun = SENTENCES[start].split()[2]
-        label = labels[("fox", "philosopher", "locomotive", "heuristics").index(noun) % len(labels)]
-        values = dict.fromkeys(names, "-") | {"index": number, "id": number, "label1": labels[0]}
-        values |= {name: next(texts) for name in _TEXTS if name in names}
-        values |= dict.fromkeys((name for name in _LABELS if name in names), label)
-        rows.append({name: values[name] for name in names})
-    return rows
-
-
 @pytest.fixture(scope="session")
 def glue_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """GLUE's own download with a few rows in each of its files."""
@@ -315,25 +190,6 @@ def glue_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"index\tsentence1\tsentence2\n0\t{SENTENCES[0]}\t{SENTENCES[1]}\n1\t{SENTENCES[2]}\t{SENTENCES[0]}\n"
     )
     return folder
-
-
-def squad_questions(split: str) -> list[dict[str, Any]]:
-    """A few questions in the form of `rajpurkar/squad`."""
-    questions = []
-    for number in range(6 if split == "train" else 5):
-        context = " ".join(SENTENCES[number * 3 + len(split) :][:3])
-        words = context.split()
-        answer = " ".join(words[1:3]) if number % 2 else words[4]
-        questions.append(
-            {
-                "id": f"{split}-{number}",
-                "title": "Village",
-                "context": context,
-                "question": f"Who or what was {words[number % 3]}?",
-                "answers": {"text": [answer], "answer_start": [context.index(answer)]},
-            }
-        )
-    return questions
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from coded import CASES, filled, layout, stored
-from conftest import SENTENCES
-from hub import Hub, write_dataset
-from readme import ROOT, blocks
+from support.coded import CASES, filled, layout, stored
+from support.data import SENTENCES
+from support.hub import Hub, write_dataset
+from support.readme import ROOT, blocks
 from transformers import PreTrainedTokenizerFast
 
-from orientc import artifact as artifacts
+from orientc.storage import artifact as artifacts
 
 COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
 SETUP = [command for command in COMMANDS if "-m venv" in command]
@@ -88,7 +88,7 @@ def test_every_command_and_every_line_of_python_runs(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
     ("coding", "shape", "options"),
-    [case for case in CASES if "tier" in case[0] and case[1] != "elu" and not case[2]["norms"]],
+    [case for case in CASES if "row_group" in case[0] and case[1] != "elu" and not case[2]["norms"]],
 )
 def test_numpy_reads_a_table_in_codes_as_the_reader_says(
     coding: str, shape: str, options: dict[str, Any], dtype: torch.dtype, tmp_path: Path

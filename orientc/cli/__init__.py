@@ -13,8 +13,8 @@ from types import FrameType
 
 import typer
 
-from orientc import processes
 from orientc.errors import GateError, OrientcError, UsageError
+from orientc.utils import distributed
 
 _CODES = {UsageError: 2, GateError: 3}  # every other error of ours: 1
 _MAIN_FIRST = 10  # seconds
@@ -26,7 +26,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(_COLLECT_EVERY)
     atexit.register(gc.freeze)  # nor is there any point in a last search among them: it took most of a second
-    if not processes.is_main():
+    if not distributed.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -63,10 +63,10 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    if not processes.is_main():  # as a rule the main one fails of the same, says so, and the launcher ends them all
+    if not distributed.is_main():  # as a rule the main one fails of the same, says so, and the launcher ends them all
         time.sleep(_MAIN_FIRST)
     if message:  # none where the help was shown instead
-        from orientc.cli.terminal import plain
+        from orientc.cli.output import plain
 
         print(f"orientc: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     return code

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import options, terminal
-from orientc.report.numbers import figure
+from orientc.cli import options, output
+from orientc.comparison.numbers import figure
 
 if TYPE_CHECKING:
-    from orientc.calibration import Calibration
+    from orientc.storage.calibration import Calibration
 
 
 def calibrate(
@@ -58,22 +58,23 @@ def calibrate(
     """
     import time
 
-    from orientc import calibrating, calibration, runs
-    from orientc.devices import pick_device
-    from orientc.models import ModelSource
-    from orientc.tables import read_table
+    from orientc.calibration import calibrate
+    from orientc.models.source import ModelSource
+    from orientc.models.table import read_table
+    from orientc.storage import calibration, runs
+    from orientc.utils.devices import pick_device
 
-    settings = calibrating.Settings(tokens, frequency, seed)
+    settings = calibrate.Settings(tokens, frequency, seed)
     chosen = pick_device(device)
     source = ModelSource.resolve(
         model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
     )
-    counted = calibrating.text_for(source, path=text, dataset=dataset, column=column, frequency=frequency)
+    counted = calibrate.text_for(source, path=text, dataset=dataset, column=column, frequency=frequency)
     table = read_table(source).info
-    plan = calibrating.Plan(source, counted, settings)
+    plan = calibrate.Plan(source, counted, settings)
     path = runs.calibration_path(source.id, plan.settings, out)
     start = time.perf_counter()
-    with terminal.stages(quiet=quiet) as progress:
+    with output.stages(quiet=quiet) as progress:
         fresh = runs.keep_calibration(
             plan.settings,
             table,
@@ -83,14 +84,14 @@ def calibrate(
         )
     seconds = round(time.perf_counter() - start, 3) if fresh else None
     if not fresh:
-        terminal.note(f"done already: {path} has these settings", quiet=quiet)
+        output.note(f"done already: {path} has these settings", quiet=quiet)
     made = calibration.load(path)
     if as_json:
         about = {"calibration": str(path), "fresh": fresh, "seconds": seconds}
-        terminal.show_json(about | made.facts | made.description.as_dict())
+        output.show_json(about | made.facts | made.description.as_dict())
         return
     taken = [] if seconds is None else [("measured in", f"{seconds:.1f} s")]
-    terminal.show_facts([("calibration", str(path)), *facts(made), *taken])
+    output.show_facts([("calibration", str(path)), *facts(made), *taken])
 
 
 def facts(made: Calibration) -> list[tuple[str, str]]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import options, terminal
+from orientc.cli import options, output
 
 if TYPE_CHECKING:
-    from orientc.comparison import Comparison, Findings
-    from orientc.conditions import Condition
+    from orientc.comparison.compare import Comparison, Findings
+    from orientc.comparison.gates import Condition
 
 
 class Format(StrEnum):
@@ -62,15 +62,15 @@ def compare(
 
     Example: `orientc compare runs/demo --require 'perplexity.tied <= 1.2x'`
     """
-    from orientc import conditions
-    from orientc.comparison import FACTS
-    from orientc.comparison import compare as line_up
+    from orientc.comparison import gates
+    from orientc.comparison.compare import FACTS
+    from orientc.comparison.compare import compare as line_up
+    from orientc.comparison.plot import check_suffix
     from orientc.errors import UsageError
-    from orientc.report.plot import check_suffix
-    from orientc.runs import runs_folder
+    from orientc.storage.runs import runs_folder
 
-    wanted = [conditions.Condition.parse(text) for text in where or []]
-    gates = [conditions.Condition.parse(text) for text in require or []]
+    wanted = [gates.Condition.parse(text) for text in where or []]
+    required = [gates.Condition.parse(text) for text in require or []]
     shown = [name.strip() for name in columns.split(",")] if columns else None
     if shown and (as_json or format is Format.json):
         raise UsageError("--columns is for tables and csv: JSON has every column")
@@ -79,13 +79,13 @@ def compare(
     findings = line_up(paths or [runs_folder()])
     report(findings, paths or [runs_folder()], quiet=quiet)
     given = [condition.name for condition in wanted]
-    conditions.check_names(findings.comparisons, [*given, *([sort.removeprefix("-")] if sort else [])])
-    conditions.check_names(findings.comparisons, shown or [], [*FACTS, "seconds"])
-    chosen = [conditions.select(comparison, wanted, sort) for comparison in findings.comparisons]
+    gates.check_names(findings.comparisons, [*given, *([sort.removeprefix("-")] if sort else [])])
+    gates.check_names(findings.comparisons, shown or [], [*FACTS, "seconds"])
+    chosen = [gates.select(comparison, wanted, sort) for comparison in findings.comparisons]
     show(chosen, Format.json if as_json else format, shown=shown, quality=quality)
     if plot:
         draw(chosen, plot, quality)
-    hold(chosen, gates)
+    hold(chosen, required)
 
 
 def report(findings: Findings, paths: Sequence[Path], *, quiet: bool) -> None:
@@ -96,7 +96,7 @@ def report(findings: Findings, paths: Sequence[Path], *, quiet: bool) -> None:
         why = findings.problems or [f"no artifact and no record in {', '.join(map(str, paths))}"]
         raise RecordError(f"nothing to compare: {'; '.join(why)}")
     for problem in findings.problems:
-        terminal.note(f"skipped: {problem}", quiet=quiet)
+        output.note(f"skipped: {problem}", quiet=quiet)
 
 
 def show(
@@ -107,57 +107,57 @@ def show(
     quality: str | None = None,
 ) -> None:
     """Comparisons on stdout."""
-    from orientc.report import formats
-    from orientc.report.grid import FRONT, grid
+    from orientc.comparison import formats
+    from orientc.comparison.grid import FRONT, grid
 
     if format is Format.json:
-        terminal.show_json({"comparisons": [comparison.as_dict() for comparison in comparisons]})
+        output.show_json({"comparisons": [comparison.as_dict() for comparison in comparisons]})
         return
     if format is Format.csv:
-        terminal.show(formats.as_csv(comparisons, shown))
+        output.show(formats.as_csv(comparisons, shown))
         return
     grids = [grid(entry, shown=shown, quality=entry.chosen(quality)) for entry in comparisons]
     if format is Format.markdown:
-        terminal.show(formats.markdown(grids))
+        output.show(formats.markdown(grids))
     elif format is Format.html:
-        from orientc.report import plot
+        from orientc.comparison import plot
 
         drawn = [[plot.svg(picture) for picture in plot.pictures(entry)] for entry in comparisons]
-        terminal.show(formats.page(zip(grids, drawn, strict=True)))
+        output.show(formats.page(zip(grids, drawn, strict=True)))
     else:
         for entry in grids:
             rows = [[f"{cell.text}*" if cell.best else cell.text for cell in row] for row in entry.rows]
             for number, row in enumerate(rows):
                 row[0] = f"{FRONT} {row[0]}" if number in entry.front else f"  {row[0]}"
-            terminal.show_table(entry.header, rows, title=entry.title)
-            terminal.show("".join(f"{note}\n" for note in entry.legend("*")))
+            output.show_table(entry.header, rows, title=entry.title)
+            output.show("".join(f"{note}\n" for note in entry.legend("*")))
 
 
 def draw(comparisons: Sequence[Comparison], target: str, quality: str | None) -> None:
     """A plot in a file, or in the terminal. Raises `UsageError` where that takes several."""
+    from orientc.comparison import plot
     from orientc.errors import UsageError
-    from orientc.report import plot
 
     pictures = [plot.picture(entry, chosen) for entry in comparisons if (chosen := entry.chosen(quality))]
     if not pictures:
         raise UsageError("there is nothing to draw: no figure was measured")
     if target == "-":
-        terminal.show("\n".join(plot.terminal(picture) for picture in pictures) + "\n")
+        output.show("\n".join(plot.terminal(picture) for picture in pictures) + "\n")
     elif len(pictures) != 1:
         raise UsageError(f"a plot is of one base model, here are {len(pictures)}: name the folder of one")
     else:
         plot.save(pictures[0], Path(target))
 
 
-def hold(comparisons: Sequence[Comparison], gates: Sequence[Condition]) -> None:
+def hold(comparisons: Sequence[Comparison], required: Sequence[Condition]) -> None:
     """Raise `GateError` where a row misses a gate, after saying which and by what."""
-    from orientc import conditions
+    from orientc.comparison import gates
+    from orientc.comparison.numbers import figure
     from orientc.errors import GateError
-    from orientc.report.numbers import figure
 
-    missed = conditions.failures(comparisons, gates)
+    missed = gates.failures(comparisons, required)
     for entry in missed:
         has = figure(entry.value, 4) if isinstance(entry.value, float) else entry.value or "not measured"
-        terminal.note(f"{entry.model}, {entry.row.name}: {entry.figure} is {has}, required {entry.condition.text}")
+        output.note(f"{entry.model}, {entry.row.name}: {entry.figure} is {has}, required {entry.condition.text}")
     if missed:
         raise GateError(f"the gate is not met: {len(missed)} required figure{'s' * (len(missed) > 1)} missed")

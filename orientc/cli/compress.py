@@ -76,12 +76,10 @@ def compress(
         float | None, typer.Option(help="The same for at most so many MB.", show_default=False)
     ] = None,
     bits: options.Bits = None,
-    group: options.Group = None,
-    codebook: options.Codebook = None,
+    group_size: options.GroupSize = None,
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
     keep_rows: options.KeepRows = None,
-    keep_norms: options.KeepNorms = None,
     dtype: Annotated[
         options.Dtype | None,
         typer.Option(help="Type of the stored numbers. [default: float32; float16 with a target]", show_default=False),
@@ -104,29 +102,29 @@ def compress(
 
     Example: `orientc compress bert-base-uncased --rank 128`
     """
-    from orientc.arguments import is_artifact
-    from orientc.cli import fitting
-    from orientc.plans import AUTOENCODER, TARGET, TARGETS, Plan
+    from orientc.cli import artifacts
+    from orientc.compression.configs import AUTOENCODER, TARGET, TARGETS, Plan
+    from orientc.models.resolve import is_artifact
 
     given: dict[str, Any] = {
         "rank": rank, "ratio": ratio, "preset": preset, "nonlinear": nonlinear, "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate, "schedule": schedule, "halve_every": halve_every,
         "cosine_weight": cosine_weight, "power_weight": power_weight, "rmse_weight": rmse_weight,
         "alpha_start": alpha_start, "alpha_end": alpha_end, "alpha_epochs": alpha_epochs, "seed": seed,
-        "dtype": dtype, "bits": bits, "group": group, "codebook": codebook, "head_weight": head_weight,
-        "keep_rows": options.count_or_auto(keep_rows), "keep_norms": keep_norms, "target_bits": target_bits,
+        "dtype": dtype, "bits": bits, "group_size": group_size, "head_weight": head_weight,
+        "keep_rows": options.count_or_auto(keep_rows), "target_bits": target_bits,
         "target_ratio": target_ratio, "target_mb": target_mb,
     }  # fmt: skip
     start = Path(init) if init and is_artifact(init) else None
     given["init"] = "artifact" if start else init
-    layers = fitting.layers(like, config, given)
+    layers = artifacts.layers(like, config, given)
     plan = Plan.from_layers(
         TARGET if any(layer.get(name) is not None for layer in layers for name in TARGETS) else AUTOENCODER,
         *layers,
-        init_sha256=fitting.sha256_of(start),
-        calibration_sha256=fitting.sha256_of(calibration),
+        init_sha256=artifacts.sha256_of(start),
+        calibration_sha256=artifacts.sha256_of(calibration),
     )
-    stored = fitting.fit(
+    stored = artifacts.fit(
         model,
         plan,
         init=start,
@@ -140,4 +138,4 @@ def compress(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    fitting.show(stored, as_json=as_json)
+    artifacts.show(stored, as_json=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orientc.cli import options, terminal
+from orientc.cli import options, output
 
 
 def demo(
@@ -16,10 +16,10 @@ def demo(
     Example: `orientc demo`
     """
     from orientc.cli import sweeping
-    from orientc.demo import showcase
-    from orientc.devices import pick_device
+    from orientc.utils.devices import pick_device
+    from orientc.workflows import showcase
 
     chosen = pick_device(device)
-    with terminal.stages(quiet=quiet) as progress:
+    with output.stages(quiet=quiet) as progress:
         outcome = showcase.run(out=out, device=chosen, progress=progress)
     sweeping.end(outcome, as_json=as_json, quiet=quiet)

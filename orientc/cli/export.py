@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import options, terminal
+from orientc.cli import options, output
 from orientc.errors import UsageError
-from orientc.sizes import MB
+from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
-    from orientc.forms.export import Exported
+    from orientc.exporters.export import Exported
 
 
 class Form(StrEnum):
@@ -72,16 +72,16 @@ def export(
 
     Example: `orientc export runs/demo/svd-r75-5d1778d0.safetensors --to demo-small`
     """
-    from orientc.forms import push as pushing
+    from orientc.exporters import push as pushing
 
     if push is not None:
         pushing.prepare(push)
     elif private:
         raise UsageError("--private is for a repository on the hub: name it with --push")
 
-    from orientc.forms import export as exporting
+    from orientc.exporters import export as exporting
 
-    with terminal.stages(quiet=quiet) as progress:
+    with output.stages(quiet=quiet) as progress:
         exported = exporting.export(
             subject,
             to,
@@ -98,9 +98,9 @@ def export(
         )
     url = pushing.push(exported.folder, push, private=private) if push is not None else None
     if as_json:
-        terminal.show_json(exported.as_dict() | {"url": url})
+        output.show_json(exported.as_dict() | {"url": url})
     else:
-        terminal.show_facts(_facts(exported, url))
+        output.show_facts(_facts(exported, url))
 
 
 def _facts(exported: Exported, url: str | None) -> list[tuple[str, str]]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import options, terminal, tuning
+from orientc.cli import finetuned, options, output
 
 if TYPE_CHECKING:
-    from orientc.evaluate.finetune import Run
+    from orientc.evaluation.finetuning import Run
 
 
 class Task(StrEnum):
@@ -74,14 +74,14 @@ def glue(
 
     Example: `orientc glue --task sst2 --embeddings runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors`
     """
-    from orientc import processes
-    from orientc.evaluate import finetune
-    from orientc.evaluate.glue import data as sets
-    from orientc.evaluate.glue import run
-    from orientc.evaluate.glue.tasks import TASKS, averages
+    from orientc.evaluation import finetuning
+    from orientc.evaluation.glue import data as sets
+    from orientc.evaluation.glue import evaluate
+    from orientc.evaluation.glue.tasks import TASKS, averages
+    from orientc.utils import distributed
 
     every = [
-        finetune.Settings(
+        finetuning.Settings(
             seed=number,
             epochs=epochs,
             batch_size=batch_size,
@@ -95,9 +95,9 @@ def glue(
             attention=attention,
             group_by_length=group_by_length,
         )
-        for number in tuning.seeds(seed, seeds)
+        for number in finetuned.seeds(seed, seeds)
     ]
-    setup = tuning.prepare(
+    setup = finetuned.prepare(
         embeddings,
         model,
         device=device,
@@ -113,21 +113,21 @@ def glue(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    limits = finetune.limits(limit_train, limit_eval, epochs)
+    limits = finetuning.limits(limit_train, limit_eval, epochs)
     runs: dict[str, list[Run]] = {}
-    with terminal.stages(quiet=quiet) as progress:
+    with output.stages(quiet=quiet) as progress:
         for name in TASKS if task is Task.all else [task.value]:
-            with processes.main_first():
+            with distributed.main_first():
                 loaded = sets.load(TASKS[name], data, train=epochs > 0, **limits)
                 tests = sets.load_tests(TASKS[name], data) if predict else None
             for line in loaded.unusable:
                 progress.warn(f"not used: {line}")
             for settings in every:
-                work = run.work(
+                work = evaluate.work(
                     setup.subject, TASKS[name], loaded, settings, limits=limits, tests=tests, progress=progress
                 )
                 runs.setdefault(name, []).append(setup.run(work, settings, progress))
-    summaries = {name: tuning.summary(done) for name, done in runs.items()}
+    summaries = {name: finetuned.summary(done) for name, done in runs.items()}
     averaged = averages(
         {
             name: TASKS[name].score({figure: spread.mean for figure, spread in summary.items()})
@@ -135,11 +135,11 @@ def glue(
         }
     )
     flat = [entry for done in runs.values() for entry in done]
-    submissions = sorted({str(run.submission_folder(entry)) for entry in flat}) if predict else []
+    submissions = sorted({str(evaluate.submission_folder(entry)) for entry in flat}) if predict else []
     if as_json:
-        terminal.show_json(
+        output.show_json(
             {
-                "runs": [tuning.as_dict(entry) for entry in flat],
+                "runs": [finetuned.as_dict(entry) for entry in flat],
                 "summary": {
                     name: {figure: vars(spread) for figure, spread in summary.items()}
                     for name, summary in summaries.items()
@@ -149,10 +149,10 @@ def glue(
             }
         )
         return
-    tuning.note_runs(flat, quiet=quiet)
+    finetuned.note_runs(flat, quiet=quiet)
     for submission in submissions:
-        terminal.note(f"submission files: {submission}", quiet=quiet)
-    tuning.show(
+        output.note(f"submission files: {submission}", quiet=quiet)
+    finetuned.show(
         {f"{name} {figure}": spread for name, summary in summaries.items() for figure, spread in summary.items()},
         flat,
         title="GLUE",

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import options, terminal
-from orientc.report.numbers import figure
-from orientc.sizes import MB
+from orientc.cli import options, output
+from orientc.comparison.numbers import figure
+from orientc.storage.sizes import MB
 
 
 def inspect(
@@ -27,28 +27,28 @@ def inspect(
 
     Example: `orientc inspect bert-base-uncased --ratio 5`
     """
-    from orientc.arguments import is_artifact
+    from orientc.models.resolve import is_artifact
 
     if is_artifact(subject):
-        from orientc.calibration import is_calibration
+        from orientc.storage.calibration import is_calibration
 
         (_calibration if is_calibration(subject) else _artifact)(subject, as_json=as_json)
         return
     from dataclasses import asdict
 
-    from orientc.inspection import inspect as measure
-    from orientc.models import ModelSource
-    from orientc.tables import read_table
+    from orientc.models.inspect import inspect as measure
+    from orientc.models.source import ModelSource
+    from orientc.models.table import read_table
 
     source = ModelSource.resolve(
         subject, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
     )
     facts = measure(read_table(source), ratio or [2.5, 5, 10])
     if as_json:
-        terminal.show_json(asdict(facts))
+        output.show_json(asdict(facts))
         return
     table = facts.table
-    terminal.show_facts(
+    output.show_facts(
         [
             ("model", table["id"] + (f" ({table['revision']})" if table["revision"] else "")),
             ("table", f"{table['vocab']} × {table['dim']} {table['dtype']}, {table['nbytes'] / MB:.2f} MB"),
@@ -60,12 +60,12 @@ def inspect(
             ("sha256", table["sha256"]),
         ]
     )
-    terminal.show_table(
+    output.show_table(
         ["rank", "energy kept"],
         [[str(rank), f"{share:.1%}"] for rank, share in facts.energy.items()],
         title="\nspectrum",
     )
-    terminal.show_table(
+    output.show_table(
         ["ratio", "rank", "MB float32", "MB float16", "energy kept"],
         [
             [
@@ -83,16 +83,16 @@ def inspect(
 def _artifact(path: str, *, as_json: bool) -> None:
     from pathlib import Path
 
-    from orientc.artifact import load
-    from orientc.cli.fitting import facts
+    from orientc.cli.artifacts import facts
+    from orientc.storage.artifact import load
 
     description = load(Path(path)).description
     if as_json:
-        terminal.show_json({"artifact": path} | description.as_dict())
+        output.show_json({"artifact": path} | description.as_dict())
         return
     settings = ", ".join(f"{name} {value}" for name, value in sorted(description.settings.items()))
     base = description.base
-    terminal.show_facts(
+    output.show_facts(
         [
             ("artifact", path),
             *facts(description),
@@ -120,16 +120,16 @@ def _artifact(path: str, *, as_json: bool) -> None:
 
 
 def _calibration(path: str, *, as_json: bool) -> None:
-    from orientc.calibration import load
     from orientc.cli.calibrate import facts
+    from orientc.storage.calibration import load
 
     made = load(path)
     description = made.description
     if as_json:
-        terminal.show_json({"calibration": path} | made.facts | description.as_dict())
+        output.show_json({"calibration": path} | made.facts | description.as_dict())
         return
     settings = ", ".join(f"{name} {value}" for name, value in sorted(description.settings.items()))
-    terminal.show_facts(
+    output.show_facts(
         [
             ("calibration", path),
             *facts(made),

@@ -78,18 +78,11 @@ KeepRows = Annotated[
     str | None,
     typer.Option(metavar="N|auto", help="Keep the N most frequent rows as they are. [default: 0]", show_default=False),
 ]
-KeepNorms = Annotated[
-    bool | None, typer.Option("--keep-norms", help="Store each row's length; the decoder gives its direction.")
-]
 Bits = Annotated[
-    float | None,
+    int | None,
     typer.Option(metavar="8|4|3|2", help="Store latents in so many bits. [default: as numbers]", show_default=False),
 ]
-Group = Annotated[int | None, typer.Option(help="Latents that share a scale. [default: 64]", show_default=False)]
-Codebook = Annotated[
-    bool | None,
-    typer.Option("--codebook", help="Code several latents together, by codebooks; --bits 2, 2.5, 3 or 3.5."),
-]
+GroupSize = Annotated[int | None, typer.Option(help="Latents that share a scale. [default: 64]", show_default=False)]
 
 
 def count_or_auto(text: str | None) -> int | str | None:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import options, terminal
-from orientc.report.numbers import figure
+from orientc.cli import options, output
+from orientc.comparison.numbers import figure
 
 
 class Head(StrEnum):
@@ -65,15 +65,17 @@ def perplexity(
 
     Example: `orientc perplexity runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text wiki.txt`
     """
-    from orientc import arguments, processes
-    from orientc.devices import pick_device
-    from orientc.evaluate import perplexity as measure
-    from orientc.files import check_writable
-    from orientc.runs import records_folder
+    from orientc.evaluation import perplexity as measure
+    from orientc.evaluation import texts
+    from orientc.models import resolve
+    from orientc.storage.runs import records_folder
+    from orientc.utils import distributed
+    from orientc.utils.devices import pick_device
+    from orientc.utils.files import check_writable
 
     settings = measure.Settings(limit, window, stride, not no_bos, seed, batch_size, dtype)
     chosen = pick_device(device)
-    found = arguments.subject(
+    found = resolve.subject(
         subject,
         model=model,
         revision=revision,
@@ -81,11 +83,11 @@ def perplexity(
         trust_remote_code=trust_remote_code,
     )
     protocol = measure.protocol_of(found.source)  # before a text is fetched for nothing
-    with processes.main_first():
-        scored = arguments.text(text, found.source)
+    with distributed.main_first():
+        scored = texts.scored_text(text, found.source)
     folder = records_folder(found.source.id, found.path, out)
     check_writable(folder)
-    with terminal.stages(quiet=quiet) as progress:
+    with output.stages(quiet=quiet) as progress:
         measurement = measure.Measurement(
             found.source,
             scored,
@@ -99,10 +101,10 @@ def perplexity(
         compressed = measurement.compressed(found.path, found.artifact, head) if found.path and found.artifact else ()
         records = [measurement.original(), *compressed]
     if as_json:
-        terminal.show_json({"protocol": protocol, "records": [record.as_dict() for record in records]})
+        output.show_json({"protocol": protocol, "records": [record.as_dict() for record in records]})
         return
     original = records[0].perplexity
-    terminal.show_table(
+    output.show_table(
         ["table", "perplexity", "ratio", "loss", "tokens", "seconds"],
         [
             [

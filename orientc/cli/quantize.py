@@ -8,8 +8,7 @@ from orientc.cli import options
 def quantize(
     model: options.Model,
     bits: options.Bits = None,
-    group: options.Group = None,
-    codebook: options.Codebook = None,
+    group_size: options.GroupSize = None,
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
     keep_rows: options.KeepRows = None,
@@ -29,17 +28,17 @@ def quantize(
 
     Example: `orientc quantize bert-base-uncased --bits 4`
     """
-    from orientc.cli import fitting
-    from orientc.plans import QUANTIZE, Plan
+    from orientc.cli import artifacts
+    from orientc.compression.configs import QUANTIZE, Plan
 
     given = {
-        "bits": bits, "group": group, "codebook": codebook, "head_weight": head_weight,
+        "bits": bits, "group_size": group_size, "head_weight": head_weight,
         "keep_rows": options.count_or_auto(keep_rows), "dtype": dtype,
     }  # fmt: skip
     plan = Plan.from_layers(
-        QUANTIZE, *fitting.layers(like, config, given), calibration_sha256=fitting.sha256_of(calibration)
+        QUANTIZE, *artifacts.layers(like, config, given), calibration_sha256=artifacts.sha256_of(calibration)
     )
-    stored = fitting.fit(
+    stored = artifacts.fit(
         model,
         plan,
         calibration=calibration,
@@ -51,4 +50,4 @@ def quantize(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    fitting.show(stored, as_json=as_json)
+    artifacts.show(stored, as_json=as_json)

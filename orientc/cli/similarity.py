@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import options, terminal
-from orientc.report.numbers import figure
+from orientc.cli import options, output
+from orientc.comparison.numbers import figure
 
 
 class Pooling(StrEnum):
@@ -55,26 +55,27 @@ def similarity(
 
     Example: `orientc similarity runs/all-MiniLM-L6-v2/svd-r75-5d1778d0.safetensors --text sentences.txt`
     """
-    from orientc import arguments, processes
-    from orientc.devices import pick_device
     from orientc.errors import UsageError
-    from orientc.evaluate import similarity as measure
-    from orientc.evaluate import texts
-    from orientc.files import check_writable
-    from orientc.runs import records_folder
+    from orientc.evaluation import similarity as measure
+    from orientc.evaluation import texts
+    from orientc.models import resolve
+    from orientc.storage.runs import records_folder
+    from orientc.utils import distributed
+    from orientc.utils.devices import pick_device
+    from orientc.utils.files import check_writable
 
     if text is not None and data is not None:
         raise UsageError("--text takes sentences, --data STS-B with its scores: give one of them")
     settings = measure.Settings(pooling, max_length, batch_size, dtype)
-    found = arguments.subject(
+    found = resolve.subject(
         subject, model=model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
     )
     chosen = pick_device(device)
     folder = records_folder(found.source.id, found.path, out)
     check_writable(folder)
-    with processes.main_first():
+    with distributed.main_first():
         sentences = texts.from_file(text) if text else measure.stsb(data)
-    with terminal.stages(quiet=quiet) as progress:
+    with output.stages(quiet=quiet) as progress:
         measurement = measure.Measurement(
             found.source,
             sentences,
@@ -88,10 +89,10 @@ def similarity(
         compressed = measurement.compressed(found.path, found.artifact) if found.path and found.artifact else ()
         records = [measurement.original(), *compressed]
     if as_json:
-        terminal.show_json({"records": [record.as_dict() for record in records]})
+        output.show_json({"records": [record.as_dict() for record in records]})
         return
     names = [name for name in ("spearman", "cosine", "cosine_p5") if name in records[0].metrics]
-    terminal.show_table(
+    output.show_table(
         ["table", *(name.replace("_p5", " 5th percentile") for name in names), "sentences", "seconds"],
         [
             [

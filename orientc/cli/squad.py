@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import options, terminal, tuning
+from orientc.cli import finetuned, options, output
 
 
 def squad(
@@ -59,10 +59,10 @@ def squad(
 
     Example: `orientc squad --embeddings runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors`
     """
-    from orientc import processes
     from orientc.errors import UsageError
-    from orientc.evaluate import finetune
-    from orientc.evaluate.squad import data as sets
+    from orientc.evaluation import finetuning
+    from orientc.evaluation.squad import data as sets
+    from orientc.utils import distributed
 
     if score is not None:
         if embeddings or model:
@@ -70,10 +70,10 @@ def squad(
         _score(score, data, limit_eval, as_json=as_json, quiet=quiet)
         return
 
-    from orientc.evaluate.squad import run
+    from orientc.evaluation.squad import evaluate
 
     every = [
-        run.Settings(
+        evaluate.Settings(
             seed=number,
             epochs=epochs,
             batch_size=batch_size,
@@ -88,9 +88,9 @@ def squad(
             group_by_length=group_by_length,
             window_step=window_step,
         )
-        for number in tuning.seeds(seed, seeds)
+        for number in finetuned.seeds(seed, seeds)
     ]
-    setup = tuning.prepare(
+    setup = finetuned.prepare(
         embeddings,
         model,
         device=device,
@@ -106,9 +106,9 @@ def squad(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    limits = finetune.limits(limit_train, limit_eval, epochs)
-    with terminal.stages(quiet=quiet) as progress:
-        with processes.main_first():
+    limits = finetuning.limits(limit_train, limit_eval, epochs)
+    with output.stages(quiet=quiet) as progress:
+        with distributed.main_first():
             loaded = sets.load(data, train=epochs > 0, **limits)
         if loaded.unusable:
             progress.warn(
@@ -116,39 +116,41 @@ def squad(
                 f"{loaded.unusable[0]} the first"
             )
         runs = [
-            setup.run(run.work(setup.subject, loaded, settings, limits=limits, progress=progress), settings, progress)
+            setup.run(
+                evaluate.work(setup.subject, loaded, settings, limits=limits, progress=progress), settings, progress
+            )
             for settings in every
         ]
-    predictions = [str(entry.folder / run.PREDICTIONS) for entry in runs]
-    figures = tuning.summary(runs)
+    predictions = [str(entry.folder / evaluate.PREDICTIONS) for entry in runs]
+    figures = finetuned.summary(runs)
     if as_json:
-        terminal.show_json(
+        output.show_json(
             {
-                "runs": [tuning.as_dict(entry) for entry in runs],
+                "runs": [finetuned.as_dict(entry) for entry in runs],
                 "summary": {name: vars(spread) for name, spread in figures.items()},
                 "predictions": predictions,
             }
         )
         return
-    tuning.note_runs(runs, quiet=quiet)
+    finetuned.note_runs(runs, quiet=quiet)
     for path in predictions:
-        terminal.note(f"predictions: {path}", quiet=quiet)
-    tuning.show(figures, runs, title="SQuAD v1.1")
+        output.note(f"predictions: {path}", quiet=quiet)
+    finetuned.show(figures, runs, title="SQuAD v1.1")
 
 
 def _score(predictions: Path, data: Path | None, limit: int | None, *, as_json: bool, quiet: bool) -> None:
-    from orientc.evaluate.squad import data as sets
-    from orientc.evaluate.squad import scorer
+    from orientc.evaluation.squad import data as sets
+    from orientc.evaluation.squad import metrics
 
-    given = scorer.read_predictions(predictions)
+    given = metrics.read_predictions(predictions)
     golds = {asked.id: asked.answers for asked in sets.load(data, limit_eval=limit, train=False).evaluation}
-    missing, extra = scorer.differences(golds, given)
+    missing, extra = metrics.differences(golds, given)
     if missing:
-        terminal.note(f"{missing} of {len(golds)} questions have no prediction and count as wrong", quiet=quiet)
+        output.note(f"{missing} of {len(golds)} questions have no prediction and count as wrong", quiet=quiet)
     if extra:
-        terminal.note(f"{extra} predictions are for questions that are not in the data", quiet=quiet)
-    figures = scorer.score(golds, given)
+        output.note(f"{extra} predictions are for questions that are not in the data", quiet=quiet)
+    figures = metrics.score(golds, given)
     if as_json:
-        terminal.show_json(figures | {"questions": len(golds), "missing": missing, "extra": extra})
+        output.show_json(figures | {"questions": len(golds), "missing": missing, "extra": extra})
         return
-    terminal.show_table(["figure", "value"], [[name, f"{value:.4f}"] for name, value in figures.items()])
+    output.show_table(["figure", "value"], [[name, f"{value:.4f}"] for name, value in figures.items()])

@@ -18,12 +18,10 @@ def svd(
         typer.Option("--center", help="Take the mean row off first and keep it as the decoder's bias."),
     ] = None,
     bits: options.Bits = None,
-    group: options.Group = None,
-    codebook: options.Codebook = None,
+    group_size: options.GroupSize = None,
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
     keep_rows: options.KeepRows = None,
-    keep_norms: options.KeepNorms = None,
     dtype: options.StoredDtype = None,
     config: options.Config = None,
     like: options.Like = None,
@@ -40,18 +38,17 @@ def svd(
 
     Example: `orientc svd bert-base-uncased --ratio 5`
     """
-    from orientc.cli import fitting
-    from orientc.plans import SVD, Plan
+    from orientc.cli import artifacts
+    from orientc.compression.configs import SVD, Plan
 
     given = {
-        "rank": rank, "ratio": ratio, "center": center, "dtype": dtype, "bits": bits, "group": group,
-        "codebook": codebook, "head_weight": head_weight, "keep_rows": options.count_or_auto(keep_rows),
-        "keep_norms": keep_norms,
+        "rank": rank, "ratio": ratio, "center": center, "dtype": dtype, "bits": bits, "group_size": group_size,
+        "head_weight": head_weight, "keep_rows": options.count_or_auto(keep_rows),
     }  # fmt: skip
     plan = Plan.from_layers(
-        SVD, *fitting.layers(like, config, given), calibration_sha256=fitting.sha256_of(calibration)
+        SVD, *artifacts.layers(like, config, given), calibration_sha256=artifacts.sha256_of(calibration)
     )
-    stored = fitting.fit(
+    stored = artifacts.fit(
         model,
         plan,
         calibration=calibration,
@@ -63,4 +60,4 @@ def svd(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    fitting.show(stored, as_json=as_json)
+    artifacts.show(stored, as_json=as_json)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orientc.cli import terminal
+from orientc.cli import output
 from orientc.cli.compare import Format, report, show
 
 if TYPE_CHECKING:
-    from orientc.sweep import Outcome
+    from orientc.workflows.sweep import Outcome
 
 
 def end(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
     """Show the comparison; then raise `SweepError` where cells failed, after naming them."""
-    from orientc.comparison import compare
+    from orientc.comparison.compare import compare
     from orientc.errors import SweepError
 
     if outcome.paths:
@@ -21,7 +21,7 @@ def end(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
         report(findings, outcome.paths, quiet=quiet)
         show(findings.comparisons, Format.json if as_json else Format.table)
     for line in outcome.failed:
-        terminal.note(f"failed: {line}")
+        output.note(f"failed: {line}")
     if outcome.failed:
         cells = "1 cell" if len(outcome.failed) == 1 else f"{len(outcome.failed)} cells"
         raise SweepError(f"{cells} failed, the others are done: start again to try just those")

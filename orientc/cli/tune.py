@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import options, terminal
-from orientc.report.numbers import figure
+from orientc.cli import options, output
+from orientc.comparison.numbers import figure
 
 
 class Head(StrEnum):
@@ -70,39 +70,40 @@ def tune(
 
     Example: `orientc tune runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text articles.txt`
     """
-    from orientc import arguments, runs
-    from orientc.cli import fitting
-    from orientc.distillation import material, run
+    from orientc.cli import artifacts
+    from orientc.distillation import data, tune
+    from orientc.distillation.config import Settings
     from orientc.distillation.plan import Plan
-    from orientc.distillation.settings import Settings
+    from orientc.models import resolve
+    from orientc.storage import runs
 
     settings = Settings(steps, minutes, batch_size, learning_rate, hidden_weight, eval_steps, patience, seed)
-    chosen = run.place(device)
-    found = arguments.subject(
-        arguments.artifact(artifact),
+    chosen = tune.place(device)
+    found = resolve.subject(
+        resolve.artifact(artifact),
         model=model,
         revision=revision,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    read = material.text_for(found.source, path=text, dataset=dataset, column=column)
+    read = data.text_for(found.source, path=text, dataset=dataset, column=column)
     plan = Plan(found, read, settings, head)
     path = runs.tuned_path(artifact, found.source.id, plan.settings, out)
-    with terminal.stages(quiet=quiet) as progress:
-        stored = run.produce(
+    with output.stages(quiet=quiet) as progress:
+        stored = tune.produce(
             plan, path, device=chosen, resume=resume, overwrite=overwrite, force=force, progress=progress
         )
     if not stored.fresh:
-        terminal.note(f"done already: {path} has these settings", quiet=quiet)
-    done = run.outcome(path)
+        output.note(f"done already: {path} has these settings", quiet=quiet)
+    done = tune.outcome(path)
     if as_json:
         about = {"artifact": str(path), "fresh": stored.fresh, "seconds": stored.seconds, "tuning": done}
-        terminal.show_json(about | stored.description.as_dict())
+        output.show_json(about | stored.description.as_dict())
         return
     told = [] if done is None else [
         ("held-out loss", f"{figure(done['before'])} before, {figure(done['after'])} after"),
         ("steps", f"{done['steps']}, the best after {done['best_step']}"),
     ]  # fmt: skip
-    terminal.show_facts(
-        [("artifact", str(path)), *fitting.facts(stored.description), *told, ("tuned", f"{stored.seconds} s")]
+    output.show_facts(
+        [("artifact", str(path)), *artifacts.facts(stored.description), *told, ("tuned", f"{stored.seconds} s")]
     )

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from orientc.demo.corpus import DIGEST_BYTES, calibration_paragraphs, evaluation_paragraphs
-from orientc.evaluate.texts import Text
 
 FOLDER = Path(__file__).parent / "model"
 
 
-def evaluation_text() -> Text:
+def evaluation_text() -> str:
     """Python's language reference, one paragraph a line, without paragraphs the model was trained on."""
     packed = (FOLDER / "seen.bin").read_bytes()
     seen = frozenset(packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES))
-    return Text("python-language-reference", "\n".join(evaluation_paragraphs(seen)))
+    return "\n".join(evaluation_paragraphs(seen))
 
 
-def calibration_text() -> Text:
+def calibration_text() -> str:
     """Docstrings of Python's standard library, one paragraph a line; nothing of what the model is scored on."""
-    return Text("python-docstrings", "\n".join(calibration_paragraphs()))
+    return "\n".join(calibration_paragraphs())

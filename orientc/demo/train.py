@@ -32,8 +32,8 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from orientc.demo.corpus import digest, evaluation_paragraphs, training_paragraphs
-from orientc.evaluate.masked import Line, WholeWordMasker, examples
-from orientc.evaluate.scoring import Example, collate, losses_of, score
+from orientc.evaluation.masked_lm import Line, WholeWordMasker, examples
+from orientc.evaluation.scoring import Example, collate, losses_of, score
 
 VOCAB = 11_264
 MAX_IDS = 128

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from orientc.arguments import Subject
-from orientc.distillation import material
-from orientc.distillation.settings import Settings
+from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, Passages
+from orientc.distillation import data
+from orientc.distillation.config import Settings
 from orientc.errors import EvaluationError, UsageError
-from orientc.evaluate.texts import Text
-from orientc.files import file_sha256
-from orientc.passages import CAUSAL, MASKED, SENTENCE, Passages
-from orientc.sizes import TIED, UNTIED
-from orientc.substitution import head_policies
+from orientc.evaluation.texts import Text
+from orientc.models.resolve import Subject
+from orientc.models.substitute import head_policies
+from orientc.storage.sizes import TIED, UNTIED
+from orientc.utils.files import file_sha256
 
 _BATCH = {MASKED: 32, CAUSAL: 4, SENTENCE: 32}
 
@@ -28,13 +28,13 @@ class Plan:
     def __init__(self, found: Subject, text: Text, settings: Settings, head: str | None = None) -> None:
         if found.artifact is None or found.path is None:
             raise UsageError("what is tuned is an artifact, which ends in .safetensors")
-        material.check(found.source)
+        data.check(found.source)
         allowed = head_policies(found.source.skeleton)
         self.head = head or (TIED if TIED in allowed else UNTIED)
         if self.head not in allowed:
             raise EvaluationError(f"the head of {found.source.id} can be {' or '.join(allowed)}, not {self.head}")
         self.source, self.artifact, self.text = found.source, found.artifact, text
-        parts = material.parted(text.content)
+        parts = data.parted(text.content)
         self.passages, self.held_out = (Passages(found.source, part) for part in parts)
         self.batch_size = settings.batch_size or _BATCH[self.passages.objective]
         self.asked = replace(settings, batch_size=self.batch_size)

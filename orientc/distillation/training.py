@@ -17,19 +17,18 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from orientc import agreement
-from orientc.agreement import Gap
-from orientc.distillation import material
+from orientc.calibration.tokenized_text import SENTENCE
+from orientc.distillation import data, divergence
+from orientc.distillation.divergence import Gap
 from orientc.distillation.plan import Plan
+from orientc.distillation.resume import State
 from orientc.errors import FitError
-from orientc.evaluate import perplexity
-from orientc.evaluate.progress import Progress
-from orientc.evaluate.scoring import Example, collate
-from orientc.models import ModelSource
-from orientc.modules import CompressedTable
-from orientc.passages import SENTENCE
-from orientc.resumption import State
-from orientc.substitution import substitute
+from orientc.evaluation import perplexity
+from orientc.evaluation.scoring import Example, collate
+from orientc.modeling.modules import CompressedTable
+from orientc.models.source import ModelSource
+from orientc.models.substitute import substitute
+from orientc.utils.progress import Progress
 
 _SMALLEST = 1e-4  # root mean square that a tensor's steps are taken relative to, at least
 
@@ -59,14 +58,14 @@ class Training:
 
     def __init__(self, plan: Plan, held_out: Sequence[Example], device: torch.device) -> None:
         self.asked = plan.asked
-        self.batches = material.batches(plan.passages, plan.asked.seed, plan.batch_size)
+        self.batches = data.batches(plan.passages, plan.asked.seed, plan.batch_size)
         self.pad_id = plan.source.tokenizer.pad_token_id or 0
-        self.held_out = material.by_length(held_out, plan.batch_size)
+        self.held_out = data.by_length(held_out, plan.batch_size)
         self.teacher = _load(plan.source, plan.passages.objective, device).requires_grad_(False)
         self.student = substitute(_sharing_copy(self.teacher), plan.artifact, plan.head)
-        self.gap: Callable[..., Gap] = agreement.of_language_model
+        self.gap: Callable[..., Gap] = divergence.of_language_model
         if plan.passages.objective == SENTENCE:
-            self.gap = partial(agreement.of_sentences, pooling=plan.passages.settings["pooling"])
+            self.gap = partial(divergence.of_sentences, pooling=plan.passages.settings["pooling"])
         stand_in = self.student.get_input_embeddings()
         assert isinstance(stand_in, CompressedTable)
         stored = plan.artifact.factors.tensors

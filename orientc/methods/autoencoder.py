@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orientc import processes
 from orientc.errors import FitError, UsageError
-from orientc.factors import CHUNK, Factors
 from orientc.methods import losses, svd
 from orientc.methods.blocks import by_blocks
-from orientc.methods.metric import Metric
+from orientc.methods.importance import Metric
 from orientc.methods.recipe import Settings
+from orientc.modeling.factors import CHUNK, Factors
+from orientc.utils import distributed
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,10 @@ def _fit(
             progress = (epoch * steps + step) / (settings.epochs * steps)
             optimizer.param_groups[0]["lr"] = settings.learning_rate_at(epoch, progress)
             optimizer.zero_grad()
-            mine = batch[processes.index() :: processes.count()]
+            mine = batch[distributed.index() :: distributed.count()]
             if len(mine):
                 losses.loss(model(mine), mine, alpha, settings.weights).backward()
-            if processes.count() > 1:
+            if distributed.count() > 1:
                 _average_gradients(model, len(mine) / len(batch))
             optimizer.step()
         if on_epoch is None and epoch < settings.epochs - 1:
@@ -205,7 +205,7 @@ def _average_gradients(model: nn.Module, share: float) -> None:
     """The gradient of the whole batch in every process, where each has taken its `share` of the rows."""
     parameters = list(model.parameters())
     own = [torch.zeros_like(entry) if entry.grad is None else entry.grad * share for entry in parameters]
-    whole = processes.add_up(torch.cat([gradient.flatten() for gradient in own]))
+    whole = distributed.add_up(torch.cat([gradient.flatten() for gradient in own]))
     sizes = [entry.numel() for entry in parameters]
     for entry, gradient in zip(parameters, whole.split(sizes), strict=True):
         entry.grad = gradient.view_as(entry)

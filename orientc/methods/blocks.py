@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from orientc.factors import CHUNK
+from orientc.modeling.factors import CHUNK
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orientc.factors import CHUNK, Factors
 from orientc.methods.recipe import Weights
+from orientc.modeling.factors import CHUNK, Factors
 
 COSINE_EPS = 1e-6
 POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0

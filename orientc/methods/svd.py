@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from orientc.factors import CHUNK, Factors
 from orientc.methods.blocks import by_blocks
-from orientc.methods.metric import Metric
+from orientc.methods.importance import Metric
+from orientc.modeling.factors import CHUNK, Factors
 
 STRIPS = 8  # that a Gram matrix is computed in, each from its diagonal on: 9/16 of the work
 

@@ -22,20 +22,20 @@ from typing import Any
 
 import torch
 
-from orientc import artifact as artifacts
-from orientc import calibration as calibrations
-from orientc.artifact import Artifact
-from orientc.calibration import Calibration
-from orientc.compression import run
-from orientc.evaluate.perplexity import Measurement, Settings
-from orientc.evaluate.texts import from_file
-from orientc.factors import Factors
-from orientc.files import file_sha256
+from orientc.compression.compress import run
+from orientc.compression.configs import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan
+from orientc.evaluation.perplexity import Measurement, Settings
+from orientc.evaluation.texts import from_file
 from orientc.methods.recipe import PAPER
-from orientc.models import ModelSource
-from orientc.plans import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan
-from orientc.sizes import bits_per_weight
-from orientc.tables import Table, read_table
+from orientc.modeling.factors import Factors
+from orientc.models.source import ModelSource
+from orientc.models.table import Table, read_table
+from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
+from orientc.storage.artifact import Artifact
+from orientc.storage.calibration import Calibration
+from orientc.storage.sizes import bits_per_weight
+from orientc.utils.files import file_sha256
 
 Make = Callable[[], Artifact]
 
@@ -55,8 +55,8 @@ def by_bits(bits: float, table: Table, calibration: Calibration, sha256: str) ->
     whole = int(bits)
     if whole in (2, 3, 4, 8):
         group = next((size for size in (16, 32, 48, 64, 96, 128) if whole + 32 / size <= bits * 1.01), dim)
-        yield f"rounding {whole} bits, groups of {group}", fit(Plan(QUANTIZE, bits=whole, group=group))
-        yield "the same with feedback", fit(Plan(QUANTIZE, bits=whole, group=group, **known))
+        yield f"rounding {whole} bits, groups of {group}", fit(Plan(QUANTIZE, bits=whole, group_size=group))
+        yield "the same with feedback", fit(Plan(QUANTIZE, bits=whole, group_size=group, **known))
     if book := [size for size in (3.5, 3.0, 2.5, 2.0) if size <= bits]:
         yield f"codebooks {book[0]:g} bits", fit(Plan(QUANTIZE, bits=book[0], codebook=True))
         yield f"codebooks {book[0]:g} bits, calibrated", fit(Plan(QUANTIZE, bits=book[0], codebook=True, **known))

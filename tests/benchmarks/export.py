@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from orientc import artifact as artifacts
-from orientc.forms.export import export
-from orientc.forms.sentences import LIST
-from orientc.models import ModelSource
-from orientc.sizes import MB
-from orientc.substitution import head_policies, substitute
+from orientc.exporters.export import export
+from orientc.exporters.sentence_transformers import LIST
+from orientc.models.source import ModelSource
+from orientc.models.substitute import head_policies, substitute
+from orientc.storage import artifact as artifacts
+from orientc.storage.sizes import MB
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch==2.13.0", "transformers", "sentence-transformers", "safetensors")

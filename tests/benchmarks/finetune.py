@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from orientc.evaluate.glue import data as glue_data
-from orientc.evaluate.glue import metrics
-from orientc.evaluate.glue.tasks import TASKS
+from orientc.evaluation.glue import data as glue_data
+from orientc.evaluation.glue import metrics
+from orientc.evaluation.glue.tasks import TASKS
 
 
 def orientc(*arguments: object) -> Any:

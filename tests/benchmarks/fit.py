@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orientc.factors import Factors
 from orientc.methods import autoencoder, losses, svd
 from orientc.methods.recipe import PAPER, Settings, Weights
-from orientc.models import ModelSource
-from orientc.tables import read_table
+from orientc.modeling.factors import Factors
+from orientc.models.source import ModelSource
+from orientc.models.table import read_table
 
 
 def literal_loop(table: Tensor, rank: int) -> Factors:

@@ -36,13 +36,13 @@ GUIDED = bool(atheris) and __name__ == "__main__" and "--blind" not in sys.argv
 import torch  # noqa: E402
 
 with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.nullcontext():
-    from orientc import artifact as artifacts
-    from orientc import calibration, records
-    from orientc.artifact import Artifact, Description
     from orientc.errors import OrientcError
-    from orientc.factors import Factors
-    from orientc.methods import codebook, columns, quantize
-    from orientc.provenance import TableInfo
+    from orientc.methods import codebook, per_channel, per_group
+    from orientc.modeling.factors import Factors
+    from orientc.storage import artifact as artifacts
+    from orientc.storage import calibration, records
+    from orientc.storage.artifact import Artifact, Description
+    from orientc.storage.table_info import TableInfo
 
 LONGEST = 1.0  # seconds of computing
 MOST_MEMORY = 4  # times the file
@@ -92,13 +92,13 @@ def _sample_artifact(path: Path, kind: int) -> None:
     bias = torch.ones(dim, dtype=dtype) if kind % 2 else None
     factors = Factors.plain(torch.ones(vocab, rank), torch.ones(dim, rank), bias, "elu" if kind % 5 == 4 else None)
     if kind % 8 == 1:
-        tiers = [torch.arange(0, vocab, 2), torch.arange(1, vocab, 2)]
-        steps = [columns.steps(factors.latents, rows, torch.ones(vocab)) for rows in tiers]
-        factors = columns.fit(factors, [[3, 0], [8, 2]], steps, group=-(-rank // 2), tiers=tiers)
+        row_groups = [torch.arange(0, vocab, 2), torch.arange(1, vocab, 2)]
+        steps = [per_channel.steps(factors.latents, rows, torch.ones(vocab)) for rows in row_groups]
+        factors = per_channel.fit(factors, [[3, 0], [8, 2]], steps, group_size=-(-rank // 2), row_groups=row_groups)
     elif kind % 4 == 1:
-        tiers = [torch.arange(start, vocab, 3) for start in range(3)]
-        factors = quantize.fit(
-            factors, [[3, 0], [8, 2], [1, 5]], group=-(-rank // 2), metric=torch.eye(rank), tiers=tiers
+        row_groups = [torch.arange(start, vocab, 3) for start in range(3)]
+        factors = per_group.fit(
+            factors, [[3, 0], [8, 2], [1, 5]], group_size=-(-rank // 2), metric=torch.eye(rank), row_groups=row_groups
         )
     elif kind % 4 == 2:
         factors = codebook.fit(factors, 2, metric=torch.eye(rank), weights=torch.ones(vocab))
@@ -128,7 +128,9 @@ def _sample_calibration(path: Path, kind: int) -> None:
         counted=99, measured=50 if metrics else 0, metrics=tuple(metrics), settings={"tokens": 50}, seed=7,
     )  # fmt: skip
     calibration.save(
-        calibration.Calibration(description, torch.ones(11), prior=torch.ones(11) if kind % 2 else None, **metrics),
+        calibration.Calibration(
+            torch.ones(11), description=description, prior=torch.ones(11) if kind % 2 else None, **metrics
+        ),
         path,
     )
 

@@ -27,14 +27,14 @@ from typing import Any
 import safetensors
 import torch
 
-from orientc import artifact as artifacts
-from orientc import records, runs
 from orientc.cli import main as orientc
 from orientc.cli.app import app  # noqa: F401  # with this, the commands' own imports are all that is left
-from orientc.evaluate import finetune, perplexity
-from orientc.evaluate.glue import run as glue
+from orientc.evaluation import finetuning, perplexity
+from orientc.evaluation.glue import evaluate as glue
+from orientc.storage import artifact as artifacts
+from orientc.storage import records, runs
 
-assert finetune
+assert finetuning
 assert perplexity
 assert glue
 _HOURS = 1e6
@@ -209,7 +209,7 @@ def _damaged(folder: Path) -> list[str]:
 
 
 def _read_model_file(path: Path) -> None:
-    assert (path.parent / finetune.HISTORY).exists(), "a model without its history, which is written last"
+    assert (path.parent / finetuning.HISTORY).exists(), "a model without its history, which is written last"
     if path.suffix == ".json":
         json.loads(path.read_text())
     elif path.suffix == ".safetensors":

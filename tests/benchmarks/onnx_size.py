@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from orientc import compression
-from orientc.evaluate import similarity, texts
-from orientc.evaluate.finetune import tokenizer_for
-from orientc.forms import onnx
-from orientc.models import ModelSource
-from orientc.sizes import MB
-from orientc.substitution import head_policies, substitute
+from orientc.compression import compress
+from orientc.evaluation import similarity, texts
+from orientc.evaluation.finetuning import tokenizer_for
+from orientc.exporters import onnx
+from orientc.models.source import ModelSource
+from orientc.models.substitute import head_policies, substitute
+from orientc.storage.sizes import MB
 
 BATCH = 16
 
@@ -71,7 +71,7 @@ def main() -> None:
 
     source = ModelSource.resolve(options.model)
     tokenizer = tokenizer_for(source)
-    artifact = compression.svd(options.model, ratio=options.ratio)
+    artifact = compress.svd(options.model, ratio=options.ratio)
     sizes = {}
     for name in ("uncompressed", f"rank {artifact.factors.rank}"):
         model = source.load(None, dtype=torch.float32)

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from orientc.devices import pick_device
-from orientc.evaluate import perplexity, texts
-from orientc.models import ModelSource
+from orientc.evaluation import perplexity, texts
+from orientc.models.source import ModelSource
+from orientc.utils.devices import pick_device
 
 
 def main() -> None:

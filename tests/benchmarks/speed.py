@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read on import: the profiler's own words
 import torch
 
-from orientc.devices import pick_device
+from orientc.utils.devices import pick_device
 
 SECTIONS = ("fit", "svd", "perplexity", "modules", "growth", "startup")
 

@@ -17,12 +17,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from orientc.evaluate.scoring import Example, score
-from orientc.factors import Factors
+from orientc.evaluation.scoring import Example, score
 from orientc.methods import autoencoder, svd
 from orientc.methods.recipe import Settings
-from orientc.sizes import MB
-from orientc.substitution import substitute
+from orientc.modeling.factors import Factors
+from orientc.models.substitute import substitute
+from orientc.storage.sizes import MB
 from sections.measuring import Row, peak_bytes, seconds, side_by_side
 
 MIDDLE = {"vocab": 32_768, "dim": 256, "rank": 32}

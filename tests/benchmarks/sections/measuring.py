@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from orientc.models import ModelSource
-from orientc.tables import read_table
+from orientc.models.source import ModelSource
+from orientc.models.table import read_table
 
 HEADER = ("section", "case", "ours", "against", "ratio", "wanted", "remarks")
 

@@ -9,24 +9,26 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from orientc.factors import Factors
-from orientc.methods import columns, quantize, svd
-from orientc.modules import CompressedEmbedding, CompressedHead
-from orientc.sizes import MB
+from orientc.methods import per_channel, per_group, svd
+from orientc.modeling.factors import Factors
+from orientc.modeling.modules import CompressedEmbedding, CompressedHead
+from orientc.storage.sizes import MB
 from sections.measuring import Row, peak_bytes, seconds, side_by_side, table_of, times_less
 
 
 def in_codes(table: Tensor, rank: int, bits: int) -> Factors:
     """Latents in codes, a scale for each group of 64 columns of a row."""
-    return quantize.fit(svd.fit(table, rank), [[bits] * -(-rank // 64)], group=64, metric=torch.eye(rank)).map(wide)
+    return per_group.fit(svd.fit(table, rank), [[bits] * -(-rank // 64)], group_size=64, metric=torch.eye(rank)).map(
+        wide
+    )
 
 
 def in_columns(table: Tensor, rank: int, bits: int) -> Factors:
     """Latents in codes, a scale for each column."""
     factors = svd.fit(table, rank)
     rows = torch.arange(len(table))
-    steps = columns.steps(factors.latents, rows, torch.ones(len(table)))
-    return columns.fit(factors, [[bits] * -(-rank // 8)], [steps], group=8, tiers=[rows]).map(wide)
+    steps = per_channel.steps(factors.latents, rows, torch.ones(len(table)))
+    return per_channel.fit(factors, [[bits] * -(-rank // 8)], [steps], group_size=8, row_groups=[rows]).map(wide)
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from orientc.evaluate import masked, perplexity, texts
-from orientc.evaluate.scoring import Example, Score, collate, score
-from orientc.models import ModelSource
+from orientc.evaluation import masked_lm, perplexity, texts
+from orientc.evaluation.scoring import Example, Score, collate, score
+from orientc.models.source import ModelSource
 from sections.measuring import Row, seconds, side_by_side, times_less
 
 BATCH = 4  # lines at a time for the Trainer
@@ -26,7 +26,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     source = ModelSource.resolve(options.model)
     model = perplexity.load(source, "float32", torch.device(options.device))
     limit = min(source.tokenizer.model_max_length, 512)
-    lines = masked.examples(
+    lines = masked_lm.examples(
         texts.from_file(options.text).content, source.tokenizer, max_ids=limit, seed=0, limit=options.lines
     )
     trainer, ours = _trainer(model, lines), partial(_score, model, lines)

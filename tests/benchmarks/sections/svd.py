@@ -9,8 +9,8 @@ import torch
 from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits
 
-from orientc.factors import Factors
 from orientc.methods import losses, svd
+from orientc.modeling.factors import Factors
 from sections.measuring import Row, seconds, side_by_side, table_of, times_less
 
 

@@ -1,0 +1,151 @@
+"""A text as a model would read it: the counts of its tokens, and the pieces of it that sensitivity is measured on.
+
+Which pieces those are goes by the objective: a masked model's lines as its perplexity protocol masks them, a causal
+model's windows behind a BOS token, lines as they are for sentence vectors. They are taken in a shuffled order, so that
+a part of a text speaks for all of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orientc.errors import CalibrationError
+from orientc.evaluation import causal_lm, masked_lm, perplexity, similarity
+from orientc.evaluation.masked_lm import WholeWordMasker
+from orientc.evaluation.scoring import Example
+from orientc.models.source import ModelSource
+from orientc.utils.progress import Progress
+
+T = TypeVar("T")
+
+MASKED, CAUSAL, SENTENCE = perplexity.MASKED, perplexity.CAUSAL, "sentence"
+LONGEST = 256  # tokens of a piece: of longer ones there would be too few to speak for a text
+_MASKS = 0.8 * masked_lm.SHARE  # of a masked model's tokens, the share that its input has as masks
+_BATCH = 512  # lines tokenized at a time
+
+
+def objective_of(source: ModelSource) -> str:
+    """What a model's sensitivity is measured by: "masked", "causal" or, without a language-model head, "sentence".
+
+    Raises `CalibrationError` for an encoder-decoder.
+    """
+    if source.config.is_encoder_decoder:
+        raise CalibrationError(
+            f"{source.id} is an encoder-decoder, whose sensitivity can't be measured: calibrate it by frequencies "
+            "alone, with --frequency"
+        )
+    return perplexity.head_protocol(source) or SENTENCE
+
+
+class Passages:
+    """One text as one model reads it. Raises `CalibrationError` or `EvaluationError` where the model can't be measured.
+
+    `settings` says how it is cut up.
+    """
+
+    def __init__(self, source: ModelSource, text: str) -> None:
+        self.tokenizer, self.text = source.tokenizer, text
+        self.objective = objective_of(source)
+        if self.objective == SENTENCE:
+            full = similarity.full_settings(source, similarity.Settings())
+            self.settings = {"max_ids": min(LONGEST, full["max_length"]), "pooling": full["pooling"]}
+        else:
+            full = perplexity.full_settings(source, perplexity.Settings())
+            if self.objective == MASKED:
+                self.settings = {"max_ids": min(LONGEST, full["max_ids"])}
+            else:
+                self.settings = {"window": min(LONGEST, full["window"]), "bos": full["bos"]}
+
+    def counts(self, vocab: int, progress: Progress) -> Tensor:
+        """How often each token stands in the inputs that the whole text makes, float64 `[vocab]`; special ones too.
+
+        Raises `CalibrationError` where the tokenizer knows more tokens than the table has rows.
+        """
+        if self.objective == CAUSAL:
+            counts = np.bincount(self._stream, minlength=vocab)
+            if self._bos is not None:
+                counts[self._bos] += -(-len(self._stream) // self.settings["window"])
+        else:
+            progress.stage("counting tokens", len(self._lines))
+            counts = np.zeros(vocab, dtype=np.int64)
+            for lines in _batches(self._lines):
+                found = np.bincount(np.concatenate([np.array(ids, dtype=np.int64) for ids in self._ids(lines)]))
+                counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
+                counts[: len(found)] += found
+                progress.advance(len(lines))
+        if len(counts) > vocab:
+            raise CalibrationError(f"the tokenizer gives token {len(counts) - 1}, the table has {vocab} rows")
+        total = torch.from_numpy(counts).double()
+        if self.objective == MASKED:
+            total[self.tokenizer.mask_token_id] += torch.round(_MASKS * total.sum())
+        return total
+
+    def examples(self, tokens: int, seed: int) -> tuple[list[Example], int]:
+        """Pieces with at least `tokens` input positions that are no special token's, or all; and how many they are."""
+        special = frozenset(self.tokenizer.all_special_ids)
+        found: list[Example] = []
+        positions = 0
+        for example in self.stream(seed):
+            if positions >= tokens:
+                break
+            found.append(example)
+            positions += sum(token_id not in special for token_id in example.input_ids)
+        return found, positions
+
+    def stream(self, seed: int) -> Iterator[Example]:
+        """All pieces, each once, in an order and with masks drawn by `seed`; made as they are asked for."""
+        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._sentences}
+        return kinds[self.objective](seed)
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return [line for line in self.text.split("\n") if line.strip()]
+
+    @cached_property
+    def _stream(self) -> NDArray[np.int64]:
+        """All tokens of the text, one after the other."""
+        encoded = self.tokenizer(self.text, add_special_tokens=False, verbose=False)["input_ids"]
+        return np.array(encoded, dtype=np.int64)
+
+    @property
+    def _bos(self) -> int | None:
+        return self.tokenizer.bos_token_id if self.settings["bos"] else None
+
+    def _ids(self, lines: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(lines), truncation=True, max_length=self.settings["max_ids"])[
+            "input_ids"
+        ]
+        return ids
+
+    def _masked(self, seed: int) -> Iterator[Example]:
+        masker = WholeWordMasker(self.tokenizer, self.settings["max_ids"])
+        for batch in _batches(_shuffled([*enumerate(self._lines)], seed)):
+            numbers, lines = zip(*batch, strict=True)
+            masks = (masker.mask(line, seed) for line in masker.tokenize(lines, numbers))
+            yield from (example for example in masks if example.positions)
+
+    def _windows(self, seed: int) -> Iterator[Example]:
+        window = self.settings["window"]
+        for start in _shuffled(range(0, len(self._stream), window), seed):
+            ids = self._stream[start : start + window].tolist()
+            yield from causal_lm.windows(ids, window=window, stride=window, bos_id=self._bos)
+
+    def _sentences(self, seed: int) -> Iterator[Example]:
+        for batch in _batches(_shuffled(self._lines, seed)):
+            yield from (Example(ids, [], []) for ids in self._ids(batch))
+
+
+def _shuffled(values: Sequence[T], seed: int) -> list[T]:
+    return random.Random(seed).sample(values, len(values))
+
+
+def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

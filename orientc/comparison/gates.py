@@ -1,0 +1,156 @@
+"""Conditions on rows, as users write them: which rows to show, and gates that a shell script or CI sets.
+
+rank <= 64                    a number
+method == svd                 a word
+perplexity.tied <= 1.2x       times the uncompressed model's
+sst2.accuracy >= -0.5pt       percentage points from the uncompressed model's
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orientc.comparison.compare import ROW_NAMES, Column, Comparison, Row
+from orientc.errors import UsageError
+from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+FACT_NAMES = (*ROW_NAMES, *(f"model_mb.{head}" for head in (INPUT_ONLY, TIED, UNTIED)))
+_FORM = re.compile(r"\s*(?P<name>[^<>=!\s][^<>=!]*?)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>[^<>=!].*?)\s*")
+_NUMBER = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*(?P<unit>x|×|pt)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`name sign value`; `unit` is "x" or "pt" for a value relative to the uncompressed model's, else ""."""
+
+    text: str
+    name: str
+    sign: str
+    value: float | str
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Raises `UsageError` where the text is no condition."""
+        found = _FORM.fullmatch(text)
+        if not found:
+            raise UsageError(f"{text!r} is no condition: write NAME <= VALUE, such as 'perplexity.tied <= 1.2x'")
+        number = _NUMBER.fullmatch(found["value"])
+        if not number:
+            if found["sign"] not in ("==", "!="):
+                raise UsageError(f"{text!r}: {found['value']!r} is no number, so it can only be == or !=")
+            return cls(text, found["name"], found["sign"], found["value"], "")
+        unit = (number["unit"] or "").lower().replace("×", "x")
+        if unit == "pt" and (found["name"] in FACT_NAMES or found["name"].partition(".")[0] == "perplexity"):
+            raise UsageError(f"{text!r}: {found['name']} has no percentage points: say how many times, as in 1.2x")
+        return cls(text, found["name"], found["sign"], float(number["number"]), unit)
+
+    def holds(self, value: float | str | None, original: float | None = None, *, scale: float = 1.0) -> bool:
+        """Whether a value meets it; None does not. `scale` is what the figure calls 100 %."""
+        if value is None or isinstance(value, str) != isinstance(self.value, str):
+            return False
+        if isinstance(value, str) or isinstance(self.value, str) or not self.unit:
+            return _OPERATORS[self.sign](value, self.value)
+        if original is None:
+            return False
+        # rounded beyond what a float can hold: 0.895 - 0.9 is to be -0.5pt, and 1.15x of 20 no less than 23
+        if self.unit == "x":
+            return _OPERATORS[self.sign](round(value - self.value * original, 9), 0)
+        return _OPERATORS[self.sign](round((value - original) / scale * 100, 9), self.value)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that does not meet a condition: what it has instead, None for nothing."""
+
+    model: str
+    row: Row
+    condition: Condition
+    figure: str
+    value: float | str | None
+
+
+def failures(comparisons: Iterable[Comparison], conditions: Iterable[Condition]) -> list[Failure]:
+    """Where artifacts miss a condition, in every column it speaks of; a figure that is not there misses it.
+
+    A condition that no row can be held against, because there is no artifact at all, is missed by the uncompressed.
+    """
+    conditions = list(conditions)
+    return [
+        Failure(comparison.model, row, condition, name, value)
+        for comparison in comparisons
+        for row in [row for row in comparison.rows if not row.original] or comparison.rows
+        for condition in conditions
+        for name, value, original, scale in _held_against(comparison, row, condition.name)
+        if row.original or not condition.holds(value, original, scale=scale)
+    ]
+
+
+def meets(row: Row, comparison: Comparison, condition: Condition) -> bool:
+    """Whether a row has what a condition asks for, in every column it speaks of."""
+    return all(
+        condition.holds(value, original, scale=scale)
+        for _, value, original, scale in _held_against(comparison, row, condition.name)
+    )
+
+
+def check_names(comparisons: Iterable[Comparison], names: Iterable[str], facts: Collection[str] = FACT_NAMES) -> None:
+    """Raise `UsageError` for a name that is neither one of `facts` nor a figure's in any comparison."""
+    comparisons = list(comparisons)
+    for name in names:
+        if name not in facts and not any(c.columns_named(name) for c in comparisons):
+            there = dict.fromkeys([*facts, *(column.name for c in comparisons for column in c.columns)])
+            raise UsageError(f"there is nothing called {name!r} here; there are {', '.join(there)}")
+
+
+def select(comparison: Comparison, where: Iterable[Condition], sort: str | None = None) -> Comparison:
+    """The comparison with the rows that meet every condition, the uncompressed one always first.
+
+    `sort` is the name of what the rest is sorted by, "-" before it for the largest first; rows without it come last.
+    """
+    where = list(where)
+    original, *rows = comparison.rows
+    rows = [row for row in rows if all(meets(row, comparison, condition) for condition in where)]
+    if sort:
+        name = sort.removeprefix("-")
+        column = comparison.chosen(name) if comparison.columns_named(name) else None
+        key = column.key if column else name
+        having = [row for row in rows if row.value(key) is not None]
+        having.sort(key=lambda row: row.value(key), reverse=sort.startswith("-"))  # type: ignore[arg-type,return-value]
+        rows = having + [row for row in rows if row.value(key) is None]
+    return replace(comparison, rows=(original, *rows))
+
+
+def _held_against(
+    comparison: Comparison, row: Row, name: str
+) -> list[tuple[str, float | str | None, float | None, float]]:
+    """What a condition's name stands for in a row: name, value, the uncompressed model's value, and its 100 %."""
+    original = comparison.rows[0]
+    columns = comparison.columns_named(name)
+    if columns:
+        return [
+            (column.key, row.value(column.key), _number(original.value(column.key)), _scale(column))
+            for column in columns
+        ]
+    return [(name, row.value(name), _number(original.value(name)), 1.0)]
+
+
+def _scale(column: Column) -> float:
+    """SQuAD's figures go to 100, all other scores to 1."""
+    return 100.0 if column.name.startswith("squad.") else 1.0
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if isinstance(value, str) else value

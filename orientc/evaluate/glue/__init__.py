@@ -1,1 +1,0 @@
-"""GLUE: the nine tasks, their data, their figures, and the benchmark's submission files."""

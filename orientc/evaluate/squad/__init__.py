@@ -1,1 +1,0 @@
-"""SQuAD v1.1: its data, the sliding windows, the spans they give, and the official figures."""

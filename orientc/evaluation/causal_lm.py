@@ -1,0 +1,30 @@
+"""The causal-LM protocol: a text cut into windows, every token scored once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orientc.evaluation.scoring import Example
+
+
+def windows(ids: Sequence[int], *, window: int, stride: int, bos_id: int | None) -> list[Example]:
+    """Windows of `window` text tokens over `ids`, starting every `stride` tokens.
+
+    With `bos_id` each window begins with it and all its tokens are scored; without, a window's first token has
+    nothing to be predicted from and is not. With a stride smaller than the window only tokens that no earlier
+    window covered count.
+    """
+    lead = [] if bos_id is None else [bos_id]
+    found: list[Example] = []
+    covered = 0
+    for start in range(0, len(ids), stride):
+        end = min(start + window, len(ids))
+        sequence = [*lead, *ids[start:end]]
+        first = max(covered - start + len(lead), 1)  # where in the sequence the first scored token stands
+        if first < len(sequence):
+            # the output at a position predicts the token after it, so the last token never goes in
+            found.append(Example(sequence[:-1], list(range(first - 1, len(sequence) - 1)), sequence[first:]))
+        covered = end
+        if end == len(ids):
+            break
+    return found

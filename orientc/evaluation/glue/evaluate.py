@@ -1,0 +1,130 @@
+"""Fine-tune on a GLUE task and score: data and model in, a record out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import transformers
+from numpy.typing import NDArray
+from transformers import PreTrainedConfig
+
+from orientc.errors import EvaluationError
+from orientc.evaluation import finetuning
+from orientc.evaluation.finetuning import Outputs, Run, Settings, Work
+from orientc.evaluation.glue import metrics, submission
+from orientc.evaluation.glue.data import Data
+from orientc.evaluation.glue.tasks import Task
+from orientc.models.resolve import Subject
+from orientc.models.source import ModelSource
+from orientc.utils import distributed
+from orientc.utils.files import short_hash
+from orientc.utils.progress import Progress
+
+KIND = "glue"
+AUTO_CLASS = transformers.AutoModelForSequenceClassification
+
+
+def work(
+    subject: Subject,
+    task: Task,
+    data: Data,
+    settings: Settings,
+    *,
+    limits: Mapping[str, int | None],
+    tests: Mapping[str, datasets.Dataset] | None = None,
+    progress: Progress,
+) -> Work:
+    """A GLUE task for `finetune.run`.
+
+    `limits` are those the data was cut to, for the record. `tests` are the test sets by the stem of their submission
+    file, where such files are wanted. Raises `EvaluationError` where the model can't do the task.
+    """
+    source = subject.source
+    length = finetuning.fitting_length(source, settings.max_length, progress)
+    tokenizer = finetuning.tokenizer_for(source)
+    special = tokenizer.num_special_tokens_to_add(pair=len(task.texts) > 1)
+    if length <= special:  # the tokenizer would leave such texts whole
+        raise EvaluationError(
+            f"a maximum length of {length} leaves no room for {task.folder}'s texts beside {special} special tokens: "
+            "raise it"
+        )
+    order = _own_order(source, task) if not settings.epochs and finetuning.has_head(source, AUTO_CLASS) else None
+
+    def encode(rows: datasets.Dataset) -> datasets.Dataset:
+        datasets.disable_progress_bars()
+        return rows.map(
+            lambda batch: tokenizer(*(batch[name] for name in task.texts), truncation=True, max_length=length),
+            batched=True,
+            remove_columns=[name for name in rows.column_names if name != "label"],
+        )
+
+    def answers(outputs: Outputs) -> NDArray[Any]:
+        """Scores as they are, or the ids of the likeliest classes."""
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        if task.regression:
+            return np.asarray(logits, dtype=np.float64).reshape(-1)
+        return np.asarray(np.argmax(logits if order is None else logits[:, order], axis=-1))
+
+    def figures(outputs: dict[str, Outputs]) -> dict[str, float]:
+        return {
+            f"{name}_{split}".rstrip("_"): value
+            for split, given in outputs.items()
+            for name, value in metrics.compute(task, answers(given), data.evaluation[split]["label"]).items()
+        }
+
+    def write(run: Run, outputs: Callable[[str, Any], Outputs]) -> None:
+        if tests:
+            sets = {stem: (rows, encode(rows).remove_columns("label")) for stem, rows in tests.items()}
+            found = {stem: (rows["idx"], answers(outputs(stem, given))) for stem, (rows, given) in sets.items()}
+            if distributed.is_main():
+                submission.write(submission_folder(run), found)
+
+    return Work(
+        kind=KIND,
+        auto_class=AUTO_CLASS,
+        data={"task": task.name, "name": data.name, "sha256": data.sha256, **limits},
+        configure=lambda config: None if order is not None else _label(config, task),
+        train=lambda: encode(data.train) if data.train is not None else None,
+        evaluation={split: encode(rows) for split, rows in data.evaluation.items()},
+        metrics=figures,
+        write=write,
+        written=lambda run: tests is None or submission.written(submission_folder(run), task),
+    )
+
+
+def submission_folder(run: Run) -> Path:
+    """Where a run's submission files go: one folder for all tasks done with the same model and settings."""
+    identity = run.record.identity
+    alike = {**identity, "data": None}
+    stem = run.path.name.partition(f".{KIND}-")[0]
+    return run.path.with_name(f"{stem}.{KIND}-submission-{short_hash(alike)}")
+
+
+def _label(config: PreTrainedConfig, task: Task) -> None:
+    """Tell a configuration how many outputs the task has, and what they are called."""
+    config.num_labels = len(task.labels) or 1
+    if task.labels:
+        config.id2label = dict(enumerate(task.labels))
+        config.label2id = {label: number for number, label in enumerate(task.labels)}
+    config.problem_type = "regression" if task.regression else "single_label_classification"
+
+
+def _own_order(source: ModelSource, task: Task) -> list[int]:
+    """Where a fine-tuned model's outputs stand for the task's classes, by its own names for them if it has such.
+
+    Raises `EvaluationError` where its head is for another task.
+    """
+    config = source.config
+    if config.num_labels != (len(task.labels) or 1):
+        raise EvaluationError(
+            f"{source.id} was fine-tuned for {config.num_labels} outputs, {task.name} has {len(task.labels) or 1}: "
+            "it is not a model for this task"
+        )
+    named = {str(label).lower(): int(number) for label, number in (config.label2id or {}).items()}
+    if task.labels and named.keys() == set(task.labels):
+        return [named[label] for label in task.labels]
+    return list(range(config.num_labels))

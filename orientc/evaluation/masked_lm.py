@@ -1,0 +1,109 @@
+"""The masked-LM protocol: text to examples, by the paper's whole-word masking made reproducible.
+
+Every draw comes from a generator seeded by (seed, line number) alone, so the masks of a text do not depend
+on batch sizes, on the order in which lines are scored, or on the number of processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+from orientc.evaluation.scoring import Example
+
+SHARE = 0.15  # of a line's ids that may be masked, special tokens counted
+MIN_IDS = 20  # a shorter line is not scored; special tokens counted
+
+
+@dataclass(frozen=True)
+class Line:
+    """A tokenized line: its number in the text, its ids, and the positions of each of its words."""
+
+    number: int
+    ids: list[int]
+    words: list[list[int]]
+
+
+class WholeWordMasker:
+    """Masks lines for one tokenizer.
+
+    Words are the tokenizer's own (`word_ids` of a fast tokenizer: `##` continues a word in WordPiece).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_ids: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_ids = max_ids
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self.tokenizer.all_special_ids)
+
+    @cached_property
+    def _equals_ids(self) -> frozenset[int]:
+        """Ids that stand for `=`, with or without a word-boundary mark: WikiText's headings are full of them."""
+        vocabulary = self.tokenizer.get_vocab()
+        return frozenset(token_id for token, token_id in vocabulary.items() if token.lstrip("Ġ▁") == "=")
+
+    def tokenize(self, texts: Sequence[str], numbers: Sequence[int]) -> list[Line]:
+        """Ids with special tokens, truncated to `max_ids`, `=` deleted; lines under 20 ids dropped."""
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_ids)
+        lines = []
+        for index, number in enumerate(numbers):
+            kept = [
+                (token_id, word)
+                for token_id, word in zip(encoded["input_ids"][index], encoded.word_ids(index), strict=True)
+                if token_id not in self._equals_ids
+            ]
+            if len(kept) >= MIN_IDS:
+                words: dict[int, list[int]] = {}
+                for position, (token_id, word) in enumerate(kept):
+                    if word is not None and token_id not in self._special_ids:
+                        words.setdefault(word, []).append(position)
+                lines.append(Line(number, [token_id for token_id, _ in kept], list(words.values())))
+        return lines
+
+    def mask(self, line: Line, seed: int | str) -> Example:
+        """Mask one line.
+
+        Its words are shuffled and taken while the tokens taken stay within `max(1, round(0.15 * ids))`; a
+        word that would go over is skipped. Of the tokens taken 80 % become the mask, 10 % a random id of
+        the vocabulary, 10 % stay.
+        """
+        rng = random.Random(f"{seed}:{line.number}")
+        budget = max(1, round(SHARE * len(line.ids)))
+        words = list(line.words)
+        rng.shuffle(words)
+        taken: list[int] = []
+        for word in words:
+            if len(taken) + len(word) <= budget:
+                taken.extend(word)
+        taken.sort()
+        masked = list(line.ids)
+        for position in taken:
+            draw = rng.random()
+            if draw < 0.8:
+                masked[position] = self.tokenizer.mask_token_id
+            elif draw < 0.9:
+                masked[position] = rng.randrange(len(self.tokenizer))
+        return Example(masked, taken, [line.ids[position] for position in taken])
+
+
+def examples(
+    text: str, tokenizer: PreTrainedTokenizerBase, *, max_ids: int, seed: int, limit: int | None = None
+) -> list[Example]:
+    """The scored lines of `text`, masked; `limit` counts kept lines. Lines are numbered from 0, blank ones too."""
+    masker = WholeWordMasker(tokenizer, max_ids)
+    numbered = [(number, line) for number, line in enumerate(text.split("\n")) if line.strip()]
+    found: list[Example] = []
+    for start in range(0, len(numbered), 512):
+        numbers, texts = zip(*numbered[start : start + 512], strict=True)
+        lines = masker.tokenize(texts, numbers)
+        masked = (masker.mask(line, seed) for line in lines)
+        found.extend(example for example in masked if example.positions)
+        if limit is not None and len(found) >= limit:
+            return found[:limit]
+    return found

@@ -1,0 +1,132 @@
+"""Mean loss of a language model over the positions a protocol asks for; the one place where logits are made.
+
+The protocols (`masked.py`, `causal.py`) turn a text into `Example`s, `score` runs a model over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from orientc.utils import distributed
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence for the model.
+
+    `input_ids` is what goes in, special tokens and masks in place; the output at `positions[i]` is asked
+    for token `targets[i]`.
+    """
+
+    input_ids: list[int]
+    positions: list[int]
+    targets: list[int]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss in nats per scored token, and the number of tokens scored."""
+
+    loss: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where that leaves the range of a float."""
+        return math.exp(self.loss) if self.loss < 709 else math.inf
+
+
+@contextmanager
+def logits_only_at(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
+    """Within the context `model` returns logits for the positions alone.
+
+    `positions` is a boolean `[batch, length]` tensor; logits come out as `[positions.sum(), vocab]`, in
+    row-major order. The rest of the model runs unchanged: only the states that enter the output projection
+    are picked.
+    """
+    head: nn.Module = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions], *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """Right-padded `input_ids` and `attention_mask`, boolean `positions` (all `[batch, length]`), and `targets`."""
+    length = max(len(example.input_ids) for example in examples)
+    input_ids = torch.full((len(examples), length), pad_id)
+    attention_mask = torch.zeros_like(input_ids)
+    positions = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        input_ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+        attention_mask[row, : len(example.input_ids)] = 1
+        positions[row, example.positions] = True
+    targets = torch.tensor([target for example in examples for target in example.targets])
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "positions": positions,
+        "targets": targets,
+    }
+
+
+def losses_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy in nats of each target of a collated batch, float32 `[targets]`; differentiable."""
+    with logits_only_at(model, batch["positions"]):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return nn.functional.cross_entropy(logits.float(), batch["targets"], reduction="none")
+
+
+def batches(examples: Sequence[Example], tokens: int, batch_size: int | None = None) -> list[list[Example]]:
+    """Examples of like length together, the longest first.
+
+    A batch has at most `tokens` of them, padding counted, and at most `batch_size` examples where that is given; a
+    longer example is a batch of its own.
+    """
+    found: list[list[Example]] = []
+    room = 0
+    for example in sorted(examples, key=lambda example: len(example.input_ids), reverse=True):
+        if not room:
+            found.append([])
+            room = max(1, tokens // max(1, len(example.input_ids)))
+            room = min(room, batch_size or room)
+        found[-1].append(example)
+        room -= 1
+    return found
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    *,
+    tokens: int,
+    batch_size: int | None = None,
+    pad_id: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> Score:
+    """Mean loss over all targets of `examples`, on the device the model is on.
+
+    The figure does not depend on the batches, which `tokens` and `batch_size` limit, beyond float32 rounding.
+    Several processes take turns at the batches, which are the same ones, and all get the figure of the whole.
+    `on_batch` is called with the number of examples just scored.
+    """
+    model.eval()
+    sums: list[float] = []
+    for number, batch in enumerate(batches(examples, tokens, batch_size)):
+        if number % distributed.count() == distributed.index():
+            tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
+            sums.append(float(losses_of(model, tensors).double().sum()))
+        if on_batch:
+            on_batch(len(batch))
+    targets = sum(len(example.targets) for example in examples)
+    everyones_sums = distributed.gather(sums)
+    return Score(math.fsum(everyones_sums) / targets, targets)

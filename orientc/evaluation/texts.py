@@ -1,0 +1,111 @@
+"""The texts a model is scored or calibrated on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from orientc import demo
+from orientc.errors import EvaluationError
+from orientc.models.source import DEMO, ModelSource
+
+WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1")
+WIKITEXT_TEST = "/".join((*WIKITEXT, "test"))
+WIKITEXT_TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"  # wiki.test.raw, as a file
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and the name it goes by in records."""
+
+    name: str
+    content: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text's UTF-8 bytes."""
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
+
+def scored_text(path: Path | None, source: ModelSource) -> Text:
+    """What a model is scored on: a file where one is named, else WikiText-103's test set; the demo's own for `demo`."""
+    if path is not None:
+        return from_file(path)
+    return demo_evaluation() if source.id == DEMO else wikitext()
+
+
+def demo_evaluation() -> Text:
+    """What `demo` is scored on: Python's language reference."""
+    return Text("python-language-reference", demo.evaluation_text())
+
+
+def demo_calibration() -> Text:
+    """What `demo` is calibrated on: docstrings of Python's standard library."""
+    return Text("python-docstrings", demo.calibration_text())
+
+
+def from_file(path: Path) -> Text:
+    """A UTF-8 text file, as it stands. Raises `EvaluationError` where it can't be read, is not UTF-8 or is empty."""
+    try:
+        content = path.read_bytes().decode()
+    except OSError as error:
+        raise EvaluationError(f"can't read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path} is not UTF-8 text: byte {error.start} can't be decoded") from None
+    if not content.strip():
+        raise EvaluationError(f"{path} has no text in it")
+    return Text(path.name, content)
+
+
+def from_dataset(named: str, column: str) -> Text:
+    """One column of a data set, of the hub or in a folder, a row a line; `named` is NAME[:CONFIG][:SPLIT].
+
+    The split is "train" unless named (NAME::SPLIT where there is no configuration). Raises `EvaluationError` where it
+    can't be loaded, or has no such column of text.
+    """
+    import datasets
+
+    name, configuration, split = (*named.split(":"), "", "")[:3]
+    split = split or "train"
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(name, configuration or None, split=split)
+    except Exception as error:  # the library raises a dozen unrelated types, network ones among them
+        raise EvaluationError(
+            f"can't load {named} through datasets ({_first_line(error)}): name it as NAME[:CONFIG][:SPLIT], or a text "
+            "of your own with --text FILE"
+        ) from error
+    if column not in rows.column_names:
+        raise EvaluationError(f'{named} has no column "{column}", choose with --column: {", ".join(rows.column_names)}')
+    values = rows[column][:]
+    if not all(isinstance(value, str) for value in values):
+        raise EvaluationError(f'column "{column}" of {named} is not text: choose another with --column')
+    content = "".join(value if value.endswith("\n") else f"{value}\n" for value in values)
+    if not content.strip():
+        raise EvaluationError(f"{named} has no text in it")
+    known_as = Path(name).resolve().name if Path(name).exists() else name
+    return Text("/".join(part for part in (known_as, configuration, split) if part), content)
+
+
+def wikitext(split: str = "test") -> Text:
+    """A split of WikiText-103 raw from the hub, its rows joined as they are."""
+    import datasets
+
+    from orientc.models import hub
+
+    repository, configuration = WIKITEXT
+    datasets.disable_progress_bars()
+    try:
+        # the one file of this split; load_dataset would bring the training split's 300 MB along
+        file = hub.download(repository, f"{configuration}/{split}-00000-of-00001.parquet", kind="dataset")
+        rows = datasets.Dataset.from_parquet(str(file))
+    except Exception as error:  # the library raises a dozen unrelated types, network ones among them
+        raise EvaluationError(
+            f"can't load {repository} through the hub ({_first_line(error)}): name a text of your own with --text FILE"
+        ) from error
+    return Text(f"{repository}/{configuration}/{split}", "".join(rows["text"]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

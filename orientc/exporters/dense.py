@@ -1,0 +1,55 @@
+"""The dense form: the architecture's own, with the table rebuilt from its factors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from orientc.errors import ExportError
+from orientc.modeling.compact_model import CompactModel
+from orientc.modeling.modules import table_of
+from orientc.modeling.swap import users_of
+from orientc.models import compact
+from orientc.storage.sizes import INPUT_ONLY
+from orientc.utils.logging import quietly
+
+
+def check(head: str) -> None:
+    """Raise `ExportError` where a head keeps the original table: the architecture shares one table between both."""
+    if head == INPUT_ONLY:
+        raise ExportError("input-only has two tables, the dense form of this architecture one: export it as tied")
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model with stand-ins, its head not input-only, into `folder` as a plain model of its architecture.
+
+    An architecture that is code of its repository takes that along; one of transformers' own needs none.
+    """
+    plain = rebuilt(model)
+    kind, places = type(plain), vars(plain.config).get("auto_map") or {}
+    if kind.__module__.startswith("transformers."):
+        vars(plain.config).pop("auto_map", None)
+    else:
+        for auto_name in (name for name, place in places.items() if str(place).rpartition(".")[2] == kind.__name__):
+            kind.register_for_auto_class(auto_name)
+    with quietly():
+        plain.save_pretrained(folder)
+
+
+@torch.no_grad()
+def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
+    """A plain model of the same architecture, with the decoded table in all places that used the stand-ins."""
+    architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
+    plain: PreTrainedModel = architecture(compact.plain_config(model)).to(model.dtype).eval()
+    if getattr(model, "pooler", plain) is None:  # the checkpoint had none
+        plain.pooler = None
+    table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}
+    lacking = set(plain.load_state_dict(model.state_dict(), strict=False).missing_keys)
+    assert lacking <= table, lacking - table
+    table_of(plain.get_input_embeddings()).copy_(compact.stand_in(model).factors.dense())
+    if model.can_generate():
+        plain.generation_config = model.generation_config
+    return plain

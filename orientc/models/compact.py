@@ -1,0 +1,133 @@
+"""The compact form of a model with a compressed table: a model folder that holds the stand-in's tensors.
+
+`config.json` is the architecture's own with three changes: `model_type` is "orientc_<its own>", so that a loader that
+does not know the form stops instead of drawing a new table at random; `orientc` says how the table is held:
+`format_version`, `model_type`, the head policy, `head`, and the `layout`; and `auto_map` names the classes in the code
+file beside it, for transformers. In the weights the table's entry is replaced by the artifact's tensors, with "_" for
+".": `<embedding>.latents`, `.decoder_weight` and so on.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from orientc.errors import ModelError
+from orientc.modeling.compact_model import CompactModel
+from orientc.modeling.layout import Layout
+from orientc.modeling.modules import CompressedTable
+from orientc.models import compact_code
+from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.utils.logging import quietly
+
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+KEY = "orientc"
+STAND_IN = re.compile(r"latents(_\w+)?|decoder_(weight|bias)|kept_(ids|rows)")  # names of a stand-in's parameters
+
+
+@dataclass(frozen=True)
+class Compact:
+    """How a model holds its table, as its configuration describes it."""
+
+    model_type: str
+    head: str
+    layout: Layout
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, head: str) -> Compact:
+        """What a model with stand-ins is like; `head` is the policy they were put in under."""
+        return cls(model.config.model_type, head, stand_in(model).factors.layout)
+
+
+def build(architecture: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """A class like `architecture`, under its name, whose models hold what their configuration's `orientc` describes."""
+    return type(architecture.__name__, (CompactModel, architecture), {"__module__": __name__})
+
+
+def stand_in(model: PreTrainedModel) -> CompressedTable:
+    """The stand-in that looks tokens up. Raises `TypeError` where the model has none."""
+    found = model.get_input_embeddings()
+    if not isinstance(found, CompressedTable):
+        raise TypeError(f"{type(model).__name__} has no compressed table")
+    return found
+
+
+def plain_config(model: PreTrainedModel) -> PreTrainedConfig:
+    """The architecture's own configuration of a model with stand-ins, a copy that says nothing of them."""
+    config: PreTrainedConfig = copy.deepcopy(model.config)
+    vars(config).pop(KEY, None)
+    return config
+
+
+def save(model: PreTrainedModel, folder: Path, head: str) -> None:
+    """Write a model's configuration and weights into `folder`; with a compressed table in the compact form."""
+    held = isinstance(model.get_input_embeddings(), CompressedTable)
+    with quietly():
+        # a class that isn't transformers' own gets no renaming on loading: weights go by the names of the modules
+        model.save_pretrained(folder, save_original_format=not held)
+    if not held:
+        return
+    compact, config = asdict(Compact.of(model, head)), type(model.config)
+    path = folder / CONFIG
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values |= {
+        "model_type": compact_code.PREFIX + compact["model_type"],
+        KEY: {"format_version": FORMAT_VERSION} | compact,
+    }
+    if config.__module__.startswith("transformers."):
+        values["auto_map"] = compact_code.auto_map(config)
+        (folder / compact_code.FILE).write_text(compact_code.source(config), encoding="utf-8")
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
+    """What a `config.json` says of a compact model, and the architecture's own configuration; None for any other.
+
+    Raises `ModelError` where the file is damaged or of a newer version.
+    """
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"), object_hook=_decoded)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{config} can't be read as a model's configuration: {error}") from None
+    if not isinstance(values, dict) or not str(values.get("model_type", "")).startswith(compact_code.PREFIX):
+        return None
+    try:
+        entries = dict(values[KEY])
+        if (version := entries.pop("format_version")) > FORMAT_VERSION:
+            raise ModelError(f"{config} has compact format {version}, newer than {FORMAT_VERSION}: update orientc")
+        compact = Compact(**entries | {"layout": Layout.from_dict(entries["layout"])})
+        valid = {
+            "model_type": values["model_type"] == f"{compact_code.PREFIX}{compact.model_type}",
+            "head": compact.head in (INPUT_ONLY, TIED, UNTIED),
+        }
+        if wrong := [name for name, fits in valid.items() if not fits]:
+            raise ValueError(f"{wrong[0]} is {getattr(compact, wrong[0])!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{config} is damaged where it describes the compressed table: {error}") from None
+    values.pop("auto_map", None)  # orientc runs no code from the folder
+    return compact, values | {"model_type": compact.model_type}
+
+
+def _decoded(entry: dict[str, Any]) -> Any:
+    """An object of a configuration; transformers writes what JSON has no number for as `{"__float__": "Infinity"}`."""
+    return float(entry["__float__"]) if entry.keys() == {"__float__"} else entry
+
+
+def check_left_over(id: str, keys: Iterable[str]) -> None:
+    """Raise `ModelError` where part of a compressed table is among a checkpoint's tensors that a model has no use for.
+
+    transformers would go on, with a table of its own in its place.
+    """
+    if parts := sorted(key for key in keys if STAND_IN.fullmatch(key.rpartition(".")[2])):
+        raise ModelError(
+            f"{id} holds {parts[0]}, part of a compressed table, but its {CONFIG} does not say so: "
+            "it was saved by something other than orientc"
+        )

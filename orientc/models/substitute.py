@@ -1,0 +1,127 @@
+"""Put a compressed table into a transformers model; the head policy lives here.
+
+Every module that looks tokens up in the table gets a stand-in, wherever the architecture keeps it (T5 and BART
+hold one table under several names), and under the *tied* policy the output projection too. All stand-ins share
+one set of parameters. The model's own book of shared weights is brought up to date, so `tie_weights()` works on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from orientc.errors import SubstitutionError
+from orientc.modeling.factors import Factors
+from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
+from orientc.modeling.swap import put_in, record_tied, replacements, shares, users_of
+from orientc.storage.artifact import Artifact
+from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+
+
+def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
+    """The head policies that make sense for a model: input-only and tied, or untied."""
+    table = table_of(model.get_input_embeddings())
+    head = model.get_output_embeddings()
+    shared = head is not None and (shares(head, table) or not _projects(head, table))
+    return (INPUT_ONLY, TIED) if shared else (UNTIED,)
+
+
+def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> PreTrainedModel:
+    """Replace the model's table in place and return the model.
+
+    `head` is "tied" (lookup and output projection run from the factors), "input-only" (the projection keeps the
+    original table) or "untied" (the projection never shared it, or there is none). Stand-ins take the table's
+    dtype and device. Raises `SubstitutionError` where this can't be done right; the model is unchanged then.
+    """
+    put_in(model, _plan(model, compressed, head))
+    return model
+
+
+@contextlib.contextmanager
+def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> Iterator[PreTrainedModel]:
+    """`substitute` for the length of a context; on leaving it the model is as it was."""
+    plan = _plan(model, compressed, head)
+    originals = {name: model.get_submodule(name) for name in plan}
+    tied = put_in(model, plan)
+    try:
+        yield model
+    finally:
+        for name, module in originals.items():
+            model.set_submodule(name, module)
+        record_tied(model, tied)
+
+
+def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
+    """A replacement for each module that has to go, by its name; raises before anything is touched."""
+    factors = compressed.factors if isinstance(compressed, Artifact) else compressed
+    embedding = model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding | CompressedEmbedding):
+        raise SubstitutionError(f"{type(embedding).__name__} does more than look rows up: it can't be replaced")
+    table, size = table_of(embedding), (embedding.num_embeddings, embedding.embedding_dim)
+    if (factors.vocab, factors.dim) != size:
+        raise SubstitutionError(
+            f"the compressed table is {factors.vocab} × {factors.dim}, the model's {size[0]} × {size[1]}"
+        )
+    _check_lookups(model, table)
+    _check_head(model, table, head)
+    for name, module in users_of(model).items():
+        _check_user(name, module)
+    return replacements(model, factors, keep_head=head == INPUT_ONLY)
+
+
+def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
+    """Refuse models whose encoder or decoder looks tokens up in a table of its own."""
+    for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
+        if not isinstance(part, PreTrainedModel) or table_of(part.get_input_embeddings()) is not table:
+            raise SubstitutionError(
+                f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
+            )
+
+
+def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
+    """Refuse heads that can't be served, and policies that don't fit the model."""
+    projection = model.get_output_embeddings()
+    if projection is not None and not (_projects(projection, table) and _called(model, projection, table)):
+        raise SubstitutionError(
+            f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
+            f"so {head} can't be done: load the model without its head"
+        )
+    allowed = head_policies(model)
+    if head not in allowed:
+        tied = "shares" if TIED in allowed else "does not share"
+        raise SubstitutionError(
+            f"the head of {type(model).__name__} {tied} the table: "
+            f"the head policy can be {' or '.join(allowed)}, not {head}"
+        )
+
+
+def _check_user(name: str, module: nn.Module) -> None:
+    """Refuse modules that do more with the table than look rows up, scale them, or project to the vocabulary."""
+    if isinstance(module, CompressedEmbedding | CompressedHead | nn.Linear):
+        return
+    if not isinstance(module, nn.Embedding):
+        raise SubstitutionError(f"{name} ({type(module).__name__}) uses the table in a way orientc does not know")
+    scaled = hasattr(module, "embed_scale")
+    if (type(module).forward is not nn.Embedding.forward and not scaled) or module.max_norm is not None:
+        raise SubstitutionError(f"{type(module).__name__} does more than look rows up: it can't be replaced")
+
+
+def _projects(head: nn.Module, table: Tensor) -> bool:
+    """Whether the head's own weight is a projection to the vocabulary; if not, it reads the table directly."""
+    return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
+
+
+def _called(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
+    """Whether the module that holds the head calls it, where it shares the table.
+
+    MobileBERT's takes the head's weight and multiplies itself; Mamba's asks for its dtype.
+    """
+    for name, module in model.named_modules():
+        if module is head and shares(head, table):
+            holder, _, attribute = name.rpartition(".")
+            names = type(model.get_submodule(holder)).forward.__code__.co_names
+            return not {attribute, "weight"} <= set(names)
+    return True

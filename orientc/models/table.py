@@ -1,0 +1,262 @@
+"""Read a token-embedding table, and nothing else, out of a model.
+
+Which tensor that is, the architecture says: the skeleton's `get_input_embeddings()` names the parameter, and
+transformers' own renaming rules say under which key a checkpoint stores it. Of a sharded checkpoint only the
+shard that holds the table is opened (and, from the hub, downloaded).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+import re
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
+from orientc.modeling.factors import CHUNK
+from orientc.modeling.modules import CompressedEmbedding, embedding_scale, table_of
+from orientc.modeling.swap import shares
+from orientc.models.compact import check_left_over
+from orientc.models.source import PICKLES, WEIGHTS, ModelSource, first_line, read_index
+from orientc.storage.artifact import check_ids
+from orientc.storage.safetensors_file import DamagedError
+from orientc.storage.table_info import TableInfo
+
+
+@dataclass(frozen=True)
+class Table:
+    """A token-embedding table: `weight [vocab, dim]` as the checkpoint stores it (GGUF: dequantized to float32)."""
+
+    weight: Tensor
+    info: TableInfo
+
+    def check_finite(self) -> None:
+        """Raise `FitError` naming the first row that holds a number that is not finite, as float32 if it is wider."""
+        finite = torch.cat([block.float().isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
+        if not finite.all():
+            row = int((~finite).nonzero()[0])
+            raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The table as found in a checkpoint file, and what the whole checkpoint's tensors weigh."""
+
+    weight: Tensor
+    dtype: str
+    nbytes: int
+    checkpoint_bytes: int
+    sha256: str
+
+
+def read_table(source: ModelSource) -> Table:
+    """Read the table of a model.
+
+    Raises `NoTableError` where the model has none, `TrustError` where only a pickled checkpoint is there, and
+    `ModelError` where the model can't be read.
+    """
+    skeleton = source.skeleton
+    embedding = _input_embedding(source)
+    if isinstance(embedding, CompressedEmbedding):
+        stored = _read_factors(source, embedding)
+    else:
+        stored = _read_gguf(source, embedding.weight) if source.gguf else _read_tensor(source, embedding.weight)
+    head = skeleton.get_output_embeddings()
+    info = TableInfo(
+        id=source.id,
+        revision=source.commit,
+        sha256=stored.sha256,
+        vocab=stored.weight.shape[0],
+        dim=stored.weight.shape[1],
+        dtype=stored.dtype,
+        nbytes=stored.nbytes,
+        padding_idx=embedding.padding_idx,
+        embed_scale=embedding_scale(embedding),
+        tied=head is not None and shares(head, table_of(embedding)),
+        model_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        model_bytes=stored.checkpoint_bytes,
+    )
+    return Table(stored.weight, info)
+
+
+def table_sha256(weight: Tensor) -> str:
+    """Sha256 of a table's values as little-endian float32, row-major."""
+    digest = hashlib.sha256()
+    for block in weight.detach().cpu().split(CHUNK):
+        values = block.float().contiguous().numpy()
+        digest.update((values if sys.byteorder == "little" else values.byteswap()).data)
+    return digest.hexdigest()
+
+
+def _input_embedding(source: ModelSource) -> nn.Embedding | CompressedEmbedding:
+    try:
+        embedding = source.skeleton.get_input_embeddings()
+    except NotImplementedError:
+        embedding = None
+    if not isinstance(embedding, nn.Embedding | CompressedEmbedding):
+        raise NoTableError(f"{source.id} ({source.config.model_type}) has no token-embedding table")
+    return embedding
+
+
+def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Stored:
+    """The table a model in the compact form decodes; its hash is over the factors, so no rounding can change it."""
+    factors = embedding.factors
+    stored = {name: _read_tensor(source, parameter) for name, parameter in factors.tensors.items()}
+    for name, part in stored.items():
+        expected = factors.tensors[name].dtype
+        if expected != part.weight.dtype and not (expected.is_floating_point and part.weight.is_floating_point()):
+            raise ModelError(f"{source.id} is damaged: its {name} is of type {part.dtype}")
+    read = factors.with_tensors({name: part.weight for name, part in stored.items()})
+    try:
+        check_ids(read)
+    except DamagedError as error:
+        raise ModelError(f"{source.id} is damaged: {error}") from None
+    hashes = "".join(part.sha256 for part in stored.values())
+    floats = next(part for part in stored.values() if part.weight.is_floating_point())
+    return _Stored(
+        read.dense(),
+        floats.dtype,
+        sum(part.nbytes for part in stored.values()),
+        floats.checkpoint_bytes,
+        hashlib.sha256(hashes.encode()).hexdigest(),
+    )
+
+
+def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
+    """The tensor that a checkpoint stores for a parameter of the skeleton."""
+    named = source.skeleton.named_parameters(remove_duplicate=False)
+    stored = _read_checkpoint(source, {name for name, entry in named if entry is parameter})
+    _check_shape(source, stored.weight, parameter)
+    return stored
+
+
+def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
+    path = _weights(source)
+    read = _from_safetensors if path.name in WEIGHTS else _from_pickle
+    keys, total = None, 0
+    if path.suffix == ".json":
+        shards, total = read_index(path)
+        keys = _keys_of_table(source, names, shards)
+        shard = source.file(shards[keys[0]])
+        if shard is None:
+            raise ModelError(f"{source.id} lacks the file {shards[keys[0]]} that its index names")
+        path = shard
+    try:
+        return read(source, path, names, keys, total)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError) as error:
+        raise ModelError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _weights(source: ModelSource) -> Path:
+    """The checkpoint's one file, or the index of its shards; safetensors before anything pickled."""
+    missing: ModelNotFoundError | None = None
+    for name in (*WEIGHTS, *(PICKLES if source.allow_pickle else ())):
+        try:
+            if (path := source.file(name)) is not None:
+                return path
+        except ModelNotFoundError as error:  # without the hub a checkpoint of another form may be in the cache
+            missing = error
+    if missing:
+        raise missing
+    if not source.allow_pickle and any(map(source.has, PICKLES)):
+        raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with --allow-pickle")
+    raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
+
+
+def _from_safetensors(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
+    with safe_open(path, framework="pt") as file:
+        stored = list(file.keys())
+        keys = keys or _keys_of_table(source, names, stored)
+        weight = file.get_tensor(keys[0])
+        if not total:
+            slices = (file.get_slice(key) for key in stored)
+            total = sum(math.prod(piece.get_shape()) * _item_bits(piece.get_dtype()) for piece in slices) // 8
+    return _stored(source, weight, keys, total)
+
+
+def _from_pickle(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
+    try:
+        loaded = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} is damaged, or holds more than tensors: it is not read any further") from error
+    items = loaded.items() if isinstance(loaded, dict) else ()
+    state = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
+    keys = keys or _keys_of_table(source, names, state)
+    return _stored(source, state[keys[0]].clone(), keys, total or sum(tensor.nbytes for tensor in state.values()))
+
+
+def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) -> _Stored:
+    whole = source.compact is not None and weight.dtype in (torch.uint8, torch.int32)  # codes and ids
+    if not whole and (not weight.dtype.is_floating_point or weight.dtype.itemsize < 2):
+        raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
+    # A checkpoint may hold a shared table under several names; it counts once.
+    return _Stored(
+        weight,
+        str(weight.dtype).removeprefix("torch."),
+        weight.nbytes,
+        total - (len(keys) - 1) * weight.nbytes,
+        table_sha256(weight),
+    )
+
+
+def _keys_of_table(source: ModelSource, names: set[str], keys: Any) -> list[str]:
+    """The checkpoint's keys that transformers would load into the table, by its own renaming rules."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    skeleton = source.skeleton
+    rules = get_model_conversion_mapping(skeleton)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    state, prefix = skeleton.state_dict(), skeleton.base_model_prefix
+    found, unknown = [], []
+    for key in keys:
+        renamed, _ = rename_source_key(key, renamings, converters, prefix, state)
+        if renamed not in state:
+            renamed, _ = rename_source_key(key, [], [], prefix, state)
+        if renamed in names:
+            found.append(key)
+        if renamed not in state:
+            unknown.append(key)
+    check_left_over(source.id, unknown)
+    if not found:
+        raise ModelError(f"{source.id} lacks its token-embedding table: no {sorted(names)[0]} in its weights")
+    return sorted(found)
+
+
+def _read_gguf(source: ModelSource, parameter: Tensor) -> _Stored:
+    import gguf
+
+    assert source.gguf is not None
+    try:
+        tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(source.gguf).tensors}
+        if "token_embd.weight" not in tensors:
+            raise NoTableError(f"{source.id} has no token_embd.weight")
+        table = tensors["token_embd.weight"]
+        weight = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type).copy())
+    except (ValueError, IndexError, OSError, NotImplementedError) as error:
+        raise ModelError(f"{source.gguf} is not a GGUF file that can be read: {first_line(error)}") from error
+    _check_shape(source, weight, parameter)
+    total = sum(int(tensor.n_bytes) for tensor in tensors.values())
+    return _Stored(weight, table.tensor_type.name, int(table.n_bytes), total, table_sha256(weight))
+
+
+def _item_bits(code: str) -> int:
+    """Bits of one number of a safetensors type code: F32, BF16, F8_E4M3, BOOL …"""
+    bits = re.match(r"[A-Z]+(\d+)", code)
+    return int(bits[1]) if bits else 8
+
+
+def _check_shape(source: ModelSource, weight: Tensor, parameter: Tensor) -> None:
+    if weight.shape != parameter.shape:
+        stored, configured = (" × ".join(map(str, tensor.shape)) for tensor in (weight, parameter))
+        raise ModelError(f"{source.id} stores a table of {stored}, its configuration says {configured}")

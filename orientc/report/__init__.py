@@ -1,1 +1,0 @@
-"""Comparisons for people and programs: tables as text, Markdown, CSV and HTML, and plots."""

@@ -1,0 +1,29 @@
+"""Where tensors live while they are worked on."""
+
+from __future__ import annotations
+
+import torch
+
+from orientc.errors import DeviceError, UsageError
+from orientc.utils import distributed
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device called `name`, or the one accelerate picks.
+
+    Raises `UsageError` for a name that is no device's, `DeviceError` for a device that is not there.
+    """
+    if name is None or distributed.count() > 1:
+        if name not in (None, "cpu"):
+            raise UsageError("with several processes accelerate gives each its device: leave --device out, or cpu")
+        device: torch.device = distributed.joined(cpu=name == "cpu").device
+        return device
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"{name!r} is not the name of a device: cpu, cuda, cuda:1, mps …") from None
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DeviceError(f"there is no {name} here ({str(error).splitlines()[0]}): choose another --device") from None
+    return device

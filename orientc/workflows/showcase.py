@@ -1,0 +1,34 @@
+"""The paper's claim put to the test on the demo model: SVD against the autoencoder at equal size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from orientc.compression.configs import AUTOENCODER, SVD, Plan
+from orientc.evaluation import perplexity, texts
+from orientc.models.source import DEMO, ModelSource
+from orientc.storage.runs import model_folder
+from orientc.utils.progress import Progress
+from orientc.workflows.sweep import Outcome, measuring, sweep
+
+RATIOS = (5.0, 10.0)  # parameter ratios, fixed before any figure was seen
+
+
+def run(*, out: Path | None, device: torch.device, progress: Progress) -> Outcome:
+    """Fit both methods at every ratio and measure perplexity on the demo's own text, under each head policy."""
+    source = ModelSource.resolve(DEMO)
+
+    def measurement() -> perplexity.Measurement:
+        return perplexity.Measurement(
+            source,
+            texts.demo_evaluation(),
+            perplexity.Settings(),
+            folder=model_folder(DEMO, out),
+            device=device,
+            progress=progress,
+        )
+
+    plans = [Plan(method, ratio=ratio) for ratio in RATIOS for method in (SVD, AUTOENCODER)]
+    return sweep(source, plans, [measuring("perplexity", measurement)], out=out, device=str(device), progress=progress)

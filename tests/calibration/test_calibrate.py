@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from support.data import SENTENCES
+from transformers import PreTrainedTokenizerFast
+
+import orientc
+from orientc.calibration.calibrate import Plan, Settings, calibrate, text_for
+from orientc.errors import CalibrationError, EvaluationError, UsageError
+from orientc.evaluation import texts
+from orientc.evaluation.texts import Text
+from orientc.models.source import ModelSource
+from orientc.models.table import read_table
+from orientc.storage import calibration as calibrations
+from orientc.storage.calibration import Calibration
+
+TEXT = Text("sentences", "\n".join(SENTENCES))
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Path:
+    """The small masked language model without its head."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-encoder"
+    transformers.BertModel.from_pretrained(bert_folder).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
+    return folder
+
+
+def made(folder: Path, **options: Any) -> Calibration:
+    return calibrate(str(folder), **({"text": TEXT, "tokens": 300} | options))
+
+
+def test_masked_causal_and_headless_models_are_calibrated(
+    bert_folder: Path, gpt2_folder: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    metrics = ("input_metric", "head_metric")
+    for folder, objective, held in (
+        (bert_folder, "masked", metrics),
+        (gpt2_folder, "causal", metrics),
+        (encoder_folder, "sentence", metrics[:1]),
+    ):
+        found = made(folder)
+        table = read_table(ModelSource.resolve(str(folder))).info
+        described = found.description
+        assert (described.base, described.objective, described.metrics) == (table, objective, held)
+        assert (described.text, described.text_sha256, described.frequency) == ("sentences", TEXT.sha256, None)
+        assert 300 <= described.measured < 400
+        assert described.counted == int(found.counts.sum()) > 1000
+        assert found.counts.shape == (table.vocab,)
+        assert found.prior is not None
+        assert float(found.prior.sum()) == pytest.approx(float(found.counts.sum()), rel=1e-4)
+        assert all(found.tensors[name].shape == (table.dim, table.dim) for name in held)
+        found.check_base(table.sha256)
+        path = tmp_path / f"{objective}.safetensors"
+        calibrations.save(found, path)
+        assert calibrations.load(path).description == described
+
+
+def test_the_same_seed_gives_the_same_file_and_another_one_another(bert_folder: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.safetensors" for name in ("first", "again", "other")]
+    for path, seed in zip(files, (0, 0, 1), strict=True):
+        calibrations.save(made(bert_folder, seed=seed), path)
+    first, again, other = (path.read_bytes() for path in files)
+    assert first == again != other
+
+
+def test_a_frequency_alone_gives_counts_alone(bert_folder: Path) -> None:
+    found = calibrate(str(bert_folder), frequency="zipf")
+    assert found.description.metrics == ()
+    assert found.description.objective is None
+    assert (found.description.counted, found.description.measured) == (0, 0)
+    assert found.description.settings == {"frequency": "zipf"}
+
+
+def test_with_a_text_too_the_metrics_are_the_texts(bert_folder: Path) -> None:
+    both, text = made(bert_folder, frequency="zipf"), made(bert_folder)
+    assert torch.equal(both.counts, calibrate(str(bert_folder), frequency="zipf").counts)
+    assert both.description.counted == 0
+    assert both.input_metric is not None
+    assert text.input_metric is not None
+    assert torch.equal(both.input_metric, text.input_metric)
+
+
+def test_too_little_text_is_one_line_with_numbers(bert_folder: Path, gpt2_folder: Path) -> None:
+    short = Text("short.txt", "\n".join(SENTENCES[:3]))
+    for folder, named in ((bert_folder, "lines of at least 20"), (gpt2_folder, "tokens to measure,")):
+        with pytest.raises(CalibrationError, match=rf"short\.txt has \d+ .*{named}.* 256 are needed") as caught:
+            made(folder, text=short)
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path, bert_folder: Path, wordpiece: PreTrainedTokenizerFast
+) -> None:
+    model = transformers.BertForMaskedLM.from_pretrained(bert_folder)
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.LayerNorm.weight[0] = torch.inf
+    model.save_pretrained(tmp_path)
+    wordpiece.save_pretrained(tmp_path)
+    with pytest.raises(CalibrationError, match="not finite"):
+        made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"tokens": 255}, {"tokens": 2**31}, {"seed": -1}, {"frequency": "often"}, {"seed": 2**32}]
+)
+def test_settings_nothing_can_be_measured_by_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Settings(**options)
+
+
+def test_a_plan_needs_a_text_or_a_frequency(bert_folder: Path) -> None:
+    with pytest.raises(UsageError, match="--frequency"):
+        Plan(ModelSource.resolve(str(bert_folder)), None, Settings())
+
+
+def test_a_text_is_a_file_or_a_data_set_not_both(bert_folder: Path, tmp_path: Path) -> None:
+    source = ModelSource.resolve(str(bert_folder))
+    with pytest.raises(UsageError, match="one of them"):
+        text_for(source, path=tmp_path / "text.txt", dataset="imdb")
+    with pytest.raises(EvaluationError, match=r"none\.txt"):
+        orientc.calibrate(str(bert_folder), text=tmp_path / "none.txt")
+
+
+def test_without_a_text_it_is_none_that_is_scored(monkeypatch: pytest.MonkeyPatch, bert_folder: Path) -> None:
+    asked = []
+    monkeypatch.setattr("orientc.evaluation.texts.wikitext", lambda split: asked.append(split) or TEXT)
+    assert text_for(ModelSource.resolve(str(bert_folder))) is TEXT
+    assert asked == ["validation"]
+    text = text_for(ModelSource.resolve("demo"))
+    assert text == texts.demo_calibration()
+    assert text is not None
+    lines, scored = ({line.lower() for line in one.content.split("\n")} for one in (text, texts.demo_evaluation()))
+    assert len(lines) > 3000
+    assert not lines & scored

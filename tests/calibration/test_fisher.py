@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from support.architectures import VOCAB, build
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from orientc.calibration.fisher import Sensitivity, input_positions, of_language_model, of_sentences
+from orientc.evaluation.scoring import Example, collate, logits_only_at
+from orientc.evaluation.similarity import pool
+from orientc.modeling.modules import embedding_scale
+
+PAD, CLS, MASK = SPECIAL = [0, 1, 2]
+COMMON: dict[str, Any] = {"special_ids": SPECIAL, "pad_id": PAD, "seed": 0, "batch_size": 32}
+CAUSAL = ("gpt2", "llama", "gemma2", "gemma3", "opt", "cohere", "granite")
+MASKED = ("bert", "albert", "electra", "roberta")
+
+
+def example(draw: random.Random, *, masked: bool) -> Example:
+    """Different ids drawn evenly behind a special one; the next ones are predicted, or two that are masked."""
+    ids = [CLS, *draw.sample(range(len(SPECIAL), VOCAB), draw.randint(6, 12))]
+    if not masked:
+        return Example(ids[:-1], list(range(len(ids) - 1)), ids[1:])
+    positions = sorted(draw.sample(range(1, len(ids)), 2))
+    shown = [MASK if position in positions else token_id for position, token_id in enumerate(ids)]
+    return Example(shown, positions, [ids[position] for position in positions])
+
+
+def examples(number: int, *, masked: bool, seed: int = 0) -> list[Example]:
+    draw = random.Random(seed)
+    return [example(draw, masked=masked) for _ in range(number)]
+
+
+def model_of(name: str) -> PreTrainedModel:
+    """A tiny model with weights large enough for predictions that are not all even."""
+    model = build(name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+    return model
+
+
+def measured(model: PreTrainedModel, number: int = 600, *, masked: bool, **changes: Any) -> Sensitivity:
+    options = {"tied": True} | COMMON | changes
+    return of_language_model(model, examples(number, masked=masked), **options)
+
+
+def changed(model: PreTrainedModel, *, lookup: bool, head: bool) -> tuple[Tensor, list[nn.Module]]:
+    """A small random change of the rows that are no special token's, and the modules it has to go into."""
+    table = model.get_input_embeddings().weight
+    change = 0.02 * table.std() * torch.randn(table.shape, generator=torch.Generator().manual_seed(1))
+    change[SPECIAL] = 0
+    modules = [model.get_input_embeddings()] * lookup + [model.get_output_embeddings()] * head
+    return change.detach(), modules
+
+
+@torch.inference_mode()
+def predictions(model: PreTrainedModel, given: list[Example]) -> Tensor:
+    batch = collate(given, PAD)
+    with logits_only_at(model, batch["positions"]):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    found: Tensor = logits.double().log_softmax(-1)
+    return found
+
+
+def divergence(model: PreTrainedModel, change: Tensor, modules: list[nn.Module], *, masked: bool) -> float:
+    """Nats per input position that the change costs, on examples nothing was measured on."""
+    given = examples(400, masked=masked, seed=1)
+    before = predictions(model, given)
+    held = {module: module.weight for module in modules}
+    for module, weight in held.items():
+        module.weight = nn.Parameter(weight.detach() + change)
+    after = predictions(model, given)
+    for module, weight in held.items():
+        module.weight = weight
+    batch = collate(given, PAD)
+    positions = int(input_positions(batch["input_ids"], batch["attention_mask"], SPECIAL).sum())
+    return float((before.exp() * (before - after)).sum()) / positions
+
+
+def predicted(change: Tensor, metric: Tensor) -> float:
+    """½ of the mean of δe_iᵀ A δe_i over tokens that all stand in the examples equally often."""
+    rows = change[len(SPECIAL) :]
+    return float(((rows @ metric) * rows).sum(1).mean()) / 2
+
+
+@pytest.mark.parametrize("name", [*MASKED, *CAUSAL])
+def test_the_metrics_predict_what_a_change_of_the_table_costs(name: str) -> None:
+    """Of the lookup alone M, of the head alone H, of both their sum; scales, soft caps and narrow tables included."""
+    masked = name in MASKED
+    model = model_of(name)
+    found = measured(model, masked=masked)
+    assert found.head_metric is not None
+    metrics = {
+        (True, False): found.input_metric,
+        (False, True): found.head_metric,
+        (True, True): found.input_metric + found.head_metric,
+    }
+    for (lookup, head), metric in metrics.items():
+        change, modules = changed(model, lookup=lookup, head=head)
+        cost = divergence(model, change, modules, masked=masked)
+        assert cost > 0
+        assert predicted(change, metric) == pytest.approx(cost, rel=0.2), (lookup, head)
+
+
+def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> None:
+    """½ ‖δv‖², which is 1 − cosine to second order."""
+    model = model_of("bert-encoder")
+    given = [Example(found.input_ids, [], []) for found in examples(400, masked=False, seed=1)]
+    drawn = [Example(found.input_ids, [], []) for found in examples(600, masked=False)]
+    found = of_sentences(model, drawn, pooling="mean", **COMMON)
+    assert found.head_metric is None
+    batch = collate(given, PAD)
+
+    @torch.inference_mode()
+    def vectors() -> Tensor:
+        states = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        return nn.functional.normalize(pool(states.double(), batch["attention_mask"], "mean"), dim=-1)
+
+    before = vectors()
+    change, _ = changed(model, lookup=True, head=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(change)
+    positions = int(input_positions(batch["input_ids"], batch["attention_mask"], SPECIAL).sum())
+    cost = float((vectors() - before).square().sum()) / 2 / positions
+    assert predicted(change, found.input_metric) == pytest.approx(cost, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "gpt2"])
+def test_the_input_metric_is_about_the_rows_before_they_are_scaled(name: str) -> None:
+    """A model whose embedding multiplies its rows feels a table that is smaller by as much, as much more."""
+    model = model_of(name)
+    embedding = model.get_input_embeddings()
+    scale = embedding_scale(embedding)
+    assert (scale != 1) == (name == "gemma3")
+    scaled = measured(model, 40, masked=False)
+    plain = nn.Embedding.from_pretrained(embedding.weight.detach() * scale)
+    model.set_input_embeddings(plain)
+    torch.testing.assert_close(scaled.input_metric, scale**2 * measured(model, 40, masked=False).input_metric)
+
+
+def test_metrics_are_symmetric_and_positive_and_the_same_for_the_same_seed() -> None:
+    model = model_of("bert")
+    first, again = (measured(model, 60, masked=True) for _ in range(2))
+    other = measured(model, 60, masked=True, seed=1)
+    for name in ("input_metric", "head_metric"):
+        metric: Tensor = getattr(first, name)
+        assert metric.dtype == torch.float32
+        assert torch.equal(metric, metric.T)
+        assert torch.linalg.eigvalsh(metric.double()).min() > -1e-6 * metric.trace()
+        assert torch.equal(metric, getattr(again, name))
+    assert not torch.equal(first.input_metric, other.input_metric)  # other labels
+    assert torch.equal(first.head_metric, other.head_metric)  # type: ignore[arg-type]  # all labels count, none is drawn
+
+
+def test_the_metrics_are_means_over_positions_that_are_no_special_tokens() -> None:
+    given = examples(60, masked=True)
+    found = measured(model_of("bert"), 60, masked=True)
+    assert found.positions == sum(token_id not in SPECIAL for one in given for token_id in one.input_ids)
+
+
+def test_padding_and_batches_leave_the_heads_metric_as_it_is() -> None:
+    model = model_of("bert")
+    one, many = (measured(model, 60, masked=True, batch_size=size).head_metric for size in (1, 32))
+    torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-5)
+
+
+def test_an_untied_head_has_no_metric() -> None:
+    assert measured(model_of("llama-untied"), 20, masked=False, tied=False).head_metric is None
+
+
+def test_the_model_is_as_it_was_afterwards() -> None:
+    model = model_of("gpt2")
+    frozen = next(model.parameters())
+    frozen.requires_grad_(False)
+    before = {name: (tensor.clone(), tensor.requires_grad) for name, tensor in model.named_parameters()}
+    measured(model, 20, masked=False)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name][0])
+        assert parameter.requires_grad == before[name][1]
+        assert parameter.grad is None
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_progress_is_told_of_every_example() -> None:
+    done: list[int] = []
+    measured(model_of("bert"), 70, masked=True, on_batch=done.append)
+    assert done == [32, 32, 6]

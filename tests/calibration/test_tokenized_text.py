@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from support.architectures import build
+from support.data import SENTENCES
+from transformers import PreTrainedTokenizerFast
+
+from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, Passages, objective_of
+from orientc.errors import CalibrationError
+from orientc.models.source import ModelSource
+from orientc.utils.progress import Progress
+
+TEXT = "\n\n".join([*SENTENCES, "the fox = the dog"])
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Path:
+    """The small masked language model without its head."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-encoder"
+    transformers.BertModel.from_pretrained(bert_folder).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
+    return folder
+
+
+def passages(folder: Path, text: str = TEXT) -> Passages:
+    return Passages(ModelSource.resolve(str(folder)), text)
+
+
+def counts(folder: Path, text: str = TEXT) -> torch.Tensor:
+    source = ModelSource.resolve(str(folder))
+    return Passages(source, text).counts(source.config.vocab_size, Progress())
+
+
+def test_the_objective_goes_by_the_head(bert_folder: Path, gpt2_folder: Path, encoder_folder: Path) -> None:
+    found = [objective_of(ModelSource.resolve(str(folder))) for folder in (bert_folder, gpt2_folder, encoder_folder)]
+    assert found == [MASKED, CAUSAL, SENTENCE]
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
+    build("t5").save_pretrained(tmp_path)
+    with pytest.raises(CalibrationError, match=r"encoder-decoder.*--frequency"):
+        objective_of(ModelSource.resolve(str(tmp_path)))
+
+
+def test_masked_counts_are_those_of_all_lines_with_special_tokens_and_the_masks_of_the_protocol(
+    bert_folder: Path, wordpiece: PreTrainedTokenizerFast
+) -> None:
+    ids = [token_id for line in TEXT.split("\n") if line for token_id in wordpiece(line)["input_ids"]]
+    expected = torch.bincount(torch.tensor(ids), minlength=len(wordpiece)).double()
+    expected[wordpiece.mask_token_id] = round(0.12 * len(ids))
+    assert torch.equal(counts(bert_folder), expected)
+
+
+def test_causal_counts_are_those_of_the_stream_and_a_bos_token_for_each_window(
+    gpt2_folder: Path, bytes_bpe: PreTrainedTokenizerFast
+) -> None:
+    ids = bytes_bpe(TEXT, add_special_tokens=False)["input_ids"]
+    expected = torch.bincount(torch.tensor(ids), minlength=len(bytes_bpe)).double()
+    expected[bytes_bpe.bos_token_id] += -(-len(ids) // 63)  # 64 positions, one of them BOS's
+    assert torch.equal(counts(gpt2_folder), expected)
+
+
+def test_sentence_counts_have_no_masks(encoder_folder: Path, wordpiece: PreTrainedTokenizerFast) -> None:
+    found = counts(encoder_folder)
+    assert found[wordpiece.mask_token_id] == 0
+    assert found[wordpiece.cls_token_id] == len(SENTENCES) + 1
+
+
+def test_a_tokenizer_with_more_tokens_than_the_table_has_rows_is_refused(bert_folder: Path) -> None:
+    with pytest.raises(CalibrationError, match="the table has 50 rows"):
+        passages(bert_folder).counts(50, Progress())
+
+
+def test_as_many_pieces_are_taken_as_are_asked_for_and_spread_over_the_text(
+    bert_folder: Path, gpt2_folder: Path, encoder_folder: Path
+) -> None:
+    for folder in (bert_folder, gpt2_folder, encoder_folder):
+        read = passages(folder)
+        special = set(read.tokenizer.all_special_ids)
+        everything, total = read.examples(10**9, 0)
+        some, positions = read.examples(total // 2, 0)
+        assert total // 2 <= positions < total // 2 + 64
+        assert positions == sum(token_id not in special for one in some for token_id in one.input_ids)
+        assert some == everything[: len(some)]
+        assert read.examples(total // 2, 0) == (some, positions)
+        assert read.examples(total // 2, 1) != (some, positions)
+
+
+def test_windows_begin_with_bos_and_cover_the_text_once(gpt2_folder: Path, bytes_bpe: PreTrainedTokenizerFast) -> None:
+    read = passages(gpt2_folder)
+    found, _ = read.examples(10**9, 0)
+    assert all(one.input_ids[0] == bytes_bpe.bos_token_id for one in found)
+    assert all(one.positions == list(range(len(one.input_ids))) for one in found)
+    predicted = sorted(token_id for one in found for token_id in one.targets)
+    assert predicted == sorted(bytes_bpe(TEXT, add_special_tokens=False)["input_ids"])
+
+
+def test_masked_pieces_are_the_protocols_lines(bert_folder: Path) -> None:
+    found, _ = passages(bert_folder).examples(10**9, 0)
+    assert len(found) == len(SENTENCES)  # the last line is too short
+    assert all(one.positions for one in found)

@@ -1,0 +1,598 @@
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.calibrations import made as made_calibration
+from support.comparisons import (
+    DIM,
+    MASKED,
+    MODEL_BYTES,
+    TABLE_BYTES,
+    TEXT,
+    VOCAB,
+    column,
+    comparison,
+    only,
+    put,
+    record,
+    row,
+    table,
+    tuned,
+)
+
+from orientc.comparison.compare import Comparison, compare
+from orientc.compression.compress import svd
+from orientc.errors import UsageError
+from orientc.storage import artifact as artifacts
+from orientc.storage import records, runs
+from orientc.storage.calibration import save as save_calibration
+
+INPUT_ONLY, TIED = "perplexity.input-only", "perplexity.tied"
+
+
+def values(found: Comparison) -> dict[int, dict[str, float]]:
+    """Figures by rank and column."""
+    return {entry.rank: {key: figure.value for key, figure in entry.figures.items()} for entry in found.rows}
+
+
+# -- rows
+
+
+def test_sizes_and_distances_need_no_records(tmp_path: Path) -> None:
+    path = put(tmp_path, 2)
+    found = only(tmp_path)
+    assert (found.model, found.columns, found.quality) == ("model-0", (), None)
+    original, made = found.rows
+    description = artifacts.read_description(path).as_dict()
+    assert (made.name, made.method, made.rank, made.dtype) == ("svd-r2-float32", "svd", 2, "float32")
+    assert (made.path, made.original, original.original) == (str(path), False, True)
+    for name in ("parameter_ratio", "byte_ratio", "bits_per_weight"):
+        assert getattr(made, name) == description[name]
+    assert made.cosine == description["distances"]["cosine"]
+    assert made.rmse == description["distances"]["rmse"]
+    assert original.figures == made.figures == {}
+    assert made.seconds is None
+
+
+def test_the_original_comes_first_then_rows_by_size(tmp_path: Path) -> None:
+    for rank in (1, 3, 2):
+        put(tmp_path, rank)
+    put(tmp_path, 2, dtype="float16")
+    rows = only(tmp_path).rows
+    assert [(entry.method, entry.rank) for entry in rows] == [
+        ("original", DIM), ("svd", 3), ("svd", 2), ("svd", 2), ("svd", 1)
+    ]  # fmt: skip
+    original = rows[0]
+    assert (original.parameter_ratio, original.byte_ratio, original.bits_per_weight) == (1, 1, 32)
+    assert (original.cosine, original.rmse, original.path) == (0, 0, None)
+
+
+def test_the_whole_model_weighs_by_head_policy(tmp_path: Path) -> None:
+    put(tmp_path, 2, dtype="float16")
+    original, made = only(tmp_path).rows
+    artifact = (VOCAB * 2 + DIM * 2) * 2
+    assert made.table_mb == artifact / 1e6
+    assert original.table_mb == TABLE_BYTES / 1e6
+    assert made.model_mb == {
+        "input-only": (MODEL_BYTES + artifact) / 1e6,
+        "tied": (MODEL_BYTES - TABLE_BYTES + artifact) / 1e6,
+    }
+    assert original.model_mb == {"input-only": MODEL_BYTES / 1e6, "tied": MODEL_BYTES / 1e6}
+    assert made.value("model_mb") == made.value("model_mb.tied") == made.model_mb["tied"]
+    assert made.value("model_mb.input-only") == made.model_mb["input-only"]
+
+
+def test_calibrations_beside_artifacts_are_no_rows_and_no_problems(tmp_path: Path) -> None:
+    """Unless one is named."""
+    put(tmp_path, 2)
+    calibration = tmp_path / "calibration.safetensors"
+    save_calibration(made_calibration(), calibration)
+    assert len(only(tmp_path).rows) == 2
+    assert compare([tmp_path]).problems == ()
+    (problem,) = compare([calibration]).problems
+    assert "not an orientc artifact" in problem
+
+
+def test_an_untied_model_has_one_policy(tmp_path: Path) -> None:
+    of = table(tied=False)
+    path = put(tmp_path, 2, of)
+    records.write(record(10.0, head="untied", of=of), tmp_path)
+    records.write(record(12.0, path, head="untied", of=of), tmp_path)
+    found = only(tmp_path)
+    assert [entry.key for entry in found.columns] == ["perplexity.untied"]
+    assert [entry.model_mb.keys() for entry in found.rows] == [{"untied"}, {"untied"}]
+    artifact = (VOCAB * 2 + DIM * 2) * 4
+    assert found.rows[1].model_mb["untied"] == (MODEL_BYTES - TABLE_BYTES + artifact) / 1e6
+
+
+def test_the_settings_told_are_those_that_rows_of_a_method_differ_in(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    put(tmp_path, 2)
+    assert [entry.settings for entry in only(tmp_path).rows] == ["", "", ""]
+    put(tmp_path, 2, dtype="float16")
+    assert sorted(entry.settings for entry in only(tmp_path).rows[1:]) == [
+        "dtype float16", "dtype float32", "dtype float32"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["figures", "original", "value", "model_mb.untied", "rank.tied", "", "no such"])
+def test_a_row_has_nothing_under_a_name_that_is_no_facts(name: str) -> None:
+    assert row().value(name) is None
+
+
+# -- figures of perplexity
+
+
+def test_figures_stand_beside_the_originals_by_head_policy(tmp_path: Path) -> None:
+    """The uncompressed model's one perplexity is what every policy's is held against."""
+    one, two = put(tmp_path, 1), put(tmp_path, 2)
+    records.write(record(10.0), tmp_path)
+    records.write(record(40.0, one, "input-only"), tmp_path)
+    records.write(record(50.0, one), tmp_path)
+    records.write(record(20.0, two, "input-only"), tmp_path)
+    found = only(tmp_path)
+    assert [(entry.name, entry.differs, entry.key) for entry in found.columns] == [
+        (INPUT_ONLY, "", INPUT_ONLY), (TIED, "", TIED)
+    ]  # fmt: skip
+    assert found.columns[0].measured == {"on": "text.txt", **MASKED, "sha256": "a" * 8}
+    figures = {
+        entry.rank: {name: (figure.value, figure.ratio, figure.difference) for name, figure in entry.figures.items()}
+        for entry in found.rows
+    }
+    assert figures == {
+        DIM: {INPUT_ONLY: (10.0, 1.0, 0.0), TIED: (10.0, 1.0, 0.0)},
+        2: {INPUT_ONLY: (20.0, 2.0, 10.0)},
+        1: {INPUT_ONLY: (40.0, 4.0, 30.0), TIED: (50.0, 5.0, 40.0)},
+    }
+
+
+def test_without_the_originals_figure_there_is_no_ratio(tmp_path: Path) -> None:
+    records.write(record(40.0, put(tmp_path, 1)), tmp_path)
+    original, made = only(tmp_path).rows
+    assert original.figures == {}
+    figure = made.figures[TIED]
+    assert (figure.value, figure.ratio, figure.difference) == (40.0, None, None)
+
+
+def test_an_infinite_perplexity_survives_the_file(tmp_path: Path) -> None:
+    """JSON has no word for infinity: it is kept as null, and read as what it was."""
+    path = records.write(record(math.inf), tmp_path)
+    assert "Infinity" not in path.read_text()
+    found = only(tmp_path)
+    assert {figure.value for figure in found.rows[0].figures.values()} == {math.inf}
+
+
+# -- ways of measuring
+
+
+WAYS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "seed": ({"settings": MASKED | {"seed": 1}}, "seed 0", "seed 1"),
+    "limit": ({"settings": MASKED | {"limit": 5}}, "", "limit 5"),
+    "a setting more": ({"settings": MASKED | {"max_ids": 64}}, "", "max ids 64"),
+    "text": ({"text": {"name": "other.txt", "sha256": "b" * 64}}, "on text.txt", "on other.txt"),
+    "a text of the same name": ({"text": TEXT | {"sha256": "b" * 64}}, "sha256 aaaaaaaa", "sha256 bbbbbbbb"),
+    "two things": (
+        {"settings": MASKED | {"limit": 5}, "text": {"name": "other.txt", "sha256": "b" * 64}},
+        "on text.txt",
+        "on other.txt, limit 5",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_figures_measured_in_different_ways_are_columns_that_say_what_differs(tmp_path: Path, way: str) -> None:
+    change, one, other = WAYS[way]
+    path = put(tmp_path, 1)
+    records.write(record(10.0), tmp_path)
+    records.write(record(40.0, path), tmp_path)
+    records.write(record(100.0, **change), tmp_path)
+    records.write(record(900.0, path, **change), tmp_path)
+    found = only(tmp_path)
+    tied = {entry.differs: entry for entry in found.columns if entry.name == TIED}
+    assert tied.keys() == {one, other}
+    assert len({entry.key for entry in found.columns}) == len(found.columns) == 4
+    original, made = found.rows
+    for differs, figures, ratio in ((one, (10.0, 40.0), 4.0), (other, (100.0, 900.0), 9.0)):
+        key = tied[differs].key
+        assert (original.figures[key].value, made.figures[key].value) == figures
+        assert made.figures[key].ratio == ratio
+
+
+@pytest.mark.parametrize(
+    ("change", "one", "other"),
+    [
+        ({"settings": {"epochs": 1.0}}, "epochs 3", "epochs 1"),
+        ({"settings": {"learning_rate": 2.0000001e-5}}, "learning rate 2e-05", "learning rate 2.0000001e-05"),
+        ({"data": {"sha256": "other"}}, "sha256 mrpc-dat", "sha256 other"),
+        ({"data": {"limit_train": 5}}, "", "limit train 5"),
+    ],
+    ids=["settings", "close settings", "data", "limit"],
+)
+def test_scores_that_differ_in_more_than_the_seed_never_share_a_column(
+    tmp_path: Path, change: dict[str, Any], one: str, other: str
+) -> None:
+    path = put(tmp_path, 1)
+    for changed, figures in (({}, (0.5, 0.25)), (change, (0.75, 0.625))):
+        for artifact, figure in zip((None, path), figures, strict=True):
+            records.write(tuned({"accuracy": figure}, artifact, **changed), tmp_path)
+    found = only(tmp_path)
+    columns = {entry.differs: entry.key for entry in found.columns}
+    assert columns.keys() == {one, other}
+    for differs, figures in ((one, (0.5, 0.25)), (other, (0.75, 0.625))):
+        own = [entry.figures[columns[differs]] for entry in found.rows]
+        assert (own[0].value, own[1].value) == figures
+        assert own[1].difference == figures[1] - figures[0]
+
+
+@pytest.mark.parametrize("change", [{"epochs": 3}, {"warmup": None}], ids=["3 and 3.0", "null and nothing"])
+def test_ways_that_read_alike_are_still_told_apart(tmp_path: Path, change: dict[str, Any]) -> None:
+    records.write(tuned({"accuracy": 0.5}), tmp_path)
+    records.write(tuned({"accuracy": 0.75}, settings=change), tmp_path)
+    found = only(tmp_path)
+    assert len({entry.key for entry in found.columns}) == 2
+    assert all(entry.differs for entry in found.columns)
+    assert sorted(figure.value for figure in found.rows[0].figures.values()) == [0.5, 0.75]
+
+
+def test_only_what_differs_among_the_ways_of_a_figure_is_told(tmp_path: Path) -> None:
+    records.write(record(10.0), tmp_path)
+    records.write(record(11.0, settings=MASKED | {"limit": 5}), tmp_path)
+    records.write(tuned({"accuracy": 0.5}, settings={"epochs": 1.0}), tmp_path)
+    assert {entry.key for entry in only(tmp_path).columns if entry.name.startswith("mrpc")} == {"mrpc.accuracy"}
+
+
+# -- models
+
+
+@pytest.mark.parametrize("change", [{"weights_sha256": "v"}, {"revision": "abc"}], ids=["weights", "revision"])
+def test_models_that_share_a_table_alone_have_comparisons_of_their_own(tmp_path: Path, change: dict[str, str]) -> None:
+    path = put(tmp_path, 1)
+    other = {"model": record(1.0).model | change}
+    records.write(record(10.0), tmp_path)
+    records.write(record(40.0, path), tmp_path)
+    records.write(record(100.0, **other), tmp_path)
+    records.write(record(900.0, path, **other), tmp_path)
+    findings = compare([tmp_path])
+    assert findings.problems == ()
+    figures = [[entry.figures[TIED] for entry in each.rows] for each in findings.comparisons]
+    assert sorted([figure.value for figure in each] for each in figures) == [[10.0, 40.0], [100.0, 900.0]]
+    assert sorted(each[1].ratio or 0 for each in figures) == [4.0, 9.0]
+
+
+def test_a_model_under_two_names_is_one(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    records.write(record(10.0), tmp_path)
+    records.write(record(40.0, path, model=record(1.0).model | {"id": "elsewhere/model"}), tmp_path)
+    assert values(only(tmp_path))[1] == {TIED: 40.0}
+
+
+def test_other_models_have_comparisons_of_their_own(tmp_path: Path) -> None:
+    put(tmp_path / "a", 1)
+    put(tmp_path / "b", 1, table(1))
+    records.write(record(10.0), tmp_path)
+    records.write(record(11.0, of=table(2)), tmp_path)
+    found = compare([tmp_path]).comparisons
+    assert sorted((each.model, len(each.rows)) for each in found) == [("model-0", 2), ("model-1", 2), ("model-2", 1)]
+
+
+def test_a_record_of_the_original_alone_makes_a_row(tmp_path: Path) -> None:
+    records.write(record(10.0), tmp_path)
+    (original,) = only(tmp_path).rows
+    assert (original.method, original.rank, original.model_mb["tied"]) == ("original", DIM, MODEL_BYTES / 1e6)
+    assert original.figures[TIED].value == 10.0
+
+
+def test_the_same_artifact_in_two_folders_is_one_row(tmp_path: Path) -> None:
+    put(tmp_path / "a", 1)
+    put(tmp_path / "b", 1)
+    assert len(only(tmp_path).rows) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_order_of_paths_does_not_change_the_rows(tmp_path: Path, order: tuple[int, int]) -> None:
+    paths = [put(tmp_path, 1), put(tmp_path, 2)]
+    rows = compare([paths[index] for index in order]).comparisons[0].rows
+    assert [entry.rank for entry in rows] == [DIM, 2, 1]
+
+
+# -- files that cannot be used
+
+
+def test_what_cannot_be_used_is_named_and_skipped(tmp_path: Path) -> None:
+    good = put(tmp_path, 1)
+    cut = put(tmp_path, 2)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "half.json").write_text('{"format": "orientc-record"')
+    (tmp_path / "config.json").write_text("{}")
+    newer = record(10.0).as_dict() | {"version": 99}
+    (tmp_path / "newer.json").write_text(json.dumps(newer))
+    records.write(record(10.0, metrics={"loss": 1.0}), tmp_path / "blank")
+    records.write(record(10.0), tmp_path)
+    findings = compare([tmp_path, tmp_path / "none"])
+    (found,) = findings.comparisons
+    assert [entry.path for entry in found.rows] == [None, str(good)]
+    names = (
+        cut.name,
+        "gone.safetensors",
+        "half.json",
+        "config.json",
+        "newer.json",
+        "nothing in it can be compared",
+        "none",
+    )
+    assert len(findings.problems) == len(names)
+    for name in names:
+        assert any(name in problem for problem in findings.problems), name
+    assert not any("\n" in problem for problem in findings.problems)
+
+
+@pytest.mark.parametrize("how", ["gone", "replaced"])
+def test_a_record_whose_artifact_is_gone_or_was_replaced_is_named(tmp_path: Path, how: str) -> None:
+    path = put(tmp_path, 1)
+    records.write(record(10.0), tmp_path)
+    orphan = records.write(record(40.0, path), tmp_path)
+    path.unlink()
+    if how == "replaced":
+        put(tmp_path, 2).rename(path)
+    findings = compare([tmp_path])
+    (problem,) = findings.problems
+    assert "gone or was replaced" in problem
+    assert problem.startswith(orphan.name)
+    assert [entry.figures.keys() & {TIED} for entry in findings.comparisons[0].rows[1:]] == (
+        [] if how == "gone" else [set()]
+    )
+
+
+def test_a_figure_of_an_artifact_forced_into_another_model_is_named(tmp_path: Path) -> None:
+    """Its sizes and distances are of another table: no row could hold all of them."""
+    path = put(tmp_path, 1)
+    other = table(1)
+    records.write(record(10.0, of=other), tmp_path)
+    records.write(record(40.0, path, of=other), tmp_path)
+    findings = compare([tmp_path])
+    assert len(findings.problems) == 1
+    assert "another model's table" in findings.problems[0]
+    assert [entry.figures for each in findings.comparisons for entry in each.rows if entry.path] == [{}]
+
+
+def test_nothing_gives_nothing(tmp_path: Path) -> None:
+    assert compare([tmp_path]).comparisons == ()
+    assert compare([tmp_path]).problems == ()
+
+
+def test_histories_are_no_problem_and_give_the_time(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    runs.history_path(path).write_text('{"seconds": 1.25}')
+    assert only(tmp_path).rows[1].seconds == 1.25
+
+
+def test_models_checkpoints_and_submissions_beside_records_are_not_searched(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    path = records.write(tuned({"accuracy": 0.5}), tmp_path)
+    stem = path.with_suffix("")
+    for name in (
+        f"{stem.name}/config.json",
+        f"{stem.name}/model.safetensors",
+        f"{stem.name}/predictions.json",
+        f"{stem.name}.checkpoints/checkpoint-5/config.json",
+        f"{stem.name}.checkpoints/checkpoint-5/orientc-run.json",
+        f"{stem.name}.checkpoints/checkpoint-5/model.safetensors",
+        "some/model/config.json",
+        "some/model/part/weights.safetensors",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert len(only(tmp_path).rows) == 2
+    (stem / "config.json").unlink()  # what was only scored leaves a folder without a model
+    assert len(only(tmp_path).rows) == 2
+    (tmp_path / "half.json").write_text("{")
+    (problem,) = compare([tmp_path]).problems
+    assert "half.json" in problem
+
+
+def test_comparing_imports_neither_torch_nor_a_library_to_draw_with(tmp_path: Path) -> None:
+    """Nor does anything that a table, a condition or a gate needs; what draws is imported to draw."""
+    records.write(record(40.0, put(tmp_path, 1)), tmp_path)
+    code = (
+        "import sys, pathlib; from orientc.comparison import compare; from orientc.conditions import *;"
+        "from orientc.report import formats, plot; from orientc.report.grid import grid;"
+        f"found = compare([pathlib.Path({str(tmp_path)!r})]).comparisons;"
+        "failures(found, [Condition.parse('rank < 9')]); formats.markdown([grid(found[0])]); formats.as_csv(found);"
+        "heavy = {'torch', 'transformers', 'numpy', 'matplotlib', 'plotext'};"
+        "print(len(found[0].rows), sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["2", "[]"]
+
+
+def test_many_files_are_handled(tmp_path: Path) -> None:
+    """A hundred artifacts, each with a score from two seeds and perplexity under two policies."""
+    made = svd(table(), rank=1, device="cpu")
+    records.write(record(10.0), tmp_path)
+    for number in range(100):
+        path = tmp_path / f"svd-{number}.safetensors"
+        artifacts.save(replace(made, description=replace(made.description, seed=number)), path)
+        for head in ("input-only", "tied"):
+            records.write(record(20.0 + number, path, head), tmp_path)
+        for seed in (0, 1):
+            records.write(tuned({"accuracy": number / 100}, path, seed), tmp_path)
+    found = only(tmp_path)
+    assert len(found.rows) == 101
+    assert {entry.name: entry.value(TIED) for entry in found.rows[1:]} == {
+        f"svd-{number}": 20.0 + number for number in range(100)
+    }
+    assert all(entry.figures["mrpc.accuracy"].seeds == (0, 1) for entry in found.rows[1:])
+    assert [found.rows[number].name for number in found.best(TIED)] == ["svd-0"]
+
+
+# -- tasks
+
+
+def test_a_tasks_figures_stand_beside_the_originals(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    records.write(tuned({"accuracy": 0.75, "f1": 0.5}), tmp_path)
+    records.write(tuned({"accuracy": 0.5, "f1": 0.0}, path), tmp_path)
+    found = only(tmp_path)
+    assert [entry.key for entry in found.columns] == ["mrpc.accuracy", "mrpc.f1"]
+    assert found.columns[0].measured["on"] == "glue"
+    original, made = found.rows
+    assert {name: (one.value, one.difference) for name, one in original.figures.items()} == {
+        "mrpc.accuracy": (0.75, 0.0),
+        "mrpc.f1": (0.5, 0.0),
+    }
+    assert {name: (one.value, one.difference) for name, one in made.figures.items()} == {
+        "mrpc.accuracy": (0.5, -0.25),
+        "mrpc.f1": (0.0, -0.5),
+    }
+    assert {(one.std, one.seeds) for entry in found.rows for one in entry.figures.values()} == {(None, (0,))}
+
+
+def test_a_score_of_0_of_the_original_leaves_a_difference_but_no_ratio(tmp_path: Path) -> None:
+    records.write(tuned({"accuracy": 0.0}), tmp_path)
+    records.write(tuned({"accuracy": 0.25}, put(tmp_path, 1)), tmp_path)
+    figure = only(tmp_path).rows[1].figures["mrpc.accuracy"]
+    assert (figure.ratio, figure.difference) == (None, 0.25)
+
+
+def test_seeds_are_one_figure_with_its_deviation(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    for seed, accuracy in zip((42, 1, 7), (0.5, 0.75, 0.7), strict=True):
+        records.write(tuned({"accuracy": accuracy}, path, seed), tmp_path)
+    for seed, accuracy in enumerate((0.9, 0.8)):
+        records.write(tuned({"accuracy": accuracy}, seed=seed), tmp_path)
+    found = only(tmp_path)
+    (only_column,) = found.columns
+    assert only_column.measured.items() >= {"epochs": 3.0, "learning_rate": 2e-5}.items()
+    assert "seed" not in only_column.measured
+    original, figure = (entry.figures["mrpc.accuracy"] for entry in found.rows)
+    assert figure.value == pytest.approx(0.65)
+    assert figure.std == pytest.approx(statistics.stdev((0.5, 0.75, 0.7)))
+    assert figure.difference == pytest.approx(0.65 - 0.85)
+    assert figure.ratio == pytest.approx(0.65 / 0.85)
+    assert (figure.seeds, original.seeds) == ((1, 7, 42), (0, 1))
+
+
+@pytest.mark.parametrize("of", ["perplexity", "task"])
+def test_a_copy_of_a_record_is_no_second_seed(tmp_path: Path, of: str) -> None:
+    """A model's own figures lie beside each of its artifacts."""
+    made = record(10.0) if of == "perplexity" else tuned({"accuracy": 0.5})
+    for folder in ("a", "b"):
+        records.write(made, tmp_path / folder)
+    (original,) = only(tmp_path).rows
+    assert {(figure.value, figure.std, figure.seeds) for figure in original.figures.values()} == {
+        (10.0 if of == "perplexity" else 0.5, None, (0,))
+    }
+
+
+def test_everything_of_a_model_is_in_one_comparison(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    for artifact in (None, path):
+        records.write(record(10.0, artifact), tmp_path)
+        records.write(tuned({"accuracy": 0.5}, artifact), tmp_path)
+        records.write(tuned({"accuracy": 0.5}, artifact, task="rte"), tmp_path)
+        records.write(tuned({"exact_match": 50.0, "f1": 60.0}, artifact, task="squad"), tmp_path)
+        similarity = record(0.0, artifact, "untied", kind="similarity", metrics={"cosine": 0.9, "sentences": 12})
+        records.write(similarity, tmp_path)
+    found = only(tmp_path)
+    tasks = ["mrpc.accuracy", "rte.accuracy", "similarity.cosine", "squad.exact_match", "squad.f1"]
+    assert [entry.key for entry in found.columns] == [INPUT_ONLY, TIED, *tasks]
+    assert [entry.figures.keys() for entry in found.rows] == [{INPUT_ONLY, TIED, *tasks}, {TIED, *tasks}]
+    assert [entry.lower_is_better for entry in found.columns] == [True, True, *[False] * 5]
+
+
+# -- names, the best, and the Pareto front
+
+
+PER_CHANNEL = [column(INPUT_ONLY), column(TIED, "limit 1"), column(TIED, "limit 2"), column("mrpc.accuracy")]
+
+
+def test_a_name_stands_for_a_column_all_of_the_name_or_all_of_its_subject() -> None:
+    found = comparison(PER_CHANNEL, row())
+    assert found.columns_named("perplexity.tied (limit 2)") == [PER_CHANNEL[2]]
+    assert found.columns_named(TIED) == PER_CHANNEL[1:3]
+    assert found.columns_named("perplexity") == PER_CHANNEL[:3]
+    assert found.columns_named("mrpc") == [PER_CHANNEL[3]]
+    for name in ("perp", "accuracy", "", "perplexity.", "rank"):
+        assert found.columns_named(name) == []
+
+
+def test_size_is_weighed_against_tied_perplexity_where_there_is_any() -> None:
+    assert comparison(PER_CHANNEL, row()).quality == PER_CHANNEL[1]
+    assert comparison([PER_CHANNEL[3], column("perplexity.untied")], row()).quality == column("perplexity.untied")
+    assert comparison([PER_CHANNEL[3], PER_CHANNEL[0]], row()).quality == PER_CHANNEL[0]
+    assert comparison(PER_CHANNEL[3:], row()).quality == PER_CHANNEL[3]
+    assert comparison([], row()).quality is None
+
+
+def test_a_figure_is_chosen_by_the_names_it_goes_by() -> None:
+    found = comparison(PER_CHANNEL, row())
+    assert found.chosen(None) == found.chosen("perplexity") == found.chosen(TIED) == found.quality
+    assert found.chosen(PER_CHANNEL[2].key) == PER_CHANNEL[2]
+    assert found.chosen("mrpc") == PER_CHANNEL[3]
+    with pytest.raises(UsageError, match=r"'sst2'.*perplexity\.tied \(limit 2\), mrpc\.accuracy"):
+        found.chosen("sst2")
+    assert comparison([], row()).chosen(None) is None
+    with pytest.raises(UsageError, match="none"):
+        comparison([], row()).chosen(TIED)
+
+
+@pytest.mark.parametrize("name", [TIED, "mrpc.accuracy"])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_and_the_front_are_what_brute_force_finds(name: str, seed: int) -> None:
+    """Few different sizes and values, so that many points tie; some rows have no figure."""
+    draw = random.Random(seed)
+    lower = name == TIED
+    rows = [row(figures={name: 4.0} if draw.random() < 0.5 else {}, table_mb=6.0)]
+    for number in range(draw.randrange(25)):
+        figures = {name: float(draw.randrange(6))} if draw.random() < 0.8 else {}
+        rows.append(row(f"svd-{number}", draw.randint(1, 7), figures, table_mb=float(draw.randrange(6))))
+    found = comparison([column(name)], *rows)
+    points = [(number, entry.table_mb, entry.value(name)) for number, entry in enumerate(rows) if entry.figures]
+
+    def beats(one: tuple[int, float, Any], other: tuple[int, float, Any]) -> bool:
+        as_good = one[2] <= other[2] if lower else one[2] >= other[2]
+        return one[1] <= other[1] and as_good and one[1:] != other[1:]
+
+    assert found.pareto(column(name)) == {
+        point[0] for point in points if not any(beats(other, point) for other in points)
+    }
+    artifacts_there = [(number, value) for number, _, value in points if number]
+    best = (min if lower else max)((value for _, value in artifacts_there), default=None)
+    expected = {number for number, value in artifacts_there if value == best} if len(artifacts_there) > 1 else set()
+    assert found.best(name) == expected
+
+
+def test_the_best_of_a_fact_is_the_smallest_but_for_ratios() -> None:
+    found = comparison([], row(), row("svd-1", 4), row("svd-2", 2, seconds=1.0), row("svd-3", 2))
+    assert found.best("rank") == set()
+    assert found.best("parameter_ratio") == found.best("table_mb") == found.best("model_mb") == {2, 3}
+    assert found.best("cosine") == found.best("rmse") == {1}
+    assert found.best("seconds") == set()  # one row alone has it
+    assert found.best("method") == set()
+
+
+# -- as JSON
+
+
+def test_a_comparison_is_plain_values(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    records.write(record(10.0), tmp_path)
+    records.write(record(40.0, path), tmp_path)
+    found = only(tmp_path)
+    document = json.loads(json.dumps(found.as_dict()))
+    assert document["model"] == "model-0"
+    assert [entry["key"] for entry in document["columns"]] == [INPUT_ONLY, TIED]
+    assert document["rows"][1]["figures"][TIED] == {
+        "value": 40.0, "ratio": 4.0, "difference": 30.0, "std": None, "seeds": [0]
+    }  # fmt: skip
+    assert document["rows"][1]["path"] == str(path)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from support.architectures import ARCHITECTURES, build
+from transformers import PreTrainedTokenizerFast
+
+from orientc.compression.compress import svd
+from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
+from orientc.evaluation import perplexity, texts
+from orientc.evaluation.perplexity import Measurement, Progress, Settings, protocol_of
+from orientc.evaluation.texts import Text
+from orientc.models.source import ModelSource
+from orientc.storage import artifact as artifacts
+from orientc.storage import records
+from orientc.storage.artifact import Artifact
+from orientc.storage.records import Record
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def text(text_file: Path) -> Text:
+    return texts.from_file(text_file)
+
+
+def compressed(folder: Path, where: Path, **options: Any) -> tuple[Path, Artifact]:
+    artifact = svd(str(folder), **({"rank": 4} | options))
+    path = where / "table.safetensors"
+    artifacts.save(artifact, path)
+    return path, artifact
+
+
+def run(model: Path, text: Text, where: Path, settings: Settings | None = None, **options: Any) -> list[Record]:
+    """The record of the uncompressed model, then those of an artifact where one is given."""
+    artifact, heads = options.pop("compressed", None), options.pop("heads", "both")
+    source = ModelSource.resolve(str(model))
+    measurement = Measurement(source, text, settings or Settings(), folder=where, device=CPU, **options)
+    return [measurement.original(), *(measurement.compressed(*artifact, heads) if artifact else ())]
+
+
+def test_full_rank_gives_the_originals_figures_and_low_rank_does_not(
+    bert_folder: Path, gpt2_folder: Path, text: Text, tmp_path: Path
+) -> None:
+    for folder in (bert_folder, gpt2_folder):
+        original, *full = run(folder, text, tmp_path, compressed=compressed(folder, tmp_path, rank=32))
+        assert [record.head for record in full] == ["input-only", "tied"]
+        for record in full:
+            assert record.metrics["loss"] == pytest.approx(original.metrics["loss"], rel=1e-5)
+        _, *low = run(folder, text, tmp_path, compressed=compressed(folder, tmp_path, rank=1))
+        for record in low:
+            assert record.metrics["loss"] != pytest.approx(original.metrics["loss"], rel=1e-5)
+            assert record.metrics["perplexity"] == pytest.approx(math.exp(record.metrics["loss"]))
+
+
+def test_causal_loss_equals_a_direct_computation(gpt2_folder: Path, text: Text, tmp_path: Path) -> None:
+    [record] = run(gpt2_folder, text, tmp_path, Settings(limit=100, window=16))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2_folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt2_folder).eval()
+    ids = tokenizer(text.content)["input_ids"][:100]
+    total = 0.0
+    for start in range(0, 100, 16):
+        window = torch.tensor([[tokenizer.bos_token_id, *ids[start : start + 16]]])
+        with torch.no_grad():
+            total += model(input_ids=window, labels=window).loss.item() * (window.shape[1] - 1)
+    assert record.metrics["loss"] == pytest.approx(total / 100, rel=1e-5)
+    assert record.metrics["tokens"] == 100
+    assert record.settings == {
+        "protocol": "causal",
+        "limit": 100,
+        "window": 16,
+        "stride": 16,
+        "bos": True,
+        "dtype": "float32",
+    }
+
+
+def test_batch_size_changes_nothing_and_is_no_setting(bert_folder: Path, text: Text, tmp_path: Path) -> None:
+    [one] = run(bert_folder, text, tmp_path / "1", Settings(batch_size=1))
+    [many] = run(bert_folder, text, tmp_path / "2", Settings(batch_size=64))
+    assert one.settings == many.settings
+    assert one.metrics["loss"] == pytest.approx(many.metrics["loss"], rel=1e-6)
+
+
+def test_the_originals_record_is_reused_only_for_the_same_settings(
+    bert_folder: Path, text: Text, tmp_path: Path
+) -> None:
+    stages: list[str] = []
+    progress = Progress(stage=lambda name, _total: stages.append(name))
+    artifact = compressed(bert_folder, tmp_path)
+    first = run(bert_folder, text, tmp_path, compressed=artifact, progress=progress)
+    assert stages == ["original", "input-only", "tied"]
+    assert run(bert_folder, text, tmp_path, progress=progress) == first[:1]
+    assert stages[3:] == []
+    run(bert_folder, text, tmp_path, Settings(seed=1), progress=progress)
+    run(bert_folder, text, tmp_path, progress=progress, again=True)
+    run(bert_folder, Text("other", text.content + text.content), tmp_path, progress=progress)
+    assert stages[3:] == ["original"] * 3
+
+
+def test_a_model_is_loaded_only_for_a_figure_that_is_not_there(
+    bert_folder: Path, text: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then once, however many artifacts are put into it; taken out again, it is what it was."""
+    artifact, settings = compressed(bert_folder, tmp_path), Settings(limit=5)
+    loaded: list[str] = []
+    load = perplexity.load
+
+    def counted(source: ModelSource, *arguments: Any) -> Any:
+        loaded.append(source.id)
+        return load(source, *arguments)
+
+    monkeypatch.setattr(perplexity, "load", counted)
+    source = ModelSource.resolve(str(bert_folder))
+    measurement = Measurement(source, text, settings, folder=tmp_path, device=CPU, again=True)
+    first = [measurement.original(), *measurement.compressed(*artifact), *measurement.compressed(*artifact)]
+    assert measurement.original().metrics == first[0].metrics
+    assert [record.metrics for record in first[1:3]] == [record.metrics for record in first[3:]]
+    assert loaded == [source.id]
+    assert [record.metrics for record in run(bert_folder, text, tmp_path, settings, compressed=artifact)] == [
+        record.metrics for record in first[:3]
+    ]
+    assert loaded == [source.id]
+
+
+def test_each_record_is_written_before_the_next_is_measured(bert_folder: Path, text: Text, tmp_path: Path) -> None:
+    path, artifact = compressed(bert_folder, tmp_path)
+    source = ModelSource.resolve(str(bert_folder))
+    measurement = Measurement(source, text, Settings(limit=5), folder=tmp_path, device=CPU)
+    for count, record in enumerate(measurement.compressed(path, artifact), start=1):
+        assert records.read(tmp_path / record.file_name) == record
+        assert len(list(tmp_path.glob("*.json"))) == count
+    assert count == 2
+
+
+def test_heads_are_measured_as_asked(bert_folder: Path, text: Text, tmp_path: Path) -> None:
+    artifact = compressed(bert_folder, tmp_path)
+    for head in ("input-only", "tied"):
+        assert [record.head for record in run(bert_folder, text, tmp_path, compressed=artifact, heads=head)][1:] == [
+            head
+        ]
+
+
+def test_an_untied_model_has_one_figure(tmp_path: Path, wordpiece: PreTrainedTokenizerFast, text: Text) -> None:
+    folder = tmp_path / "untied"
+    config = transformers.BertConfig(**ARCHITECTURES["bert"][2] | {"vocab_size": 120}, tie_word_embeddings=False)
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    wordpiece.save_pretrained(folder)
+    artifact = compressed(folder, tmp_path)
+    original, record = run(folder, text, tmp_path, compressed=artifact)
+    assert (original.head, record.head) == ("untied", "untied")
+    with pytest.raises(EvaluationError, match="no tied figure"):
+        run(folder, text, tmp_path, compressed=artifact, heads="tied")
+
+
+def test_an_artifact_of_another_table_needs_force(bert_folder: Path, tmp_path: Path, text: Text) -> None:
+    path, artifact = compressed(bert_folder, tmp_path)
+    base = dataclasses.replace(artifact.description.base, sha256="0" * 64)
+    other = path, dataclasses.replace(artifact, description=dataclasses.replace(artifact.description, base=base))
+    with pytest.raises(ArtifactMismatchError, match="another"):
+        run(bert_folder, text, tmp_path, compressed=other)
+    assert len(run(bert_folder, text, tmp_path, compressed=other, force=True)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [("bert", "masked"), ("deberta-v2", "masked"), ("gpt2", "causal"), ("llama", "causal")],
+)
+def test_the_protocol_follows_the_architecture(name: str, protocol: str, tmp_path: Path) -> None:
+    build(name).save_pretrained(tmp_path)
+    assert protocol_of(ModelSource.resolve(str(tmp_path))) == protocol
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("t5", "encoder-decoder"), ("bart", "encoder-decoder"), ("bert-encoder", "no language-model head")],
+)
+def test_models_without_a_perplexity_are_refused(name: str, reason: str, tmp_path: Path) -> None:
+    build(name).save_pretrained(tmp_path)
+    with pytest.raises(EvaluationError, match=reason):
+        protocol_of(ModelSource.resolve(str(tmp_path)))
+
+
+def test_pretraining_checkpoints_are_masked_language_models(tmp_path: Path) -> None:
+    config = transformers.BertConfig(**ARCHITECTURES["bert"][2])
+    transformers.BertForPreTraining(config).save_pretrained(tmp_path)
+    source = ModelSource.resolve(str(tmp_path))
+    assert protocol_of(source) == "masked"
+    assert type(perplexity.load(source, "float32", CPU)).__name__ == "BertForMaskedLM"
+
+
+def refusals() -> Iterator[tuple[str, Settings, str]]:
+    yield "bert", Settings(window=8), "window is for causal"
+    yield "gpt2", Settings(window=64), "choose at most 63"
+    yield "gpt2", Settings(stride=99), "stride 99 is above window"
+
+
+@pytest.mark.parametrize(("model", "settings", "reason"), list(refusals()))
+def test_settings_that_do_not_fit_the_model_are_refused(
+    model: str, settings: Settings, reason: str, bert_folder: Path, gpt2_folder: Path, text: Text, tmp_path: Path
+) -> None:
+    with pytest.raises(EvaluationError, match=reason):
+        run({"bert": bert_folder, "gpt2": gpt2_folder}[model], text, tmp_path, settings)
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"window": -1}, {"batch_size": 0}, {"window": 4, "stride": 5}])
+def test_settings_no_evaluation_can_use_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        Settings(**wrong)  # type: ignore[arg-type]
+
+
+def test_too_little_text_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="nothing to score"):
+        run(bert_folder, Text("short", "a few words"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "no text"), (b" \n\n", "no text"), (b"abc \xff\xfe", "byte 4"), (None, "can't read")]
+)
+def test_unusable_text_files_are_refused(content: bytes | None, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=reason):
+        texts.from_file(path)

@@ -1,0 +1,158 @@
+"""Sentence vectors: pooling, cosines and correlations against plain computations, and the records they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy import stats
+from support.commands import Ended
+from support.data import SENTENCES
+
+from orientc.compression import compress
+from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
+from orientc.evaluation import similarity
+from orientc.evaluation.similarity import Measurement, Pairs, Settings, pool
+from orientc.evaluation.texts import Text
+from orientc.models.source import ModelSource
+from orientc.storage import artifact as artifacts
+from orientc.storage import records
+
+CPU = torch.device("cpu")
+TEXT = Text("sentences.txt", "\n".join(SENTENCES[:20]) + "\n\n")
+PAIRS = Pairs("pairs", "0" * 64, SENTENCES[:9], SENTENCES[9:18], [number % 5 for number in range(9)])
+
+
+@pytest.fixture(scope="module")
+def artifact(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artifacts") / "svd.safetensors"
+    artifacts.save(compress.svd(str(bert_folder), rank=8, device="cpu"), path)
+    return path
+
+
+def measurement(folder: Path, out: Path, sentences: Text | Pairs = TEXT, **settings: object) -> Measurement:
+    source = ModelSource.resolve(str(folder))
+    return Measurement(source, sentences, Settings(**settings), folder=out, device=CPU)  # type: ignore[arg-type]
+
+
+def plainly(folder: Path, texts: list[str], dense: torch.Tensor | None = None) -> np.ndarray:
+    """Mean-pooled vectors, one sentence at a time, with another table if one is given."""
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    if dense is not None:
+        model.get_input_embeddings().weight.data.copy_(dense)
+    with torch.no_grad():
+        found = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in texts]
+    return torch.stack(found).double().numpy()
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+
+
+def test_every_pooling_looks_at_the_tokens_of_the_mask_alone() -> None:
+    states = torch.arange(24.0).reshape(2, 4, 3)
+    mask = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]])
+    expected = {
+        "mean": [states[0, :2].mean(0), states[1, 1:].mean(0)],
+        "max": [states[0, 1], states[1, 3]],
+        "cls": [states[0, 0], states[1, 1]],
+        "last": [states[0, 1], states[1, 3]],
+    }
+    for how, rows in expected.items():
+        assert torch.equal(pool(states, mask, how), torch.stack(rows)), how
+
+
+def test_cosines_are_those_of_a_plain_computation(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
+    loaded = artifacts.load(artifact)
+    measured = measurement(bert_folder, tmp_path, batch_size=3)
+    (record,) = measured.compressed(artifact, loaded)
+    texts = SENTENCES[:20]
+    expected = cosines(plainly(bert_folder, texts), plainly(bert_folder, texts, loaded.factors.dense()))
+    assert record.metrics["cosine"] == pytest.approx(expected.mean(), abs=1e-5)
+    assert record.metrics["cosine_p5"] == pytest.approx(np.percentile(expected, 5), abs=1e-5)
+    assert record.metrics["sentences"] == 20
+    assert record.metrics["cosine"] < 0.999
+    assert measured.original().metrics["cosine"] == pytest.approx(1)
+
+
+def test_pairs_are_ranked_as_scipy_ranks_them(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
+    record = measurement(bert_folder, tmp_path, PAIRS).original()
+    vectors = plainly(bert_folder, [*PAIRS.first, *PAIRS.second])
+    expected = stats.spearmanr(cosines(vectors[:9], vectors[9:]), PAIRS.scores).statistic
+    assert record.metrics["spearman"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_record_is_reused_and_the_model_not_loaded_for_it(
+    bert_folder: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measurement(bert_folder, tmp_path)
+    made = [first.original(), *first.compressed(artifact, artifacts.load(artifact))]
+    monkeypatch.setattr(ModelSource, "load", pytest.fail)
+    again = measurement(bert_folder, tmp_path)
+    assert [again.original(), *again.compressed(artifact, artifacts.load(artifact))] == made
+    assert [records.read(tmp_path / record.file_name) for record in made] == made
+
+
+def test_an_artifact_of_another_table_is_refused_at_once(bert_folder: Path, gpt2_folder: Path, tmp_path: Path) -> None:
+    other = compress.svd(str(gpt2_folder), rank=4, device="cpu")
+    with pytest.raises(ArtifactMismatchError):
+        measurement(bert_folder, tmp_path).compressed(tmp_path / "x.safetensors", other)
+
+
+def test_a_sentence_encoders_folder_says_how_it_pools(bert_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bert_folder, tmp_path / "encoder")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
+    full = measurement(folder, tmp_path).full_settings
+    assert (full["pooling"], full["max_length"]) == ("cls", 12)
+    assert measurement(folder, tmp_path, pooling="max").full_settings["pooling"] == "max"
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
+    with pytest.raises(EvaluationError, match="--pooling"):
+        measurement(folder, tmp_path)
+
+
+def test_a_model_without_its_table_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(bert_folder, tmp_path / "headless")
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if "encoder.layer.0.output.dense" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EvaluationError, match="lacks weights"):
+        measurement(folder, tmp_path).original()
+
+
+@pytest.mark.parametrize("settings", [{"pooling": "sum"}, {"max_length": 0}, {"batch_size": 0}])
+def test_a_setting_nothing_can_use_is_a_usage_error(settings: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Settings(**settings)  # type: ignore[arg-type]
+
+
+def test_the_command_shows_both_tables_and_compare_their_figures(
+    orientc: Callable[..., Ended], bert_folder: Path, artifact: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "sentences.txt"
+    text.write_text(TEXT.content)
+    path = shutil.copy(artifact, tmp_path)
+    shown = orientc("similarity", path, "--text", text)
+    assert (shown.code, shown.err) == (0, "")
+    assert [line.split()[0] for line in shown.out.splitlines()[3:]] == ["original", "svd"]
+    (record,) = [
+        entry for entry in json.loads(orientc("similarity", path, "--text", text, "--json").out)["records"][1:]
+    ]
+    assert record["kind"] == similarity.KIND
+    assert "similarity cosine_p5" in orientc("compare", tmp_path).out
+
+
+@pytest.mark.assets
+def test_sentence_vectors_of_stsb_are_read_whole(assets: Path) -> None:
+    pairs = similarity.stsb(assets / "glue")
+    assert len(pairs.first) == len(pairs.second) == len(pairs.scores) == 1500

@@ -1,0 +1,408 @@
+"""The ONNX form: one small file that ONNX Runtime runs as torch runs the model, or one line that says why not.
+
+Making a graph takes seconds: a few architectures stand for all unless ORIENTC_ALL_GRAPHS is set.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+import transformers
+from support.architectures import ARCHITECTURES, VOCAB, build
+from support.coded import filled, made, wide
+from support.commands import Ended, files_in, one_line, run_here
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from orientc.errors import ExportError, SubstitutionError
+from orientc.exporters import onnx as form
+from orientc.methods import svd
+from orientc.modeling import factors as factors_module
+from orientc.modeling.factors import Factors
+from orientc.modeling.layout import PER_GROUP, Layout
+from orientc.models import compact
+from orientc.models.source import ModelSource
+from orientc.models.substitute import head_policies, substitute
+from orientc.storage import artifact as artifacts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RANK = 5
+GRAPH = 60_000  # bytes: more than the nodes of any of these models take in a file
+SHAPES = ((1, 1), (1, 9), (3, 14), (2, 40))
+HEADS = {
+    "AutoModel": ["last_hidden_state"],
+    "AutoModelForMaskedLM": ["logits"],
+    "AutoModelForCausalLM": ["logits"],
+    "AutoModelForSequenceClassification": ["logits"],
+    "AutoModelForTokenClassification": ["logits"],
+    "AutoModelForQuestionAnswering": ["start_logits", "end_logits"],
+}
+TYPED = ("bert", "roberta", "xlm-roberta", "electra", "albert", "mobilebert", "gpt2")  # they know token types
+BEYOND = ("xlnet",)  # what torch can't make a graph of
+SOME = {
+    ("bert", "AutoModelForMaskedLM", "tied"),
+    ("albert", "AutoModelForQuestionAnswering", "untied"),
+    ("roberta", "AutoModelForSequenceClassification", "untied"),
+    ("gpt2", "AutoModelForCausalLM", "tied"),
+    ("gemma3", "AutoModelForCausalLM", "input-only"),
+}
+
+
+def model_of(name: str, auto_name: str) -> PreTrainedModel:
+    """A random model of an architecture, with the class an auto class stands for."""
+    own = build(name)
+    kind: Any = getattr(transformers, auto_name)._model_mapping[type(own.config)]
+    config = copy.deepcopy(own.config)
+    config.pad_token_id = config.pad_token_id or 0
+    config.num_hidden_layers = 2 if name == "albert" else 1  # ALBERT's share their weights
+    if hasattr(config, "layer_types"):
+        config.layer_types = config.layer_types[:1]
+    torch.manual_seed(1)
+    model: PreTrainedModel = kind(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def compressed(model: PreTrainedModel, head: str | None = None, activation: str | None = None) -> PreTrainedModel:
+    fitted = svd.fit(model.get_input_embeddings().weight.detach(), RANK, center=True)
+    factors = Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
+    return substitute(model, factors, head or head_policies(model)[-1])
+
+
+def cases() -> list[tuple[str, str, str]]:
+    """Architecture, auto class and head policy: each that there is, or those of `SOME`."""
+    if not os.environ.get("ORIENTC_ALL_GRAPHS"):
+        return sorted(SOME)
+    found = []
+    for name, (_, config_name, _) in ARCHITECTURES.items():
+        if name in BEYOND:
+            continue
+        for auto_name in HEADS:
+            config = getattr(transformers, config_name)
+            if config in getattr(transformers, auto_name)._model_mapping and not config().is_encoder_decoder:
+                found += [(name, auto_name, head) for head in _policies(name, auto_name)]
+    return found
+
+
+def _policies(name: str, auto_name: str) -> tuple[str, ...]:
+    """The head policies under which a table can be put in."""
+    try:
+        compressed(model_of(name, auto_name))
+    except SubstitutionError:
+        return ()
+    return head_policies(model_of(name, auto_name))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model and the folder it was written into."""
+
+    name: str
+    auto_name: str
+    head: str
+    model: PreTrainedModel
+    folder: Path
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        return onnx.load(self.folder / "model.onnx").graph
+
+
+@pytest.fixture(scope="module", params=cases(), ids="-".join)
+def written(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, typed: PreTrainedTokenizerFast
+) -> Written:
+    name, auto_name, head = request.param
+    model = compressed(model_of(name, auto_name), head, "elu" if name == "gpt2" else None)
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factors_module, "CHUNK", 40)  # the table in several blocks, as those of real models
+        form.save(model, typed, folder)
+    return Written(name, auto_name, head, model, folder)
+
+
+@pytest.fixture(scope="module")
+def typed(wordpiece: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer as BERT's: it tells first and second sentences apart."""
+    tokenizer = copy.deepcopy(wordpiece)
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    return tokenizer
+
+
+@pytest.fixture
+def bert() -> PreTrainedModel:
+    """The smallest model there is to write."""
+    config = transformers.BertConfig(
+        vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    torch.manual_seed(0)
+    model = transformers.BertModel(config).eval()
+    torch.nn.init.constant_(model.encoder.layer[-1].output.LayerNorm.weight, 1e4)  # float32 alone is 1e-3 off there
+    return compressed(model)
+
+
+def batch(names: list[str], size: int, length: int) -> dict[str, Tensor]:
+    """Random inputs; where there is room the first row is padded at its end and the last at its start."""
+    ids, mask = torch.randint(3, VOCAB, (size, length)), torch.ones(size, length, dtype=torch.long)
+    if length > 3:
+        mask[0, -3:] = 0
+        mask[-1, :2] = 0
+    values = {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.randint(2, (size, length))}
+    return {name: values[name] for name in names}
+
+
+def numbers(tensor: onnx.TensorProto) -> int:
+    return math.prod(tensor.dims)
+
+
+# -- what is in the file
+
+
+def test_onnx_runtime_computes_what_torch_does_for_any_batch_and_length(written: Written) -> None:
+    session = onnxruntime.InferenceSession(written.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    inputs = [entry.name for entry in session.get_inputs()]
+    outputs = [entry.name for entry in session.get_outputs()]
+    torch.manual_seed(3)
+    for shape in SHAPES:
+        given = batch(inputs, *shape)
+        with torch.no_grad():
+            expected = written.model(**given)
+        found = session.run(None, {name: value.numpy() for name, value in given.items()})
+        for name, actual in zip(outputs, map(torch.from_numpy, found), strict=True):
+            wanted, kept = expected[name], given["attention_mask"] == 1
+            assert actual.shape == wanted.shape
+            if actual.shape[:2] == kept.shape:
+                actual, wanted = actual[kept], wanted[kept]
+            torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=0)
+
+
+def test_inputs_and_outputs_have_the_names_and_axes_that_runtimes_look_for(written: Written) -> None:
+    graph = written.graph
+    axes = {
+        entry.name: [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
+        for entry in (*graph.input, *graph.output)
+    }
+    expected = ["input_ids", "attention_mask", "token_type_ids"][: 3 if written.name.startswith(TYPED) else 2]
+    assert [entry.name for entry in graph.input] == expected
+    assert [entry.name for entry in graph.output] == HEADS[written.auto_name]
+    assert all(axes[name] == ["batch_size", "sequence_length"] for name in expected)
+    per_token = written.auto_name != "AutoModelForSequenceClassification"
+    for name in HEADS[written.auto_name]:
+        assert axes[name][: 1 + per_token] == ["batch_size", "sequence_length"][: 1 + per_token]
+
+
+def test_every_number_is_stored_once(written: Written) -> None:
+    assert files_in(written.folder)[:1] == ["config.json"]
+    assert [name for name in files_in(written.folder) if "onnx" in name] == ["model.onnx"]
+    stored = sum(len(tensor.raw_data) for tensor in written.graph.initializer)
+    parameters = sum(parameter.nbytes for parameter in written.model.parameters())
+    assert stored < parameters + 5_000  # positions and the like
+    assert (written.folder / "model.onnx").stat().st_size < stored + GRAPH
+
+
+def test_no_table_is_left_where_the_factors_serve(written: Written) -> None:
+    held = compact.stand_in(written.model)
+    table = held.num_embeddings * held.embedding_dim
+    own_head = written.head == "input-only" or written.name.endswith("untied")
+    sizes = [numbers(tensor) for tensor in written.graph.initializer if VOCAB in tensor.dims]
+    assert sizes.count(table) == (1 if own_head and "LM" in written.auto_name else 0)
+    assert sizes.count(held.latents.numel()) == 1
+
+
+def test_nothing_in_the_file_tells_of_this_machine(written: Written) -> None:
+    content = (written.folder / "model.onnx").read_bytes()
+    for folder in {Path(module.__file__).parent for module in (artifacts, torch, transformers, onnx)} | {Path.home()}:
+        assert str(folder).encode() not in content
+    assert b".py" not in content
+    assert not written.graph.doc_string
+    assert not any(node.doc_string or node.metadata_props for node in written.graph.node)
+
+
+def test_the_configuration_is_the_architectures_own(written: Written) -> None:
+    config = transformers.AutoConfig.from_pretrained(written.folder)
+    assert type(config) is type(written.model.config)
+    assert config.architectures == [type(written.model).__name__]
+    assert config.id2label == written.model.config.id2label
+    assert {"orientc", "auto_map"}.isdisjoint(json.loads((written.folder / "config.json").read_text()))
+    assert (written.folder / "generation_config.json").exists() == written.model.can_generate()
+
+
+# -- the other ways a model comes
+
+
+@dataclass(frozen=True)
+class Commanded:
+    """A model with a compressed table, how the command ended that was given its folder, and what that wrote."""
+
+    model: PreTrainedModel
+    ended: Ended
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def commanded(
+    gpt2_folder: Path, bytes_bpe: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Commanded:
+    folder = tmp_path_factory.mktemp("commanded")
+    model = compressed(ModelSource.resolve(str(gpt2_folder)).load(None, dtype=torch.float32))
+    compact.save(model, folder / "compact", "tied")
+    bytes_bpe.save_pretrained(folder / "compact")
+    ended = run_here("export", folder / "compact", "--to", folder / "onnx", "--form", "onnx")
+    return Commanded(model, ended, folder / "onnx")
+
+
+def test_the_command_writes_a_folder_that_runs_from_text(commanded: Commanded) -> None:
+    assert (commanded.ended.code, commanded.ended.err) == (0, "")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(commanded.folder)
+    tokenizer.pad_token = tokenizer.eos_token
+    given = tokenizer(["The quick fox", "A tiny philosopher meanders"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = commanded.model(**given).logits
+    session = onnxruntime.InferenceSession(commanded.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(["logits"], {name: value.numpy() for name, value in given.items()})[0]
+    kept = given["attention_mask"] == 1
+    torch.testing.assert_close(torch.from_numpy(found)[kept], expected[kept], atol=1e-5, rtol=0)
+    assert transformers.GenerationConfig.from_pretrained(commanded.folder).eos_token_id == 0
+
+
+def test_the_same_model_makes_the_same_bytes_in_whatever_form_it_came(
+    commanded: Commanded, bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    form.save(commanded.model, bytes_bpe, tmp_path)
+    for name in files_in(tmp_path):
+        assert (tmp_path / name).read_bytes() == (commanded.folder / name).read_bytes()
+
+
+def test_weights_above_the_formats_limit_lie_in_a_second_file(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(form, "LIMIT", 10_000)
+    form.save(bert, wordpiece, tmp_path)
+
+    assert files_in(tmp_path) == ["config.json", "model.onnx", "model.onnx_data"]
+    used = sum(parameter.nbytes for name, parameter in bert.named_parameters() if not name.startswith("pooler"))
+    assert (tmp_path / "model.onnx_data").stat().st_size > 0.9 * used
+    assert (tmp_path / "model.onnx").stat().st_size < GRAPH
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("model.onnx", "model.onnx_data"):
+        (tmp_path / name).rename(moved / name)
+    session = onnxruntime.InferenceSession(moved / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_inputs()] == ["input_ids", "attention_mask"]  # as the tokenizer has it
+
+
+# -- tables in codes
+
+
+@pytest.mark.parametrize("coding", ["one row group", "row groups", "per channel"])
+def test_a_graph_of_a_table_in_codes_holds_the_codes(
+    coding: str, bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """What it computes is checked as it is written."""
+    factors = made(coding, "bias", vocab=VOCAB, dim=16, kept=4, norms=True)
+    model = substitute(transformers.BertForMaskedLM(bert.config).eval(), factors, "tied")
+    form.save(model, wordpiece, tmp_path)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    held = list(model.parameters())
+    for kind, dtype in ((onnx.TensorProto.UINT8, torch.uint8), (onnx.TensorProto.FLOAT, torch.float32)):
+        sizes = [numbers(tensor) for tensor in graph.initializer if tensor.data_type == kind]
+        expected = sum(parameter.numel() for parameter in held if parameter.dtype == dtype)
+        assert sum(sizes) < expected + VOCAB * 16 / 4, dtype  # constants of the graph's own, and no table
+
+
+def test_codes_of_any_width_come_out_as_they_are(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Eight codes of 7 bits are more than a float64 holds, and runtimes add whole numbers up as such."""
+    layout = Layout(
+        VOCAB,
+        16,
+        16,
+        False,
+        codec=PER_GROUP,
+        group_size=8,
+        bits=((8, 7), (6, 5), (4, 3), (2, 1)),
+        row_group_sizes=(40, 17, 20, 20),
+    )
+    model = substitute(transformers.BertModel(bert.config).eval(), filled(layout).map(wide), "untied")
+    form.save(model, wordpiece, tmp_path)
+    assert (tmp_path / "model.onnx").exists()
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_an_encoder_decoder_is_refused_before_any_work(
+    name: str, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="has an encoder and a decoder") as raised:
+        form.save(compressed(build(name)), wordpiece, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert files_in(tmp_path) == []
+    with torch.device("meta"), pytest.raises(ExportError):
+        form.check(build(name))
+
+
+def test_a_model_that_torch_cant_export_is_one_line_and_no_chatter(
+    wordpiece: PreTrainedTokenizerFast, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Rotary positions that are scaled to the longest row: the code branches on numbers."""
+    config = transformers.LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
+    )
+    model = compressed(transformers.LlamaForCausalLM(config).eval())
+    capfd.readouterr()
+    with pytest.raises(ExportError, match=r"LlamaForCausalLM can't be made a graph: .*data-dependent") as raised:
+        form.save(model, wordpiece, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+class Counting(transformers.BertModel):
+    """What it computes depends on how often it was asked: nothing a graph can hold."""
+
+    asked = 0
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Any:
+        found = super().forward(input_ids, attention_mask, **options)
+        self.asked += 1
+        found.last_hidden_state = found.last_hidden_state + 0.01 * self.asked
+        return found
+
+
+def test_a_graph_that_computes_something_else_is_refused(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = compressed(Counting(bert.config).eval())
+    with pytest.raises(ExportError, match=r"Counting does not compute .* it is \d\.\de-0\d off, 0.0001 is allowed"):
+        form.save(model, wordpiece, tmp_path)
+    assert "config.json" not in files_in(tmp_path)
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    gpt2_folder: Path, orientc: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(form, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
+    ended = orientc("export", gpt2_folder, "--to", tmp_path / "out", "--form", "onnx")
+    assert one_line(ended, 1).endswith("pip install 'orientc[onnx]'")

@@ -1,0 +1,128 @@
+"""What a hub can do wrong: each time one line, and nothing that came of it is taken for whole later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.commands import Ended, files_in, one_line, run_apart
+from support.data import SENTENCES
+from support.hub import Answer, Fault, Hub, write_dataset
+
+WEIGHTS = "model.safetensors"
+# no wait between attempts, and what was there of a small file counts when the next one starts, as in a large file
+IMPATIENT = """
+import time
+from huggingface_hub import constants
+time.sleep = lambda seconds: None
+constants.DOWNLOAD_CHUNK_SIZE = 1024
+"""
+TIMEOUTS = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
+
+
+# What the hub does wrong at which requests, and what the user is told. "half" and "wrong" stand for bytes, PROMISED for
+# the number of those that should come.
+PROMISED = 1
+FAULTS: dict[str, tuple[str, Answer | None, str]] = {
+    "half": ("GET /stored/", Answer(200, body=b"half"), "model.safetensors of some/half came incomplete from"),
+    "cut": (
+        "GET /stored/",  # each time, whatever range is asked for
+        Answer(200, body=b"half", promised=PROMISED),
+        "model.safetensors of some/cut came incomplete from",
+    ),
+    "wrong": ("GET /stored/", Answer(200, body=b"wrong"), "model.safetensors of some/wrong came damaged from"),
+    "scored": ("GET /stored/", Answer(200, body=b"wrong"), "model.safetensors of some/scored came damaged from"),
+    "500": ("", Answer(500), "can't be had from"),
+    "500-weights": (f".*/{WEIGHTS}", Answer(500), "can't be had from"),
+    "500-stored": (".*/stored/", Answer(500), "can't be had from"),
+    "404-stored": (".*/stored/", Answer(404), "can't be had from"),
+    "401": ("", Answer(401), "does not let you read some/401 (401): set HF_TOKEN"),
+    "401-weights": (f".*/{WEIGHTS}", Answer(401), "set HF_TOKEN"),
+    "403-stored": (".*/stored/", Answer(403), "set HF_TOKEN"),
+    "portal": ("GET /api/", Answer(200, body=b"<html>"), "can't be had from"),
+    "silent": ("", None, "can't be had from"),
+    "silent-weights": (f".*/{WEIGHTS}", None, "can't be had from"),
+    "silent-stored": (".*/stored/", None, "can't be had from"),
+}
+
+
+@dataclass
+class Case:
+    """How a command ended while its hub went wrong, what it left, and how it ended when the hub was well again."""
+
+    ended: Ended
+    seconds: float
+    left: list[str]
+    again: Ended
+
+
+@pytest.fixture(scope="module")
+def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+    folder, home = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("home")
+    weights = (bert_folder / WEIGHTS).read_bytes()
+    bodies = {b"half": weights[: len(weights) // 2], b"wrong": weights[:-4] + b"\1\2\3\4"}
+    commands = {name: ["svd", f"some/{name}", "--rank", "4", "--out", f"{name}/x.safetensors"] for name in FAULTS}
+    commands["scored"] = ["perplexity", "some/scored", "--text", str(text_file), "--limit", "4", "--out", "scored"]
+    with Hub() as hub:
+        for name, (request, answer, _) in FAULTS.items():
+            hub.publish(f"some/{name}", bert_folder)
+            if answer:
+                promised = answer.promised and len(weights)
+                answer = Answer(answer.status, body=bodies.get(answer.body, answer.body), promised=promised)
+            hub.faults.append(Fault(rf"(?={request}).*/some/{name}(/.*)?", answer, seconds=0 if answer else 20))
+        first = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
+        left = {name: files_in(folder / name) if (folder / name).exists() else [] for name in FAULTS}
+        blobs = [path for path in home.rglob("*") if path.name.endswith(".incomplete") or WEIGHTS in path.name]
+        blobs += [path for path in home.rglob("blobs/*") if path.stat().st_size >= len(weights) // 2]
+        for name in FAULTS:
+            here = f"models--some--{name}"
+            left[name] += [str(path) for path in blobs if here in path.parts and ".no_exist" not in path.parts]
+        hub.faults.clear()
+        second = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
+    return {
+        name: Case(ended, seconds, left[name], again)
+        for name, (ended, seconds), (again, _) in zip(FAULTS, first, second, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_hub_that_goes_wrong_is_one_line_and_nothing_stays_of_it(cases: dict[str, Case], name: str) -> None:
+    case = cases[name]
+    line = one_line(case.ended, 1)
+    assert FAULTS[name][2] in line
+    assert f"some/{name}" in line
+    assert case.left == []
+    assert case.seconds < 90  # a wait of the library without end took ten minutes; a busy machine takes its time
+    assert (case.again.code, case.again.err) == (0, "")
+
+
+def test_a_connection_that_was_cut_is_taken_up_again(
+    bert_folder: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
+) -> None:
+    weights = (bert_folder / WEIGHTS).read_bytes()
+    with Hub() as hub:
+        hub.publish("some/model", bert_folder)
+        half = Answer(200, body=weights[: len(weights) // 2], promised=len(weights))
+        hub.faults.append(Fault("GET /stored/.*", half, times=1))
+        ended = orientc_process("svd", "some/model", "--rank", 4, **hub.environment(tmp_path / "home"))
+        assert (ended.code, ended.err) == (0, "")
+        assert [exchange.status for exchange in hub.log if "/stored/" in exchange.address].count(200) == 2
+    stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.rglob(f"**/{WEIGHTS}")}
+    assert stored == {hashlib.sha256(weights).hexdigest()}
+
+
+def test_a_damaged_text_is_refused(tmp_path: Path, bert_folder: Path, orientc_process: Callable[..., Ended]) -> None:
+    rows = [{"text": f" {sentence} \n"} for sentence in SENTENCES]
+    data = write_dataset(tmp_path / "data", {"wikitext-103-raw-v1": {"test": rows}})
+    (file,) = data.rglob("*.parquet")
+    with Hub() as hub:
+        hub.publish("Salesforce/wikitext", data, kind="datasets")
+        hub.faults.append(Fault("GET /stored/.*", Answer(200, body=file.read_bytes()[::-1])))
+        environment = hub.environment(tmp_path / "home")
+        line = one_line(orientc_process("perplexity", bert_folder, "--limit", 4, **environment), 1)
+        assert "came damaged from" in line
+        hub.faults.clear()
+        assert orientc_process("perplexity", bert_folder, "--limit", 4, **environment).code == 0

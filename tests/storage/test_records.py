@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orientc.errors import RecordError
+from orientc.storage import records
+from orientc.storage.records import Record
+
+TABLE = {
+    "id": "some/model", "revision": "abc", "sha256": "0" * 64, "vocab": 10, "dim": 4, "dtype": "float32",
+    "nbytes": 160, "padding_idx": None, "embed_scale": 1.0, "tied": True, "model_parameters": 100, "model_bytes": 400,
+}  # fmt: skip
+RECORD = Record(
+    kind="perplexity",
+    model={"id": "some/model", "revision": "abc", "table_sha256": "0" * 64, "weights_sha256": None, "table": TABLE},
+    artifact={"path": "runs/x/svd-r2-1234abcd.safetensors", "sha256": "1" * 64, "method": "svd", "rank": 2},
+    head="tied",
+    settings={"protocol": "masked", "seed": 0},
+    metrics={"perplexity": 12.5, "loss": 2.5, "tokens": 100},
+    seconds=1.5,
+    versions={"orientc": "0.1.0"},
+    text={"name": "text.txt", "sha256": "2" * 64},
+)
+ORIGINAL = replace(RECORD, artifact=None)
+GLUE = replace(
+    RECORD,
+    kind="glue",
+    head="untied",
+    text=None,
+    data={"task": "mrpc", "name": "glue", "sha256": "3" * 64, "limit_train": None, "limit_eval": None},
+    settings={"epochs": 3.0, "seed": 1},
+    metrics={"accuracy": 0.75, "f1": 0.5},
+)
+SQUAD = replace(
+    GLUE,
+    kind="squad",
+    artifact=None,
+    data={"name": "squad", "sha256": "4" * 64},
+    metrics={"exact_match": 50.0, "f1": 62.5},
+)
+
+
+def refused(path: Path, content: object) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(RecordError) as caught:
+        records.read(path)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert str(path) in line
+    return line
+
+
+@pytest.mark.parametrize("record", [RECORD, ORIGINAL, GLUE, SQUAD])
+def test_a_record_comes_back_as_it_was(tmp_path: Path, record: Record) -> None:
+    path = records.write(record, tmp_path / "new")
+    assert path.name == record.file_name
+    assert records.read(path) == record
+
+
+def test_what_is_written_is_one_json_object_with_its_format_and_version(tmp_path: Path) -> None:
+    values = json.loads(records.write(RECORD, tmp_path).read_text())
+    assert (values["format"], values["version"]) == ("orientc-record", 1)
+    assert values["metrics"] == RECORD.metrics
+    assert values["head"] == "tied"
+    assert "extra" not in values
+
+
+def test_keys_of_a_later_program_are_kept(tmp_path: Path) -> None:
+    values = RECORD.as_dict() | {"energy": {"joules": 3}}
+    values["model"] = values["model"] | {"license": "mit", "table": TABLE | {"unit": 1}}
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(values))
+    record = records.read(path)
+    assert record.extra == {"energy": {"joules": 3}}
+    assert record.table.vocab == 10
+    assert json.loads(records.write(record, tmp_path).read_text()) == values
+
+
+def test_a_newer_record_is_named(tmp_path: Path) -> None:
+    assert "newer" in refused(tmp_path / "record.json", RECORD.as_dict() | {"version": 2})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", "{}", "[" * 100_000, '{"format": "other"}'])
+def test_another_file_is_not_a_record(tmp_path: Path, content: str) -> None:
+    refused(tmp_path / "record.json", content)
+
+
+def test_a_file_that_cannot_be_read_is_not_a_record(tmp_path: Path) -> None:
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe{}")
+    for name in ("none.json", "bytes.json", "."):
+        with pytest.raises(RecordError):
+            records.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("key", ["kind", "model", "artifact", "head", "settings", "metrics", "seconds", "versions"])
+def test_a_missing_entry_is_named(tmp_path: Path, key: str) -> None:
+    values = RECORD.as_dict()
+    del values[key]
+    assert f"{key} is missing" in refused(tmp_path / "record.json", values)
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "value"),
+    [
+        (None, "version", None),
+        (None, "version", "1"),
+        (None, "kind", 3),
+        (None, "head", ["tied"]),
+        (None, "model", []),
+        (None, "settings", "x"),
+        (None, "metrics", None),
+        (None, "versions", 1),
+        (None, "artifact", "svd"),
+        (None, "text", "text.txt"),
+        (None, "data", 3),
+        ("model", "id", 3),
+        ("model", "table_sha256", ["0"]),
+        ("model", "table", None),
+        ("model", "table", {}),
+        ("model", "table", TABLE | {"vocab": 0}),
+        ("model", "table", TABLE | {"dim": "4"}),
+        ("model", "table", TABLE | {"model_bytes": None}),
+        ("artifact", "path", 3),
+        ("artifact", "sha256", ["1"]),
+        ("text", "name", None),
+        ("text", "sha256", 3),
+        ("metrics", "perplexity", "12.5"),
+    ],
+)
+def test_an_entry_of_the_wrong_type_is_refused(tmp_path: Path, entry: str | None, key: str, value: Any) -> None:
+    values = RECORD.as_dict()
+    (values[entry] if entry else values)[key] = value
+    refused(tmp_path / "record.json", values)
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [("model", "id"), ("model", "table_sha256"), ("model", "table"), ("artifact", "sha256"), ("artifact", "path"),
+     ("text", "sha256"), ("text", "name")],
+)  # fmt: skip
+def test_an_entry_without_its_parts_is_refused(tmp_path: Path, entry: str, key: str) -> None:
+    values = RECORD.as_dict()
+    del values[entry][key]
+    assert key in refused(tmp_path / "record.json", values)
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "kind": {"kind": "glue"},
+    "head": {"head": "input-only"},
+    "settings": {"settings": {"protocol": "masked", "seed": 1}},
+    "text": {"text": {"name": "text.txt", "sha256": "3" * 64}},
+    "artifact": {"artifact": {**(RECORD.artifact or {}), "sha256": "4" * 64}},
+    "table": {"model": {**RECORD.model, "table_sha256": "5" * 64}},
+    "weights": {"model": {**RECORD.model, "weights_sha256": "6" * 64}},
+    "revision": {"model": {**RECORD.model, "revision": "def"}},
+    "data": {"data": {"task": "cola"}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_a_figure_depends_on_is_part_of_its_identity(tmp_path: Path, change: str) -> None:
+    other = replace(RECORD, **CHANGES[change])
+    assert other.identity != RECORD.identity
+    assert other.file_name != RECORD.file_name
+    records.write(RECORD, tmp_path)
+    assert records.reusable(other, tmp_path) is None
+
+
+def test_what_a_figure_does_not_depend_on_is_not(tmp_path: Path) -> None:
+    other = replace(
+        RECORD,
+        metrics={},
+        seconds=0.0,
+        model={**RECORD.model, "id": "elsewhere"},
+        text={"name": "moved.txt", "sha256": "2" * 64},
+    )
+    assert other.identity == RECORD.identity
+    records.write(RECORD, tmp_path)
+    assert records.reusable(other, tmp_path) == RECORD
+
+
+def test_a_record_is_reused_only_where_it_is_whole_and_of_the_same_versions(tmp_path: Path) -> None:
+    assert records.reusable(RECORD, tmp_path) is None
+    path = records.write(RECORD, tmp_path)
+    assert records.reusable(RECORD, tmp_path) == RECORD
+    assert records.reusable(replace(RECORD, versions={"orientc": "0.2.0"}), tmp_path) is None
+    path.write_text(path.read_text()[:-20])
+    assert records.reusable(RECORD, tmp_path) is None
+
+
+def test_the_same_evaluation_again_replaces_its_record(tmp_path: Path) -> None:
+    records.write(RECORD, tmp_path)
+    path = records.write(replace(RECORD, metrics={"perplexity": 13.0}), tmp_path)
+    assert os.listdir(tmp_path) == [path.name]
+    assert records.read(path).metrics == {"perplexity": 13.0}
+
+
+def test_names_say_what_was_measured() -> None:
+    assert RECORD.file_name.startswith("svd-r2-1234abcd.perplexity-tied-")
+    assert ORIGINAL.file_name.startswith("original.perplexity-tied-")
+    assert GLUE.file_name.startswith("svd-r2-1234abcd.glue-mrpc-untied-")
+    assert SQUAD.file_name.startswith("original.squad-untied-")
+
+
+def test_figures_have_names_that_are_clear_without_the_record() -> None:
+    assert RECORD.figures == {"perplexity.tied": 12.5}
+    assert GLUE.figures == {"mrpc.accuracy": 0.75, "mrpc.f1": 0.5}
+    assert SQUAD.figures == {"squad.exact_match": 50.0, "squad.f1": 62.5}
+    assert replace(RECORD, metrics={"perplexity": None}).figures == {"perplexity.tied": math.inf}
+    assert replace(RECORD, metrics={"loss": 1.0}).figures == {}
+    assert replace(GLUE, metrics={"accuracy": None, "f1": 1}).figures == {"mrpc.f1": 1.0}
+
+
+def test_files_are_found_in_folders_and_by_name_once_and_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.json", "b/1.json", "a.json", "a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    paths = [tmp_path / "b" / "2.json", tmp_path, tmp_path / "a.txt", tmp_path / "none.json"]
+    found = [path.relative_to(tmp_path).as_posix() for path in records.files_under(paths, ".json")]
+    assert found == ["b/2.json", "a.json", "b/1.json", "none.json"]
+
+
+def test_models_and_what_lies_beside_a_record_of_their_name_are_passed_over(tmp_path: Path) -> None:
+    for name in (
+        "run.json",
+        "run/predictions.json",
+        "run/deep/er.json",
+        "run.checkpoints/checkpoint-1/config.json",
+        "run.checkpoints/checkpoint-1/orientc-run.json",
+        "model/config.json",
+        "model/part/x.json",
+        "other/x.json",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+
+    def found(*paths: Path) -> list[str]:
+        return [path.relative_to(tmp_path).as_posix() for path in records.files_under(paths, ".json")]
+
+    assert found(tmp_path) == ["other/x.json", "run.json"]
+    # a folder that was named is searched, whatever it is; so is a file
+    assert found(tmp_path / "model") == ["model/config.json", "model/part/x.json"]
+    assert found(tmp_path / "run") == ["run/deep/er.json", "run/predictions.json"]
+    assert found(tmp_path / "model" / "config.json") == ["model/config.json"]

@@ -1,0 +1,34 @@
+"""A disk that is full: no file of a process can be any longer than so and so many bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.commands import files_in, one_line, run_apart, run_here
+
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+TUNING = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--save-steps", 1)
+
+
+@pytest.mark.parametrize("limit", [400, 4_000, 100_000])  # the first file, an artifact and weights, optimizer states
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    bert_folder: Path, text_file: Path, glue_folder: Path, tmp_path: Path, limit: int
+) -> None:
+    artifact = tmp_path / "svd.safetensors"
+    assert run_here("svd", bert_folder, "--rank", 4, "--out", artifact).code == 0
+    here = tmp_path / "here"
+    here.mkdir()
+    score = ("perplexity", bert_folder, "--text", text_file, "--limit", 4)
+    small = {400: [score]}
+    medium = [("svd", bert_folder, "--rank", 8), ("compress", bert_folder, "--rank", 8, "--epochs", 2)]
+    medium += [("export", artifact, "--to", "small"), ("export", artifact, "--to", "dense", "--form", "dense")]
+    large = [("glue", "--task", "sst2", "--model", bert_folder, "--data", glue_folder, *TUNING)]
+    commands = small.get(limit, []) + (medium if limit < 100_000 else []) + large
+
+    for ended, _ in run_apart(commands, here, before=FULL.format(limit)):
+        assert "can't write" in one_line(ended, 1)
+
+    left = [name for name in files_in(here) if "/checkpoint-" not in name and not name.endswith(".history.json")]
+    assert left == []  # nothing but a checkpoint without its mark, and a fit's history without its artifact
+    assert not [name for name in files_in(here) if name.endswith("orientc-run.json")]

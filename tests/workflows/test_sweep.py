@@ -1,0 +1,285 @@
+"""`orientc sweep`: what it makes, what it does not make again, and what it says of cells that fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import Ended, files_in, one_line, run_here
+
+from orientc.storage import artifact as artifacts
+from orientc.storage import records
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Orientc = Callable[..., Ended]
+
+CELLS = ("--ratios", "2,4", "--methods", "svd,ae", "--limit", "5", "--device", "cpu", "--quiet")
+TASK = ("--task", "rte", "--epochs", "1", "--limit-train", "4", "--limit-eval", "4")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep of two ratios by two methods, with perplexity and a task; `runs` is for reading only."""
+
+    runs: Path
+    arguments: list[object]
+    ended: Ended
+
+    @property
+    def folder(self) -> Path:
+        (folder,) = self.runs.iterdir()
+        return folder
+
+
+@pytest.fixture(scope="module")
+def swept(
+    one_thread: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    bert_folder: Path,
+    text_file: Path,
+    glue_folder: Path,
+) -> Swept:
+    runs = tmp_path_factory.mktemp("swept") / "runs"
+    arguments = [bert_folder, *CELLS, "--perplexity", "--text", text_file, *TASK, "--data", glue_folder]
+    return Swept(runs, arguments, run_here("sweep", *arguments, "--out", runs))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has a folder of its own, and no runs folder from outside."""
+    monkeypatch.delenv("ORIENTC_RUNS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fits, scores or trains fails."""
+
+    def fail(*_arguments: object, **_options: object) -> Any:
+        raise AssertionError("this was done already")
+
+    for name in (
+        "orientc.workflows.sweep.run",
+        "orientc.evaluation.perplexity.score",
+        "orientc.evaluation.perplexity.load",
+        "transformers.Trainer.train",
+        "transformers.Trainer.predict",
+    ):
+        monkeypatch.setattr(name, fail)
+
+
+def test_every_cell_leaves_its_artifact_and_records(swept: Swept, bert_folder: Path) -> None:
+    assert (swept.ended.code, swept.ended.err) == (0, "")
+    assert swept.folder.name == bert_folder.name
+    made = [artifacts.read_description(path) for path in sorted(swept.folder.glob("*.safetensors"))]
+    assert [(each.method, each.rank) for each in made] == [
+        ("autoencoder", 12), ("autoencoder", 6), ("svd", 12), ("svd", 6)
+    ]  # fmt: skip
+    assert all(each.parameter_ratio >= (2 if each.rank == 12 else 4) for each in made)
+    found = [records.read(path) for path in swept.folder.glob("*.json") if not path.name.endswith("history.json")]
+    assert sorted((each.kind, each.head, bool(each.artifact)) for each in found) == sorted(
+        [
+            ("perplexity", "tied", False),
+            *[("perplexity", head, True) for head in ("input-only", "tied") for _ in made],
+            ("glue", "untied", False),
+            *[("glue", "untied", True)] * len(made),
+        ]
+    )
+    assert {each.settings["limit"] for each in found if each.kind == "perplexity"} == {5}
+    assert {each.data["limit_train"] for each in found if each.data} == {4}
+
+
+def test_the_comparison_of_all_cells_is_shown(swept: Swept, orientc: Orientc) -> None:
+    assert swept.ended.out == orientc("compare", swept.runs).out
+    for word in ("ppl input-only", "ppl tied", "rte accuracy"):
+        assert word in swept.ended.out
+    assert "–" not in swept.ended.out  # no figure is lacking
+
+
+def test_the_same_again_does_no_work_and_shows_the_same(swept: Swept, no_work: None, orientc: Orientc) -> None:
+    before = {path: path.stat().st_mtime_ns for path in swept.runs.rglob("*")}
+    again = orientc("sweep", *swept.arguments, "--out", swept.runs)
+    assert (again.code, again.err, again.out) == (0, "", swept.ended.out)
+    assert {path: path.stat().st_mtime_ns for path in swept.runs.rglob("*")} == before
+
+
+def test_what_is_lost_is_all_that_is_made_again(swept: Swept, orientc: Orientc, tmp_path: Path) -> None:
+    runs = shutil.copytree(swept.runs, tmp_path / "copied")
+    folder = runs / swept.folder.name
+    lost = [next(folder.glob("svd-r6*.safetensors")), next(folder.glob("autoencoder-r12*.perplexity-tied-*.json"))]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    contents = [path.read_bytes() for path in lost[:1]]
+    for path in lost:
+        path.unlink()
+    again = orientc("sweep", *swept.arguments, "--out", runs)
+    assert again.code == 0
+    assert [path.read_bytes() for path in lost[:1]] == contents
+    changed = {path for path in folder.iterdir() if path.is_file() and path.stat().st_mtime_ns != before[path]}
+    assert changed == {*lost, lost[0].with_suffix(".history.json")}
+    assert {path.name for path in folder.iterdir()} == {path.name for path in before}
+
+
+def test_only_what_was_asked_for_is_shown_though_more_is_there(swept: Swept, no_work: None, orientc: Orientc) -> None:
+    model = swept.arguments[0]
+    ended = orientc("sweep", model, "--ratios", "4", "--methods", "svd", "--out", swept.runs, "--json", "--quiet")
+    assert ended.code == 0
+    (comparison,) = json.loads(ended.out)["comparisons"]
+    assert [(row["method"], row["rank"]) for row in comparison["rows"]] == [("original", 32), ("svd", 6)]
+    assert comparison["columns"] == []
+
+
+def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, orientc: Orientc) -> None:
+    ended = orientc("sweep", *swept.arguments, "--out", swept.runs, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert document == json.loads(orientc("compare", swept.runs, "--json").out)
+    (comparison,) = document["comparisons"]
+    assert [column["key"] for column in comparison["columns"]] == [
+        "perplexity.input-only", "perplexity.tied", "rte.accuracy"
+    ]  # fmt: skip
+    assert [len(row["figures"]) for row in comparison["rows"]] == [3] * 5
+
+
+def test_a_method_named_twice_is_fitted_once(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
+    ended = orientc("sweep", bert_folder, "--ratios", "4,4.0", "--methods", "svd, svd", "--device", "cpu", "--json")
+    assert ended.code == 0
+    (comparison,) = json.loads(ended.out)["comparisons"]
+    assert len(comparison["rows"]) == 2
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+
+
+# -- cells that fail
+
+
+def test_a_ratio_no_rank_can_reach_fails_its_cell_alone(
+    orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    arguments = [bert_folder, *CELLS[4:], "--methods", "svd", "--perplexity", "--text", text_file]
+    ended = orientc("sweep", *arguments, "--ratios", "500,4")
+    assert ended.code == 1
+    failed, end = ended.err.splitlines()
+    assert failed.startswith("orientc: failed: svd, ratio 500: ")
+    assert "choose at most" in failed
+    assert end.startswith("orientc: 1 ")
+    assert "svd-r6" in ended.out
+    assert len(list(tmp_path.rglob("svd-r6*.perplexity-*.json"))) == 2
+    as_json = orientc("sweep", *arguments, "--ratios", "500,4", "--json")
+    assert as_json.code == 1
+    assert len(json.loads(as_json.out)["comparisons"][0]["rows"]) == 2
+    assert failed in as_json.err
+
+
+def test_a_task_without_data_fails_for_every_subject_and_nothing_else(
+    orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    cells = ["--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:], *TASK]
+    ended = orientc("sweep", bert_folder, *cells, "--data", "empty")
+    assert ended.code == 1
+    *failed, end = ended.err.splitlines()
+    assert [line.split(": ")[2].partition("-")[0] for line in failed] == ["rte of original", "rte of svd"]
+    assert end.startswith("orientc: 2 cells failed")
+    assert "ppl tied" in ended.out
+    assert "rte" not in ended.out
+    assert len(list(tmp_path.rglob("*.perplexity-*.json"))) == 3
+
+
+def test_a_text_that_is_missing_fails_perplexity_alone(orientc: Orientc, bert_folder: Path) -> None:
+    ended = orientc(
+        "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", "none.txt", *CELLS[4:]
+    )
+    assert ended.code == 1
+    assert ended.err.count("none.txt") == 2
+    assert "svd-r6" in ended.out
+
+
+def test_a_model_without_perplexity_says_so_in_each_cell(
+    orientc: Orientc, bert_folder: Path, text_file: Path, swept: Swept
+) -> None:
+    """A fine-tuned classifier has no language-model head; its table is compressed all the same."""
+    classifier = next(path for path in swept.folder.iterdir() if path.is_dir() and path.name.startswith("original."))
+    ended = orientc(
+        "sweep", classifier, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
+    )
+    assert ended.code == 1
+    assert ended.err.count("no language-model head") == 2
+    assert "svd-r6" in ended.out
+
+
+def test_where_every_cell_fails_there_is_no_table(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
+    ended = orientc("sweep", bert_folder, "--ratios", "500", *CELLS[2:4], "--device", "cpu")
+    assert (ended.code, ended.out) == (1, "")
+    assert len(ended.err.splitlines()) == 3
+    assert files_in(tmp_path) == []
+
+
+def test_an_unforeseen_failure_is_a_cells_too(
+    orientc: Orientc, bert_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory, say: the table is shown, the cells are named, no traceback."""
+
+    def score(*_arguments: object, **_options: object) -> Any:
+        raise MemoryError("no more of it\nand a second line")
+
+    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    ended = orientc(
+        "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
+    )
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 3
+    assert ended.err.count("no more of it") == 2
+    assert "svd-r6" in ended.out
+
+
+def test_being_interrupted_is_no_cells_failure(
+    orientc: Orientc, bert_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(*_arguments: object, **_options: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    ended = orientc(
+        "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
+    )
+    assert (ended.code, ended.out, ended.err) == (130, "", "")
+
+
+# -- requests that are wrong by themselves
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--methods", "svd,pca"], "pca"),
+        (["--methods", ""], "svd"),
+        (["--ratios", "2,five"], "--ratios"),
+        (["--ratios", ""], "--ratios"),
+        (["--ratios", "2,,5"], "--ratios"),
+        (["--ratios", "0.5"], "0.5"),
+        (["--ratios", "nan"], "ratio"),
+        (["--ratios", "inf"], "ratio"),
+        (["--ratios", "-5"], "ratio"),
+        (["--task", "sst3"], "sst3"),
+        (["--task", "rte", "--task", ""], "squad"),
+        (["--task", "rte", "--seeds", "1,two"], "--seeds"),
+        (["--task", "rte", "--epochs", "-1"], "epochs"),
+        (["--perplexity", "--limit", "0"], "limit"),
+        (["--device", "gpu9"], "gpu9"),
+        (["--rnk", "4"], "--rnk"),
+    ],
+)
+def test_a_wrong_request_ends_with_2_before_anything_is_made(
+    orientc: Orientc, bert_folder: Path, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    assert named in one_line(orientc("sweep", bert_folder, *arguments), 2)
+    assert files_in(tmp_path) == []
+
+
+def test_a_model_that_is_not_there_is_named(orientc: Orientc) -> None:
+    assert "./nowhere" in one_line(orientc("sweep", "./nowhere"), 1)
