@@ -10,6 +10,10 @@ from typing import Annotated
 
 import typer
 
+# The panels that a command's help groups its options in.
+SIZE, METHOD, CALIBRATION = "Size", "Method", "Calibration"
+EVALUATION, OUTPUT, HUB = "Evaluation", "Output", "Hub and trust"
+
 # -- what to work on
 Model = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""Tables of equal size side by side: plain, calibrated, rank, rows kept, bits, codebooks, targets; perplexity of each.
+"""Tables of equal size side by side: plain, calibrated, rank, rows kept, bits, targets; perplexity of each.
 
     python tests/benchmarks/beyond.py MODEL --calibration FILE --text FILE [--limit N] [--window N] [--bits 4.5,3.5,2.7]
         [--ratios 2.5,5,10] [--rank-bits 16] [--only WORD] [--head input-only|tied|both] [--json FILE] [--runs DIR]
@@ -57,9 +57,6 @@ def by_bits(bits: float, table: Table, calibration: Calibration, sha256: str) ->
         group = next((size for size in (16, 32, 48, 64, 96, 128) if whole + 32 / size <= bits * 1.01), dim)
         yield f"rounding {whole} bits, groups of {group}", fit(Plan(QUANTIZE, bits=whole, group_size=group))
         yield "the same with feedback", fit(Plan(QUANTIZE, bits=whole, group_size=group, **known))
-    if book := [size for size in (3.5, 3.0, 2.5, 2.0) if size <= bits]:
-        yield f"codebooks {book[0]:g} bits", fit(Plan(QUANTIZE, bits=book[0], codebook=True))
-        yield f"codebooks {book[0]:g} bits, calibrated", fit(Plan(QUANTIZE, bits=book[0], codebook=True, **known))
     yield "not calibrated, target", fit(Plan(TARGET, target_bits=bits, dtype="float16"))
     yield "target", fit(Plan(TARGET, target_bits=bits, dtype="float16", **known))
 

@@ -24,8 +24,6 @@ METHODS = {
     "calibrated svd, float16": ("calibrated SVD", "--", "o"),
     "rounding": ("rounding", "-.", "v"),
     "the same with feedback": ("rounding with feedback, calibrated", "--", "v"),
-    "codebooks": ("codebooks", "-.", "x"),
-    "codebooks, calibrated": ("codebooks, calibrated", "--", "x"),
     "not calibrated, target": ("`--target-bits`, not calibrated", "-.", "D"),
     "target": ("`--target-bits`, calibrated", "-", "D"),
     "torchao int4": ("torchao, int4", "", "P"),
@@ -36,7 +34,7 @@ NEAR = 0.07  # of a size: not every form has every size
 def method_of(row: Row) -> str:
     """A row's name without sizes."""
     name = row["name"].split(": ")[-1]
-    return re.sub(r"^(rounding|codebooks) [\d.]+ bits(, groups of \d+)?", r"\1", name)
+    return re.sub(r"^(rounding) [\d.]+ bits(, groups of \d+)?", r"\1", name)
 
 
 def cell(row: Row | None, size: str) -> str:

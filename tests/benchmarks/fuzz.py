@@ -37,7 +37,7 @@ import torch  # noqa: E402
 
 with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.nullcontext():
     from orientc.errors import OrientcError
-    from orientc.methods import codebook, per_channel, per_group
+    from orientc.methods import per_channel, per_group
     from orientc.modeling.factors import Factors
     from orientc.storage import artifact as artifacts
     from orientc.storage import calibration, records
@@ -100,10 +100,6 @@ def _sample_artifact(path: Path, kind: int) -> None:
         factors = per_group.fit(
             factors, [[3, 0], [8, 2], [1, 5]], group_size=-(-rank // 2), metric=torch.eye(rank), row_groups=row_groups
         )
-    elif kind % 4 == 2:
-        factors = codebook.fit(factors, 2, metric=torch.eye(rank), weights=torch.ones(vocab))
-    if kind % 3 == 1:
-        factors = factors.with_norms(torch.ones(vocab))
     if kind % 4 == 3:
         factors = factors.with_kept(torch.tensor([2, vocab]), torch.ones(2, dim))
     factors = factors.to(dtype)

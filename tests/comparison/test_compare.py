@@ -404,8 +404,8 @@ def test_comparing_imports_neither_torch_nor_a_library_to_draw_with(tmp_path: Pa
     """Nor does anything that a table, a condition or a gate needs; what draws is imported to draw."""
     records.write(record(40.0, put(tmp_path, 1)), tmp_path)
     code = (
-        "import sys, pathlib; from orientc.comparison import compare; from orientc.conditions import *;"
-        "from orientc.report import formats, plot; from orientc.report.grid import grid;"
+        "import sys, pathlib; from orientc.comparison.compare import compare; from orientc.comparison.gates import *;"
+        "from orientc.comparison import formats, plot; from orientc.comparison.grid import grid;"
         f"found = compare([pathlib.Path({str(tmp_path)!r})]).comparisons;"
         "failures(found, [Condition.parse('rank < 9')]); formats.markdown([grid(found[0])]); formats.as_csv(found);"
         "heavy = {'torch', 'transformers', 'numpy', 'matplotlib', 'plotext'};"

@@ -384,11 +384,8 @@ def test_numbers_too_large_are_refused_in_one_line() -> None:
 CODED: dict[str, Plan] = {
     "2 bits": Plan(QUANTIZE, bits=2),
     "8 bits in groups": Plan(QUANTIZE, bits=8, group_size=5),
-    "codebook": Plan(QUANTIZE, bits=2.5, codebook=True),
-    "svd in bits, lengths kept": Plan(SVD, 1, bits=4, keep_norms=True),
-    "svd in a codebook": Plan(SVD, 1, bits=2, codebook=True, center=True),
+    "svd in bits": Plan(SVD, 1, bits=4, center=True),
     "autoencoder in bits": Plan(AUTOENCODER, 1, bits=3, group_size=2, autoencoder=FAST),
-    "autoencoder in a codebook": Plan(AUTOENCODER, 1, bits=3.5, codebook=True, autoencoder=FAST),
     "target": Plan(TARGET, target_bits=400, dtype="float16"),
 }
 BEYOND = {"float16's largest", "huge", "huge, float64", "huge, bfloat16", "huge and tiny"}  # float16's range of scales
@@ -432,10 +429,9 @@ def calibration_of(given: Table) -> Calibration:
 
 
 CALIBRATED: dict[str, Plan] = {
-    "svd": Plan(SVD, 4, keep_rows=7, keep_norms=True, calibration_sha256="1" * 64),
-    "default": Plan(AUTOENCODER, 4, keep_rows=7, keep_norms=True, calibration_sha256="1" * 64, autoencoder=FAST),
+    "svd": Plan(SVD, 4, keep_rows=7, calibration_sha256="1" * 64),
+    "default": Plan(AUTOENCODER, 4, keep_rows=7, calibration_sha256="1" * 64, autoencoder=FAST),
     "bits": Plan(QUANTIZE, bits=3, keep_rows=7, calibration_sha256="1" * 64),
-    "codebook": Plan(QUANTIZE, bits=2.5, codebook=True, keep_rows=7, calibration_sha256="1" * 64),
     "target": Plan(TARGET, target_bits=5, dtype="float16", calibration_sha256="1" * 64),
 }
 
@@ -449,8 +445,6 @@ def test_calibrated_fits_keep_what_they_say_and_are_the_same_again(method: str, 
     dense, kept = one.factors.dense(), plan.keep_rows
     assert one.description.layout.kept == kept or plan.method == TARGET
     assert torch.equal(dense[:kept], given.weight[:kept])  # the first are the most frequent
-    if plan.keep_norms:
-        torch.testing.assert_close(dense.norm(dim=1), given.weight.norm(dim=1))
     plain = run(replace(plan, calibration_sha256=None, keep_rows=0), given)
     metric = plan.metric(given.weight, calibration_of(given))
     cost = metric.cost(one.factors, given.weight)

@@ -43,11 +43,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fitted(folder: Path, kind: str) -> Artifact:
-    """A coarse artifact of a model: by "bits", "codebook", "svd", or "kept" with some rows as they are."""
+    """A coarse artifact of a model: by "bits", "svd", or "kept" with some rows as they are."""
     table = read_table(ModelSource.resolve(str(folder)))
     made_by = {
         "bits": configs.Plan(QUANTIZE, bits=2, group_size=16, dtype="float16"),
-        "codebook": configs.Plan(QUANTIZE, bits=2.5, codebook=True),
         "svd": configs.Plan(SVD, rank=4, center=True),
         "kept": configs.Plan(SVD, rank=4, dtype="float16"),
     }
@@ -67,7 +66,7 @@ def stored(folder: Path, kind: str, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["bits", "codebook", "svd", "kept"])
+@pytest.mark.parametrize("kind", ["bits", "svd", "kept"])
 def test_the_held_out_loss_falls_and_codes_stay(bert_folder: Path, tmp_path: Path, kind: str) -> None:
     path = stored(bert_folder, kind, tmp_path)
     told: list[Evaluation] = []

@@ -314,7 +314,7 @@ def test_a_graph_of_a_table_in_codes_holds_the_codes(
     coding: str, bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     """What it computes is checked as it is written."""
-    factors = made(coding, "bias", vocab=VOCAB, dim=16, kept=4, norms=True)
+    factors = made(coding, "bias", vocab=VOCAB, dim=16, kept=4)
     model = substitute(transformers.BertForMaskedLM(bert.config).eval(), factors, "tied")
     form.save(model, wordpiece, tmp_path)
     graph = onnx.load(tmp_path / "model.onnx").graph

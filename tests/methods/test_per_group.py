@@ -21,7 +21,7 @@ def metric(dim: int = 20) -> Tensor:
 
 def rounded(given: Tensor, bits: int, own: Tensor, group_size: int = 8) -> Tensor:
     return per_group.fit(
-        Factors.plain(given), [[bits] * -(-given.shape[1] // group)], group_size=group, metric=own
+        Factors.plain(given), [[bits] * -(-given.shape[1] // group_size)], group_size=group_size, metric=own
     ).dense()
 
 

@@ -99,9 +99,6 @@ def test_a_lookup_gives_rows_of_the_table(coding: str, shape: str, options: dict
     if options["kept"]:
         stored = factors.tensors["kept.ids"].long()
         assert torch.equal(dense[stored], factors.tensors["kept.rows"])
-    if options["norms"]:
-        others = [id for id in range(VOCAB) if not options["kept"] or id not in stored]
-        torch.testing.assert_close(dense[others].norm(dim=1), factors.tensors["latents.norms"])
 
 
 @pytest.mark.usefixtures("short_blocks")
@@ -163,7 +160,7 @@ def test_a_table_of_nothing_but_kept_rows_is_a_table() -> None:
 
 @pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "per channel"])
 def test_a_row_of_zeros_stays_zero_in_half_precision(coding: str) -> None:
-    factors = made(coding, "linear", norms=True, kept=2)
+    factors = made(coding, "linear", kept=2)
     zeroed = {
         name: torch.zeros_like(tensor) if tensor.is_floating_point() and name != "decoder.weight" else tensor
         for name, tensor in factors.tensors.items()
@@ -177,7 +174,7 @@ def test_scales_in_float16_beside_wider_floats_are_as_good_as_widened() -> None:
     """As an artifact has them; a model's stand-ins hold one float type."""
     for coding, shape in (("row groups", "linear"), ("per channel", "bias"), ("one row group", "linear")):
         factors = made(coding, shape)
-        scales = [name for name in factors.tensors if name.endswith(("scales", "offsets", "codebook"))]
+        scales = [name for name in factors.tensors if name.endswith(("scales", "offsets"))]
         mixed = factors.with_tensors(
             {name: tensor.half() if name in scales else tensor for name, tensor in factors.tensors.items()}
         )
@@ -238,14 +235,13 @@ def test_codes_and_ids_are_parameters_that_do_not_train(coding: str, shape: str,
 
 
 @pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "per channel"])
-@pytest.mark.parametrize("norms", [False, True])
-def test_a_tied_head_never_has_the_table(monkeypatch: pytest.MonkeyPatch, coding: str, norms: bool) -> None:
+def test_a_tied_head_never_has_the_table(monkeypatch: pytest.MonkeyPatch, coding: str) -> None:
     monkeypatch.setattr(factors_module, "CHUNK", 64)
     vocab = 3000
-    factors = made(coding, "linear", vocab=vocab, kept=KEPT, norms=norms)
+    factors = made(coding, "linear", vocab=vocab, kept=KEPT)
     with Made() as noted:
         factors.products(torch.randn(2, DIM))
-    of_the_latents = vocab * factors.rank if coding == "plain" and not norms else 0  # a view
+    of_the_latents = vocab * factors.rank if coding == "plain" else 0  # a view
     assert max(noted.floats) <= max(3 * vocab, of_the_latents) < vocab * DIM
 
 
@@ -253,7 +249,7 @@ def test_a_tied_head_never_has_the_table(monkeypatch: pytest.MonkeyPatch, coding
 @pytest.mark.parametrize("shape", ["bare", "linear"])
 def test_a_lookup_dequantizes_only_the_rows_it_is_asked_for(coding: str, shape: str) -> None:
     vocab = 3000
-    factors = made(coding, shape, vocab=vocab, kept=KEPT, norms=True)
+    factors = made(coding, shape, vocab=vocab, kept=KEPT)
     lookup = CompressedEmbedding(factors)
     with Made() as noted, torch.no_grad():
         lookup(torch.tensor([[5, 2999], [7, 5]]))

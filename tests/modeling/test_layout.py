@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from support.coded import CASES, DIM, layout
+from support.coded import CASES, layout
 
-from orientc.modeling.layout import CODEBOOK, HALF, PER_GROUP, Layout, Run, packed_bytes
+from orientc.modeling.layout import PER_GROUP, Layout, Run, packed_bytes
 
 
 @pytest.mark.parametrize(("count", "bits", "expected"), [(0, 3, 0), (1, 1, 1), (8, 3, 3), (9, 3, 4), (5, 8, 5)])
@@ -34,13 +34,13 @@ def test_neighbours_of_the_same_bits_and_width_are_read_together() -> None:
 
 
 def test_each_tensor_is_as_large_as_its_rows_need() -> None:
-    shapes = layout("row_groups", "bias", kept=5, norms=True).shapes
+    shapes = layout("row groups", "bias", kept=5).shapes
     assert {name: shape for name, (_, shape) in shapes.items()} == {
         "latents.0.codes": (12, 4),  # 5 bits for 4 columns and 1 bit for 3
         "latents.0.scales": (12, 2), "latents.0.offsets": (12, 2),
         "latents.1.codes": (6, 4), "latents.1.scales": (6, 1), "latents.1.offsets": (6, 1),
         "latents.2.codes": (6, 3), "latents.2.scales": (6, 1), "latents.2.offsets": (6, 1),
-        "latents.row_groups": (24,), "decoder.weight": (10, 7), "decoder.bias": (10,), "latents.norms": (24,),
+        "latents.row_groups": (24,), "decoder.weight": (10, 7), "decoder.bias": (10,),
         "kept.ids": (5,), "kept.rows": (5, 10),
     }  # fmt: skip
 
@@ -50,8 +50,6 @@ def test_a_code_a_scale_and_an_id_are_a_number_each() -> None:
     assert groups.bits == ((3, 0, 2),)
     assert groups.numbers == 29 * (3 + 1 + 2 * 2) + 10 * 7
     assert layout("plain", "bare", kept=4).numbers == 25 * 10 + 4 + 4 * 10
-    assert layout("codebook", "linear").numbers == 29 * (4 + 1) + 4 * 32 * 2 + 10 * 7
-    assert layout("codebook", "linear").shapes["latents.codebook"] == (HALF, (4, 32, 2))
 
 
 @pytest.mark.parametrize(
@@ -82,18 +80,10 @@ def test_a_code_a_scale_and_an_id_are_a_number_each() -> None:
         ("one row group", {"row_group_sizes": (28,)}),
         ("one row group", {"row_group_sizes": (29.0,)}),
         ("one row group", {"row_group_sizes": ()}),
-        ("row_groups", {"row_group_sizes": (30, -1, 0)}),
-        ("codebook", {"bits": ((0,),)}),
-        ("codebook", {"bits": ((5, 5),)}),
-        ("codebook", {"bits": ((5,), (5,)), "row_group_sizes": (20, 9)}),
+        ("row groups", {"row_group_sizes": (30, -1, 0)}),
     ],
 )
 def test_numbers_that_describe_no_table_are_refused(coding: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w") as caught:
         replace(layout(coding, "linear"), **changes).check()
     assert len(str(caught.value)) < 150
-
-
-def test_a_codebook_is_wide_enough_for_its_last_columns() -> None:
-    odd = Layout(3, DIM, 7, codec=CODEBOOK, group_size=4, bits=((3,),), row_group_sizes=(3,))
-    assert (odd.groups, odd.shapes["latents.codes"][1], odd.shapes["latents.codebook"][1]) == (2, (3, 1), (2, 8, 4))

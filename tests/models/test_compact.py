@@ -78,7 +78,7 @@ def refusal(folder: Path, auto_name: str = TASKS[0], **options: Any) -> str:
 @pytest.mark.parametrize("coding", ["one row group", "row groups", "per channel"])
 def test_the_table_of_a_model_in_codes_is_read_from_it(coding: str, tmp_path: Path) -> None:
     model = dense("bert", LANGUAGE[0])
-    factors = made(coding, "linear", vocab=97, dim=WIDTH, kept=KEPT, norms=True)
+    factors = made(coding, "linear", vocab=97, dim=WIDTH, kept=KEPT)
     substitute(model, factors, "tied")
     compact.save(model, tmp_path, "tied")
     read = read_table(ModelSource.resolve(str(tmp_path)))
@@ -214,7 +214,7 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
     assert values["orientc"] == {
         "format_version": 1, "model_type": "bert", "head": "tied",
         "layout": {
-            "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None, "norms": False,
+            "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None,
             "kept": 0, "codec": "plain", "group_size": 0, "bits": [], "row_group_sizes": [],
         },
     }  # fmt: skip

@@ -179,8 +179,8 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
     ("coding", "shape", "name", "auto_name", "dtype"),
     [
         ("one row group", "linear", "bert", MASKED, torch.float32),
-        ("row_groups", "elu", "gpt2", CAUSAL, torch.float32),
-        ("codebook", "bias", "t5", SEQ2SEQ, torch.float32),
+        ("row groups", "elu", "gpt2", CAUSAL, torch.float32),
+        ("per channel", "bias", "t5", SEQ2SEQ, torch.float32),
         ("row groups", "linear", "llama", TASKS[0], torch.bfloat16),
         ("per channel", "linear", "llama", CAUSAL, torch.float32),
     ],
@@ -191,7 +191,7 @@ def test_a_table_in_codes_with_rows_kept_loads_too(
     model = dense(name, auto_name)
     for parameter in model.parameters():  # and not the buffers, which are float32 in a loaded model
         parameter.data = parameter.data.to(dtype)
-    factors = made(coding, shape, vocab=97, dim=WIDTH, kept=KEPT, norms=True)
+    factors = made(coding, shape, vocab=97, dim=WIDTH, kept=KEPT)
     head = head_policies(model)[-1]
     trained(substitute(model, factors, head))
     compact.save(model, tmp_path / "one", head)

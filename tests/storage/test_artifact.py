@@ -183,7 +183,7 @@ def test_sizes_follow_what_is_stored() -> None:
 
 def test_a_description_is_read_without_torch(path: Path) -> None:
     code = (
-        "import sys, pathlib; from orientc.artifact import read_description;"
+        "import sys, pathlib; from orientc.storage.artifact import read_description;"
         f"print(read_description(pathlib.Path({str(path)!r})).rank, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -464,7 +464,7 @@ def test_every_form_comes_back_as_it_was(
 def tiered(tmp_path: Path) -> Path:
     """A good artifact of several row groups with rows kept, to be damaged."""
     path = tmp_path / "tiered.safetensors"
-    artifacts.save(coded.stored(coded.filled(coded.layout("row_groups", "bias", kept=5, norms=True))), path)
+    artifacts.save(coded.stored(coded.filled(coded.layout("row groups", "bias", kept=5))), path)
     return path
 
 
@@ -520,7 +520,7 @@ def test_a_coding_that_does_not_fit_the_tensors_is_refused_without_much_memory(
     assert peak < 4 << 20
 
 
-@pytest.mark.parametrize("codec", ["plain", "codebook"])
+@pytest.mark.parametrize("codec", ["plain", "codebook", "per-channel"])
 def test_tensors_of_another_codec_are_refused(tiered: Path, codec: str) -> None:
     with_header(tiered, lambda header: header["__metadata__"].update(codec=codec))
     refused(tiered, artifacts.read_description)
@@ -569,7 +569,7 @@ def test_rows_in_tiers_that_are_not_there_are_refused(tiered: Path) -> None:
     [
         ("latents.0.codes", torch.int32), ("latents.0.codes", torch.float16), ("latents.row_groups", torch.int32),
         ("latents.1.scales", torch.float32), ("latents.1.offsets", torch.bfloat16), ("kept.ids", torch.int64),
-        ("kept.ids", torch.float32), ("kept.rows", torch.float16), ("latents.norms", torch.float64),
+        ("kept.ids", torch.float32), ("kept.rows", torch.float16),
         ("decoder.bias", torch.uint8),
     ],
 )  # fmt: skip
@@ -583,7 +583,7 @@ def test_each_tensor_is_needed_as_it_is(tiered: Path) -> None:
     tensors = load_file(tiered)
     for name, tensor in tensors.items():
         other = tiered.with_name(f"{name}.safetensors")
-        if name not in ("decoder.bias", "latents.norms"):  # without one it is another table
+        if name != "decoder.bias":  # without one it is another table
             refused(saved(other, {key: tensors[key] for key in tensors if key != name}, like=tiered))
         refused(saved(other, tensors | {name: tensor[:-1]}, like=tiered))
         refused(saved(other, tensors | {name: tensor.unsqueeze(0)}, like=tiered))

@@ -84,7 +84,7 @@ def test_another_models_calibration_is_refused(path: Path) -> None:
 def test_the_header_is_enough_for_a_description(path: Path) -> None:
     """And it is read without torch."""
     code = (
-        "import sys; from orientc.calibration import read_description;"
+        "import sys; from orientc.storage.calibration import read_description;"
         f"print(read_description({str(path)!r}).measured, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

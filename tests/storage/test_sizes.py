@@ -14,7 +14,6 @@ from orientc.storage.sizes import (
     bits_per_weight,
     check_size,
     choose_rank,
-    codebook_shape,
     model_bytes,
     parameter_ratio,
 )
@@ -90,12 +89,6 @@ def test_a_request_that_no_table_can_meet_is_wrong_by_itself(rank: int | None, r
         check_size(rank, ratio)
     with pytest.raises(UsageError):
         choose_rank(at(1000, 64, bias=True), rank=rank, ratio=ratio)
-
-
-@pytest.mark.parametrize("bits", [0, 1, 4, 2.25, float("nan")])
-def test_bits_that_codebooks_do_not_have_are_refused(bits: float) -> None:
-    with pytest.raises(UsageError, match=r"2, 2\.5, 3, 3\.5 bits"):
-        codebook_shape(bits)
 
 
 def test_sizes_by_hand() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import CODEBOOK, CODED, CODES, FLOAT, HALF, PER_CHANNEL, PER_GROUP, PLAIN, Layout
+from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, PER_CHANNEL, PER_GROUP, PLAIN, Layout
 from orientc.storage.artifact import Artifact, Description
 from orientc.storage.table_info import TableInfo
 
@@ -20,7 +20,6 @@ CODINGS: dict[str, dict[str, Any]] = {
     "one row group": {"codec": PER_GROUP, "group_size": 3, "bits": ((4, 3, 0, 2),)},
     "row groups": {"codec": PER_GROUP, "group_size": 4, "bits": ((8, 5, 1), (0, 7, 0), (2, 0, 6))},
     "per channel": {"codec": PER_CHANNEL, "group_size": 4, "bits": ((8, 5, 2), (0, 3, 0), (2, 0, 6))},
-    "codebook": {"codec": CODEBOOK, "group_size": 2, "bits": ((5,),)},
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "bare": {"decoder": False},
@@ -30,9 +29,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def layout(
-    coding: str, shape: str, *, kept: int = 0, norms: bool = False, vocab: int = VOCAB, dim: int = DIM
-) -> Layout:
+def layout(coding: str, shape: str, *, kept: int = 0, vocab: int = VOCAB, dim: int = DIM) -> Layout:
     """A layout by the names of its parts."""
     entries = {"decoder": True} | SHAPES[shape] | CODINGS[coding]
     rank = RANK if entries["decoder"] else dim
@@ -45,7 +42,7 @@ def layout(
             rows - (row_groups - 1) * (rows // 4),
             *(rows // 4 for _ in range(row_groups - 1)),
         )
-    found = Layout(vocab, dim, rank, kept=kept, norms=norms, **entries)
+    found = Layout(vocab, dim, rank, kept=kept, **entries)
     found.check()
     return found
 
@@ -62,7 +59,6 @@ def filled(shape: Layout, seed: int = 0) -> Factors:
             tensors[name] = torch.randint(256, size, generator=generator, dtype=torch.uint8)
         elif kind in (FLOAT, HALF):
             numbers = torch.randn(size, generator=generator) * (0.1 if name.endswith("scales") else 0.5)
-            numbers = numbers.abs() if name.endswith("norms") else numbers
             tensors[name] = numbers.half() if kind == HALF else numbers
         else:
             tensors[name] = torch.randperm(shape.vocab, generator=generator)[: shape.kept].sort().values.int()
@@ -91,7 +87,4 @@ def stored(factors: Factors) -> Artifact:
     return Artifact(Description(base, "made", layout, {}, None, {"cosine": 0.1, "rmse": 0.2}, dtype), factors)
 
 
-CASES = [
-    (coding, shape, {"kept": kept, "norms": norms})
-    for coding, shape, kept, norms in product(CODINGS, SHAPES, (0, KEPT), (False, True))
-]
+CASES = [(coding, shape, {"kept": kept}) for coding, shape, kept in product(CODINGS, SHAPES, (0, KEPT))]

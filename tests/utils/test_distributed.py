@@ -27,19 +27,20 @@ QUICK = ["--max-length", "64", "--device", "cpu", "--save-steps", "100"]
 # Each of the two goes through the commands in its first argument and leaves in the second what came of them.
 BOTH = """
 import contextlib, io, json, pathlib, sys
-from orientc import cli, processes
+from orientc import cli
+from orientc.utils import distributed
 cli._MAIN_FIRST = 0
 commands, out = json.loads(sys.argv[1]), pathlib.Path(sys.argv[2])
 order = out / "order"
-with processes.main_first():
+with distributed.main_first():
     with order.open("a") as stream:
-        stream.write(f"{processes.index()}")
+        stream.write(f"{distributed.index()}")
 report = {
-    "count": processes.count(),
-    "main": processes.is_main(),
-    "gathered": processes.gather([processes.index(), "x" * processes.index()]),
-    "uneven": processes.gather([7] * processes.index()),
-    "from_main": processes.from_main(lambda: {"index": processes.index()}),
+    "count": distributed.count(),
+    "main": distributed.is_main(),
+    "gathered": distributed.gather([distributed.index(), "x" * distributed.index()]),
+    "uneven": distributed.gather([7] * distributed.index()),
+    "from_main": distributed.from_main(lambda: {"index": distributed.index()}),
     "ended": [],
 }
 for command in commands:
@@ -50,9 +51,9 @@ for command in commands:
             cli.main()
         except SystemExit as ended:
             code = ended.code
-    processes.wait()
+    distributed.wait()
     report["ended"].append([code, out_text.getvalue(), err_text.getvalue()])
-(out / f"{processes.index()}.json").write_text(json.dumps(report))
+(out / f"{distributed.index()}.json").write_text(json.dumps(report))
 """
 
 
@@ -108,7 +109,7 @@ def test_the_launchers_variables_say_where_a_process_stands(monkeypatch: pytest.
 
 def test_asking_costs_no_import() -> None:
     code = (
-        "import sys; from orientc import processes; processes.gather([1]); processes.from_main(dict); processes.wait();"
+        "import sys; from orientc.utils import distributed; distributed.gather([1]); distributed.from_main(dict); distributed.wait();"
         "print(sorted({'torch', 'accelerate', 'numpy'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_of_others_removed
 WRITER = """
 import sys, time
 from pathlib import Path
-from orientc import files
+from orientc.utils import files
 letter, target, times = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 def write(stream):
     for _ in range(4):

@@ -453,8 +453,8 @@ def test_damaged_files_end_with_one_line(tmp_path: Path, form: str) -> None:
 
 PROGRAM = """
 import json, sys
-from orientc.evaluate.glue import data
-from orientc.evaluate.glue.tasks import TASKS
+from orientc.evaluation.glue import data
+from orientc.evaluation.glue.tasks import TASKS
 from orientc.errors import EvaluationError
 task = TASKS[sys.argv[1]]
 try:

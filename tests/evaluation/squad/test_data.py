@@ -312,7 +312,7 @@ def test_through_the_hub(tmp_path: Path, folder: Path) -> None:
     script = """
 import sys
 from orientc.errors import EvaluationError
-from orientc.evaluate.squad.data import load
+from orientc.evaluation.squad.data import load
 try:
     data = load(None, train=sys.argv[1] == "train", limit_train=7)
     print(data.name, len(data.train), len(data.evaluation), data.sha256)
