@@ -23,7 +23,7 @@ from orientc.storage.table_info import TableInfo
 from orientc.utils.devices import pick_device
 from orientc.utils.progress import Progress
 
-FEWEST = 256  # measured tokens; by fewer a metric of some hundred dimensions says little
+FEWEST = 256  # measured tokens; by fewer a importance of some hundred dimensions says little
 _BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32}
 
 
@@ -109,8 +109,12 @@ class Plan:
             counts = passages.counts(info.vocab, progress)
             counted = int(counts.sum())
         measured = self._measured(passages, info.tied, device, progress) if passages else None
-        metrics = {"input_metric": measured.input_metric, "head_metric": measured.head_metric} if measured else {}
-        held: dict[str, Tensor] = {name: metric for name, metric in metrics.items() if metric is not None}
+        metrics = (
+            {"input_importance": measured.input_importance, "head_importance": measured.head_importance}
+            if measured
+            else {}
+        )
+        held: dict[str, Tensor] = {name: importance for name, importance in metrics.items() if importance is not None}
         description = CalibrationDescription(
             base=info,
             objective=passages.objective if passages else None,
@@ -151,8 +155,8 @@ class Plan:
         else:
             model = perplexity.load(self.source, "float32", device)
             found = fisher.of_language_model(model, examples, tied=tied, **common)
-        for metric in (found.input_metric, found.head_metric):
-            if metric is not None and not metric.isfinite().all():
+        for importance in (found.input_importance, found.head_importance):
+            if importance is not None and not importance.isfinite().all():
                 raise CalibrationError(f"{self.source.id} gives numbers that are not finite on {self.text.name}")
         return found
 

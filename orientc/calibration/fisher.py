@@ -14,7 +14,7 @@ over input positions and F_i the count of token i.
 *Head.* A tied head computes logit z_v = h·e_v + b_v; the same expansion in its rows, those of different tokens again
 independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. Taking the share of row v in Σ_v p_v (1 − p_v) = 1 − Σ_v p_v²
 to be F_v/ΣF gives `½ Σ_i F_i/ΣF · δe_iᵀ H δe_i` with H the sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per
-input position. So M + H, with no constant to tune, is the metric of a table that serves both, in nats.
+input position. So M + H, with no constant to tune, is the importance of a table that serves both, in nats.
 
 *No head.* An encoder's sentence vector is what is used of it: v, the pooled states at unit length. Its change counts as
 that of the mean of a Gaussian of unit variance, whose divergence is ½ ‖δv‖² (= 1 − cosine, to second order) and whose
@@ -50,8 +50,8 @@ class Sensitivity:
     `positions` is the number of input positions they are the mean over.
     """
 
-    input_metric: Tensor
-    head_metric: Tensor | None
+    input_importance: Tensor
+    head_importance: Tensor | None
     positions: int
 
 

@@ -107,4 +107,6 @@ def facts(made: Calibration) -> list[tuple[str, str]]:
         ("objective", description.objective or "none: counts alone"),
     ]
     traces = {"input": figures["input_trace"], "head": figures["head_trace"]}
-    return shown + [(f"{name} metric", f"trace {figure(trace)}") for name, trace in traces.items() if trace is not None]
+    return shown + [
+        (f"{name} importance", f"trace {figure(trace)}") for name, trace in traces.items() if trace is not None
+    ]

@@ -70,7 +70,7 @@ Calibrated = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE",
-        help="Metric and token counts of orientc calibrate: errors count as the model feels them.",
+        help="Importance and token counts of orientc calibrate: errors count as the model feels them.",
         show_default=False,
     ),
 ]

@@ -15,7 +15,7 @@ from orientc.compression.configs import AUTOENCODER, GROUP, PRESETS, QUANTIZE, S
 from orientc.errors import FitError, UsageError
 from orientc.methods import autoencoder, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 from orientc.methods.recipe import Settings
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import FLOAT, PLAIN
@@ -53,21 +53,21 @@ def run(
     original = table.weight if scale == 1 else table.weight.float() / scale
     start = start and _scaled(start, 1 / scale)
     weight = original.to(pick_device(device))
-    metric = plan.metric(weight, calibration)
+    importance = plan.importance(weight, calibration)
     costs: dict[str, float] = {}
     if plan.method == TARGET:
-        choice = _targeted(plan, table, weight, metric)
+        choice = _targeted(plan, table, weight, importance)
         factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
     else:
-        ids = kept_rows.weightiest(metric.weights, plan.keep_rows)
+        ids = kept_rows.weightiest(importance.weights, plan.keep_rows)
         fit = partial(_fitted, plan, start=start, on_epoch=on_epoch, weigh=calibration is not None)
-        factors = kept_rows.around(weight, ids, metric, fit)
+        factors = kept_rows.around(weight, ids, importance, fit)
     factors = _scaled(factors, scale).to(getattr(torch, plan.dtype))
     if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
         raise FitError(_too_large(plan, factors))
     back = _scaled(factors, 1 / scale)
-    if metric.known and calibration is not None:
-        costs = {"cost": metric.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
+    if importance.known and calibration is not None:
+        costs = {"cost": importance.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
     distances = losses.distances(back, original).scaled(scale)
     floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
     description = Description(
@@ -105,44 +105,48 @@ def _scaled(factors: Factors, scale: float) -> Factors:
     )
 
 
-def _targeted(plan: Plan, table: Table, weight: Tensor, metric: Metric) -> target_size.Choice:
+def _targeted(plan: Plan, table: Table, weight: Tensor, importance: Importance) -> target_size.Choice:
     info = table.info
     nbytes = target_bytes(
         info.vocab, info.dim, info.nbytes, ratio=plan.target_ratio, bits=plan.target_bits, mb=plan.target_mb
     )
-    return target_size.fit(weight, nbytes, metric, dtype=getattr(torch, plan.dtype))
+    return target_size.fit_to_size(weight, nbytes, importance, dtype=getattr(torch, plan.dtype))
 
 
 def _fitted(
     plan: Plan,
     rows: Tensor,
-    metric: Metric,
+    importance: Importance,
     *,
     weigh: bool,
     start: Factors | None,
     on_epoch: Callable[[autoencoder.Epoch], None] | None,
 ) -> Factors:
-    """What stands for the rows that are not kept; `weigh` says whether the metric is a calibration's."""
+    """What stands for the rows that are not kept; `weigh` says whether the importance is a calibration's."""
     if plan.method == QUANTIZE:
         factors = Factors.plain(rows.float())
     elif plan.method == SVD:
         assert plan.rank is not None
-        factors = truncated_svd.fit(rows, plan.rank, center=plan.center, metric=metric if weigh else None)
+        factors = truncated_svd.truncated_svd(
+            rows, plan.rank, center=plan.center, importance=importance if weigh else None
+        )
     else:
         assert plan.rank is not None
-        factors = autoencoder.fit(
+        factors = autoencoder.fit_autoencoder(
             rows,
             plan.rank,
             plan.autoencoder,
             seed=plan.seed,
             start=start,
-            metric=metric if weigh else None,
+            importance=importance if weigh else None,
             on_epoch=on_epoch,
         )
     if plan.bits is not None:
-        in_latents = metric.in_latents(factors.weight)
+        in_latents = importance.in_latents(factors.weight)
         groups = -(-factors.rank // plan.group_size)
-        factors = per_group.fit(factors, [[plan.bits] * groups], group_size=plan.group_size, metric=in_latents)
+        factors = per_group.quantize_per_group(
+            factors, [[plan.bits] * groups], group_size=plan.group_size, importance=in_latents
+        )
     return factors
 
 
@@ -161,7 +165,7 @@ def svd(
     """Compress a table by exact truncated SVD.
 
     `model` is a table or a model argument; exactly one of `rank` and `ratio` is given. With the file of a `calibration`
-    rows are weighted and errors count in the model's metric; `keep_rows` and `bits` are as in `Plan`. Raises
+    rows are weighted and errors count in the model's importance; `keep_rows` and `bits` are as in `Plan`. Raises
     `UsageError`, `ModelError`, `FitError` or `CalibrationError`.
     """
     loaded, sha256 = _calibrated(calibration)
@@ -180,7 +184,7 @@ def quantize(
 ) -> Artifact:
     """Round the rows of a table to `bits` bits a number, `group_size` numbers to a scale.
 
-    With the file of a `calibration` errors are fed back in the model's metric. Raises as `svd` does.
+    With the file of a `calibration` errors are fed back in the model's importance. Raises as `svd` does.
     """
     loaded, sha256 = _calibrated(calibration)
     plan = Plan(QUANTIZE, bits=bits, group_size=group_size, keep_rows=keep_rows, calibration_sha256=sha256)

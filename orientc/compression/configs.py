@@ -20,7 +20,7 @@ from orientc.storage.sizes import check_size, choose_rank
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from orientc.methods.importance import Metric
+    from orientc.methods.importance import Importance
     from orientc.models.table import Table
     from orientc.storage.calibration import Calibration
 
@@ -54,7 +54,7 @@ class Plan:
 
     `method` "svd" or "autoencoder" takes exactly one of `rank` and `ratio`, "target" exactly one of the three targets,
     "quantize" takes `bits`. `dtype` is that of stored numbers that are not in codes. `bits` a latent, `group_size` latents
-    to a scale. `calibration_sha256` names the calibration whose metric and
+    to a scale. `calibration_sha256` names the calibration whose importance and
     counts are used, the head's with `head_weight`; `keep_rows` is how many of the most frequent rows are kept as they
     are (`AUTO`: as many as pays). `center` is SVD's, `autoencoder` and `seed`
     the autoencoder's; `init_sha256` names the artifact file an autoencoder starts from.
@@ -105,7 +105,7 @@ class Plan:
             raise UsageError("which rows are the most frequent, a calibration says: name one with --calibration")
         if self.calibration_sha256 and self.method == AUTOENCODER and self.autoencoder.nonlinear in ("decoder", "both"):
             raise UsageError(
-                "in a calibration's metric a decoder with an ELU can't be fitted: choose another nonlinear"
+                "in a calibration's importance a decoder with an ELU can't be fitted: choose another nonlinear"
             )
 
     def _check_coding(self) -> None:
@@ -134,7 +134,9 @@ class Plan:
 
             assert self.ratio is not None
             budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
-            best = kept_rows.best(table.weight, budget, self.metric(table.weight, calibration), itemsize=1, id_size=1)
+            best = kept_rows.best(
+                table.weight, budget, self.importance(table.weight, calibration), itemsize=1, id_size=1
+            )
             keep = best[0] if best else 0
         else:
             keep = self.keep_rows
@@ -150,11 +152,15 @@ class Plan:
         layout = replace(layout, codec=PER_GROUP, group_size=self.group_size)
         return replace(layout, bits=((self.bits,) * layout.groups,), row_group_sizes=(layout.rows,))
 
-    def metric(self, weight: Tensor, calibration: Calibration | None) -> Metric:
+    def importance(self, weight: Tensor, calibration: Calibration | None) -> Importance:
         """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
-        from orientc.methods.importance import Metric
+        from orientc.methods.importance import Importance
 
-        return Metric.of(calibration, weight, head_weight=self.head_weight) if calibration else Metric.plain(weight)
+        return (
+            Importance.of(calibration, weight, head_weight=self.head_weight)
+            if calibration
+            else Importance.plain(weight)
+        )
 
     @property
     def _targets(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from orientc.errors import FitError, UsageError
 from orientc.methods import losses, svd
 from orientc.methods.blocks import by_blocks
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 from orientc.methods.recipe import Settings
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.utils import distributed
@@ -110,49 +110,49 @@ class Autoencoder(nn.Module):
             self.decoder.bias.copy_(factors.bias)
 
 
-def fit(
+def fit_autoencoder(
     table: Tensor,
     rank: int,
     settings: Settings,
     *,
     seed: int = 0,
     start: Factors | None = None,
-    metric: Metric | None = None,
+    importance: Importance | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Factors:
     """Fit an autoencoder on `table` `[vocab, dim]` on the device the table is on; factors are float32.
 
-    With a `metric` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
+    With a `importance` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
     average), and an epoch draws rows by weight, as many as there are; what `on_epoch` is told is of those rows too.
     The factors are the table's all the same; a decoder with an ELU can't be brought back from there. Several processes
     share each batch. `start` is needed with `settings.init == "artifact"`. `on_epoch` is called after every epoch.
     Raises `FitError` where the loss leaves the range of a float.
     """
-    if metric is not None:
-        return _fit_in_metric(table, rank, settings, metric, seed=seed, start=start, on_epoch=on_epoch)
+    if importance is not None:
+        return _fit_in_importance(table, rank, settings, importance, seed=seed, start=start, on_epoch=on_epoch)
     return _fit(table, rank, settings, seed=seed, start=start, weights=None, on_epoch=on_epoch)
 
 
-def _fit_in_metric(
+def _fit_in_importance(
     table: Tensor,
     rank: int,
     settings: Settings,
-    metric: Metric,
+    importance: Importance,
     *,
     seed: int,
     start: Factors | None,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Factors:
-    root, inverse = metric.roots()
-    moments = svd.gram(table, weights=metric.weights / metric.weights.sum())
-    squares, turned = float(moments.trace()), float((moments * metric.matrix).sum())  # mean ‖e‖², mean eᵀAe
+    root, inverse = importance.roots()
+    moments = svd.gram(table, weights=importance.weights / importance.weights.sum())
+    squares, turned = float(moments.trace()), float((moments * importance.matrix).sum())  # mean ‖e‖², mean eᵀAe
     scale = math.sqrt(squares / turned) if turned else 1.0
     into, back = (root * scale).float(), (inverse / scale).float()
     if start is not None and start.weight is not None:
         bias = None if start.bias is None else start.bias.float().to(table.device) @ into
         start = Factors.plain(start.latents, into @ start.weight.float().to(table.device), bias)
     rows = by_blocks(table, table.shape[1], lambda block: block.float() @ into)
-    fitted = _fit(rows, rank, settings, seed=seed, start=start, weights=metric.weights, on_epoch=on_epoch)
+    fitted = _fit(rows, rank, settings, seed=seed, start=start, weights=importance.weights, on_epoch=on_epoch)
     assert fitted.weight is not None
     assert fitted.bias is not None
     return Factors.plain(fitted.latents, back @ fitted.weight, fitted.bias @ back)

@@ -10,7 +10,7 @@ from torch import Tensor
 from orientc.methods.token_statistics import TokenStatistics
 from orientc.modeling.factors import CHUNK, Factors
 
-_DAMPING = 1e-3  # of the mean of a metric's diagonal: no direction is taken to matter not at all
+_DAMPING = 1e-3  # of the mean of a importance's diagonal: no direction is taken to matter not at all
 # What is added to the counts, in shares of their sum: other texts have other tokens, frequent ones among them, and a
 # token that was not met is the one whose errors are large.
 _PRIOR = 1.0  # by the order of the ids
@@ -18,7 +18,7 @@ _EVEN = 0.1  # the same for all
 
 
 @dataclass(frozen=True)
-class Metric:
+class Importance:
     """A change `δe` of the rows is taken to cost `½ · Σ_i w_i · δe_iᵀ A δe_i` with `w = weights / Σ weights`.
 
     `matrix` A is `[dim, dim]`, positive definite, `weights [vocab]`, both float64. With A in nats per squared unit of
@@ -31,14 +31,14 @@ class Metric:
     known: bool = True
 
     @classmethod
-    def plain(cls, table: Tensor) -> Metric:
+    def plain(cls, table: Tensor) -> Importance:
         """Nothing is known: every row and direction of a table `[vocab, dim]` counts the same."""
         vocab, dim = table.shape
         ones = torch.ones(vocab, dtype=torch.float64, device=table.device)
         return cls(torch.eye(dim, dtype=torch.float64, device=table.device), ones, known=False)
 
     @classmethod
-    def of(cls, calibration: TokenStatistics, table: Tensor, *, head_weight: float = 1.0) -> Metric:
+    def of(cls, calibration: TokenStatistics, table: Tensor, *, head_weight: float = 1.0) -> Importance:
         """`M + head_weight · H` and counts of a calibration of this table; directions count the same where it has none.
 
         `head_weight` 1 is right for a tied head, 0 for a model that keeps its head.
@@ -48,17 +48,17 @@ class Metric:
         weights = counts + _EVEN * counts.mean()
         if calibration.prior is not None:
             weights = weights + _PRIOR * calibration.prior.to(weights)
-        if calibration.input_metric is None:
+        if calibration.input_importance is None:
             return cls(plain.matrix, weights, known=False)
-        matrix = calibration.input_metric.to(plain.matrix)
-        if calibration.head_metric is not None:
-            matrix = matrix + head_weight * calibration.head_metric.to(plain.matrix)
+        matrix = calibration.input_importance.to(plain.matrix)
+        if calibration.head_importance is not None:
+            matrix = matrix + head_weight * calibration.head_importance.to(plain.matrix)
         damping = _DAMPING * matrix.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
         return cls((matrix + matrix.T) / 2 + damping * plain.matrix, weights)
 
-    def of_rows(self, ids: Tensor) -> Metric:
-        """The metric of some rows alone; costs keep their unit."""
-        return Metric(self.matrix, self.weights[ids], self.known)
+    def of_rows(self, ids: Tensor) -> Importance:
+        """The importance of some rows alone; costs keep their unit."""
+        return Importance(self.matrix, self.weights[ids], self.known)
 
     def roots(self) -> tuple[Tensor, Tensor]:
         """`A^½` and `A^-½`, symmetric, float64 `[dim, dim]`."""
@@ -67,7 +67,7 @@ class Metric:
         return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
     def in_latents(self, decoder: Tensor | None) -> Tensor:
-        """The metric of latents `[rank, rank]` that a linear decoder `[dim, rank]` makes rows of."""
+        """The importance of latents `[rank, rank]` that a linear decoder `[dim, rank]` makes rows of."""
         if decoder is None:
             return self.matrix
         weight = decoder.to(self.matrix)

@@ -73,7 +73,7 @@ def steps(latents: Tensor, rows: Tensor, weights: Tensor) -> Steps:
 
 
 @torch.no_grad()
-def fit(
+def quantize_per_channel(
     factors: Factors,
     bits: Sequence[Sequence[int]],
     steps: Sequence[Steps],

@@ -18,40 +18,40 @@ from orientc.modeling.packing import pack
 
 _BLOCK = 4096  # rows rounded together: what caches hold
 _SHRINKS = tuple(1 - step / 16 for step in range(10))  # of a group's range: clipping a few numbers can pay
-_DAMPING = 1e-2  # of the mean of the metric's diagonal, as GPTQ does
+_DAMPING = 1e-2  # of the mean of the importance's diagonal, as GPTQ does
 
 
-def feedback(metric: Tensor) -> Tensor | None:
-    """The upper Cholesky factor of the inverse of a metric `[rank, rank]`, float32; None for a multiple of I.
+def feedback(importance: Tensor) -> Tensor | None:
+    """The upper Cholesky factor of the inverse of a importance `[rank, rank]`, float32; None for a multiple of I.
 
     Row j says what an error of column j asks of the columns to come.
     """
-    diagonal = metric.diagonal()
+    diagonal = importance.diagonal()
     scale = diagonal.mean()
-    even = scale * torch.eye(len(metric), dtype=metric.dtype, device=metric.device)
-    if (metric - even).abs().max() <= 1e-4 * scale:
+    even = scale * torch.eye(len(importance), dtype=importance.dtype, device=importance.device)
+    if (importance - even).abs().max() <= 1e-4 * scale:
         return None
-    damped = metric + _DAMPING * even
+    damped = importance + _DAMPING * even
     upper: Tensor = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True).float()
     return upper
 
 
 @torch.no_grad()
-def fit(
+def quantize_per_group(
     factors: Factors,
     bits: Sequence[Sequence[int]],
     *,
     group_size: int,
-    metric: Tensor,
+    importance: Tensor,
     row_groups: Sequence[Tensor] | None = None,
 ) -> Factors:
     """The same table with its plain latents in codes.
 
     Each `group_size` columns of a row share a scale and an offset; rows of row group t have `bits[t][g]` bits for each column of
-    group g, 0 for none. `row_groups` are the rows' ids, ascending, of each row group; one of all rows unless given. `metric
+    group g, 0 for none. `row_groups` are the rows' ids, ascending, of each row group; one of all rows unless given. `importance
     [rank, rank]` is that of the latents: its errors are fed back.
     """
-    latents, correction = factors.latents.float(), feedback(metric)
+    latents, correction = factors.latents.float(), feedback(importance)
     if row_groups is None:
         row_groups = [torch.arange(len(latents), device=latents.device)]
     parts = (rounded(latents[rows], own, group_size, correction) for rows, own in zip(row_groups, bits, strict=True))

@@ -1,4 +1,4 @@
-"""Truncated singular value decomposition: the baseline, exact; and the same in a metric, with weights for the rows."""
+"""Truncated singular value decomposition: the baseline, exact; and the same in a importance, with weights for the rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods.blocks import by_blocks
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 from orientc.modeling.factors import CHUNK, Factors
 
 STRIPS = 8  # that a Gram matrix is computed in, each from its diagonal on: 9/16 of the work
@@ -49,33 +49,33 @@ def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return vectors * largest.sign(), values
 
 
-def fit(table: Tensor, rank: int, *, center: bool = False, metric: Metric | None = None) -> Factors:
+def truncated_svd(table: Tensor, rank: int, *, center: bool = False, importance: Importance | None = None) -> Factors:
     """Best approximation of rank `rank` in the least-squares sense (Eckart and Young 1936).
 
     `table` is `[vocab, dim]` of any float type; the factors are float32: `latents = (E − mean)·V`,
-    `decoder.weight = V`, and with `center` the mean row as `decoder.bias`. With a `metric` of matrix A and weights F it
+    `decoder.weight = V`, and with `center` the mean row as `decoder.bias`. With a `importance` of matrix A and weights F it
     is the best one there: of the right singular vectors V of `F^½ E A^½` come `latents = (E − mean)·A^½·V` and
-    `decoder.weight = A^-½·V`, and the mean is weighted. Latents are coordinates in the metric, orthonormal
+    `decoder.weight = A^-½·V`, and the mean is weighted. Latents are coordinates in the importance, orthonormal
     but for its scale.
     """
-    weights = None if metric is None else metric.weights
+    weights = None if importance is None else importance.weights
     mean = None
     if center:
         masses = table.new_ones(len(table), dtype=torch.float64) if weights is None else weights
         parts = zip(masses.split(CHUNK), table.split(CHUNK), strict=True)
         mean = torch.stack([part @ rows.double() for part, rows in parts]).sum(0) / masses.sum()
     covariance = gram(table, mean, weights)
-    if metric is None:
+    if importance is None:
         directions, _ = principal_directions(covariance)
         encoder = decoder = directions[:, :rank]
     else:
-        root, inverse = metric.roots()
-        scale = metric.matrix.diagonal().mean().sqrt()  # latents are of the table's size then, in float16's range
+        root, inverse = importance.roots()
+        scale = importance.matrix.diagonal().mean().sqrt()  # latents are of the table's size then, in float16's range
         root, inverse = root / scale, inverse * scale
         directions, _ = principal_directions(root @ covariance @ root)
         encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
-    # rounded to float32 once: a plain encoder can be float32 itself, but a metric's decoder would enlarge its rounding
-    dtype = torch.float32 if metric is None else torch.float64
+    # rounded to float32 once: a plain encoder can be float32 itself, but a importance's decoder would enlarge its rounding
+    dtype = torch.float32 if importance is None else torch.float64
     encoder, shift = encoder.to(dtype), None if mean is None else mean.to(dtype)
     latents = by_blocks(
         table, rank, lambda rows: (rows.to(dtype) if shift is None else rows.to(dtype) - shift) @ encoder

@@ -12,7 +12,7 @@ from torch import Tensor
 from orientc.errors import FitError
 from orientc.methods import kept_rows, per_group, svd, transform_coding
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 from orientc.methods.row_groups import row_groups_of, spread_sample
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import MOST_BITS, packed_bytes
@@ -30,24 +30,27 @@ class Choice:
     costs: Mapping[str, float]
 
 
-def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Choice:
+def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Choice:
     """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
 
     Forms: "groups" (the rows themselves in codes, scales by rows), "rank" (latents as numbers, and the weightiest rows
-    kept) and, where the metric is known, "transform" (see there): without one, directions in which the table varies
+    kept) and, where the importance is known, "transform" (see there): without one, directions in which the table varies
     little, and rows unlike the others, may be those that matter most, and nothing says that they don't. Raises
     `FitError` where nothing is that small.
     """
     candidates = {
-        "transform": transform_coding.fit(table, nbytes, metric, dtype=dtype) if metric.known else None,
-        "groups": groups(table, nbytes, metric.weights),
-        "rank": rank_and_kept(table, nbytes, metric, dtype=dtype),
+        "transform": transform_coding.transform_code(table, nbytes, importance, dtype=dtype)
+        if importance.known
+        else None,
+        "groups": groups(table, nbytes, importance.weights),
+        "rank": rank_and_kept(table, nbytes, importance, dtype=dtype),
     }
     made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
     if not made:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: choose a larger target")
     costs = {
-        name: metric.cost(factors.map(lambda tensor: tensor.to(table.device)), table) for name, factors in made.items()
+        name: importance.cost(factors.map(lambda tensor: tensor.to(table.device)), table)
+        for name, factors in made.items()
     }
     if not (costs := {name: cost for name, cost in costs.items() if isfinite(cost)}):
         raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
@@ -78,11 +81,11 @@ def groups(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
         return None
     _, width, bits = found
     count = -(-dim // width)
-    return per_group.fit(
+    return per_group.quantize_per_group(
         Factors.plain(table.float()),
         [bits[start : start + count] for start in range(0, len(bits), count)],
         group_size=width,
-        metric=torch.eye(dim, device=table.device),
+        importance=torch.eye(dim, device=table.device),
         row_groups=row_groups,
     )
 
@@ -105,11 +108,11 @@ def _cells(table: Tensor, weights: Tensor, width: int) -> list[Cell]:
 
 
 @torch.no_grad()
-def rank_and_kept(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype) -> Factors | None:
+def rank_and_kept(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
     """Latents of the best rank as numbers, and as many of the weightiest rows kept as pays; None where nothing fits."""
-    best = kept_rows.best(table, nbytes, metric, itemsize=dtype.itemsize)
+    best = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
     if best is None:
         return None
     count, rank = best
-    ids = kept_rows.weightiest(metric.weights, count)
-    return kept_rows.around(table, ids, metric, lambda rest, own: svd.fit(rest, rank, metric=own))
+    ids = kept_rows.weightiest(importance.weights, count)
+    return kept_rows.around(table, ids, importance, lambda rest, own: svd.truncated_svd(rest, rank, importance=own))

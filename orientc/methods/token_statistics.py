@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TokenStatistics:
     """How a model uses its table, as far as a fit needs to know.
 
-    `counts` float32 `[vocab]`; `input_metric` M and `head_metric` H float32 `[dim, dim]`, symmetric and positive
+    `counts` float32 `[vocab]`; `input_importance` M and `head_importance` H float32 `[dim, dim]`, symmetric and positive
     semidefinite, in nats per squared unit of the table: a change δe of the rows costs
     `½ · Σ_i counts_i / Σ counts · δe_iᵀ (M + H) δe_i` nats per input position, to second order (without H where the
     head keeps the original table). None where it was not measured. `prior [vocab]`, of the counts' sum, is what tokens
@@ -21,6 +21,6 @@ class TokenStatistics:
     """
 
     counts: Tensor
-    input_metric: Tensor | None = None
-    head_metric: Tensor | None = None
+    input_importance: Tensor | None = None
+    head_importance: Tensor | None = None
     prior: Tensor | None = None

@@ -1,6 +1,6 @@
 """A table in the fewest bits for what it costs the model: transform coding with bits where they count.
 
-Rows are written in the orthonormal coordinates that the weighted table has in the metric (the closed form of `svd`),
+Rows are written in the orthonormal coordinates that the weighted table has in the importance (the closed form of `svd`),
 where errors of different coordinates add up and need no feedback. Coordinates differ in variance and rows in how often
 they occur, so row groups of rows and groups of columns get bits by their share of the cost: reverse water-filling (Cover and
 Thomas, Elements of Information Theory, 10.3.3), done greedily with distortions measured on the rows themselves. All
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from orientc.methods import per_channel, svd
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 from orientc.methods.row_groups import row_groups_of
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import MOST_BITS, packed_bytes
@@ -24,17 +24,19 @@ GROUP = 8
 
 
 @torch.no_grad()
-def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group_size: int = GROUP) -> Factors | None:
+def transform_code(
+    table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype, group_size: int = GROUP
+) -> Factors | None:
     """The table in at most `nbytes` bytes, its decoder in `dtype`; None where the budget is too small for this form.
 
     Each `group_size` coordinates have bits together.
     """
     vocab, dim = table.shape
-    whole = svd.fit(table, dim, metric=metric)
+    whole = svd.truncated_svd(table, dim, importance=importance)
     latents, weight, groups = whole.latents, whole.weight, -(-dim // group_size)
     assert weight is not None
-    row_groups = row_groups_of(metric.weights)
-    steps = [per_channel.steps(latents, rows, metric.weights) for rows in row_groups]
+    row_groups = row_groups_of(importance.weights)
+    steps = [per_channel.steps(latents, rows, importance.weights) for rows in row_groups]
     cells = [
         cell for rows, own in zip(row_groups, steps, strict=True) for cell in _cells(len(rows), own.costs, group_size)
     ]
@@ -56,7 +58,7 @@ def fit(table: Tensor, nbytes: int, metric: Metric, *, dtype: torch.dtype, group
     else:
         return None
     narrow = Factors.plain(latents[:, :rank].contiguous(), weight[:, :rank].contiguous())
-    return per_channel.fit(narrow, bits, steps, group_size=group_size, row_groups=row_groups)
+    return per_channel.quantize_per_channel(narrow, bits, steps, group_size=group_size, row_groups=row_groups)
 
 
 def _cells(rows: int, costs: Tensor, group_size: int) -> list[Cell]:

@@ -1,8 +1,8 @@
 """What is known of how a model uses its table, as a file: one plain `.safetensors` file, format version 1.
 
 Tensors, all float32: `counts [vocab]`, how often each token stands in a text (or its frequency, scaled to counts);
-`prior [vocab]`, as present, how often to expect it in any text, in the same sum; `input_metric [dim, dim]` and
-`head_metric [dim, dim]` as present: the matrices M and H of `sensitivity`, symmetric.
+`prior [vocab]`, as present, how often to expect it in any text, in the same sum; `input_importance [dim, dim]` and
+`head_importance [dim, dim]` as present: the matrices M and H of `sensitivity`, symmetric.
 
 Everything else is string metadata, keys sorted: `format` ("orientc-calibration"), `format_version`, the base table as
 artifacts name it, `objective` ("masked", "causal" or "sentence"), `text` and `text_sha256`, `frequency` (where counts
@@ -35,7 +35,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 OBJECTIVES = ("masked", "causal", "sentence")
 _FREQUENCIES = ("counts", "prior")
-_METRICS = ("input_metric", "head_metric")
+_METRICS = ("input_importance", "head_importance")
 _ASYMMETRY = 1e-4  # of a metric's largest entry: what another program's rounding may leave
 
 
@@ -76,13 +76,17 @@ class Calibration(TokenStatistics):
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by the names they have in a file."""
-        others = {"prior": self.prior, "input_metric": self.input_metric, "head_metric": self.head_metric}
+        others = {
+            "prior": self.prior,
+            "input_importance": self.input_importance,
+            "head_importance": self.head_importance,
+        }
         return {"counts": self.counts} | {name: tensor for name, tensor in others.items() if tensor is not None}
 
     @property
     def facts(self) -> dict[str, float | None]:
         """Figures of the tensors: tokens that were met at all, and each metric's trace, in nats per squared unit."""
-        metrics = {"input_trace": self.input_metric, "head_trace": self.head_metric}
+        metrics = {"input_trace": self.input_importance, "head_trace": self.head_importance}
         traces = {name: None if metric is None else float(metric.trace()) for name, metric in metrics.items()}
         return {"types": int((self.counts > 0).sum()), **traces}
 
@@ -178,7 +182,7 @@ def _description(header: Header) -> CalibrationDescription:
     objective = metadata["objective"] or None
     if objective not in (None, *OBJECTIVES):
         raise ValueError(f"objective {objective!r:.60} is unknown")
-    if ("input_metric" in metrics) != (objective is not None) or metrics == ("head_metric",):
+    if ("input_importance" in metrics) != (objective is not None) or metrics == ("head_importance",):
         raise ValueError("an objective and a metric of the input belong together")
     counted, measured = int(metadata["counted"]), int(metadata["measured"])
     if min(counted, measured) < 0:

@@ -64,12 +64,12 @@ def main() -> None:
 
     for rank in options.rank:
         fits = {
-            "default": lambda rank=rank: autoencoder.fit(table, rank, Settings()),
+            "default": lambda rank=rank: autoencoder.fit_autoencoder(table, rank, Settings()),
             "literal loop": lambda rank=rank: literal_loop(table, rank),
-            "svd": lambda rank=rank: svd.fit(table, rank),
+            "svd": lambda rank=rank: svd.truncated_svd(table, rank),
         }
         if options.paper:
-            fits["preset paper"] = lambda rank=rank: autoencoder.fit(table, rank, PAPER)
+            fits["preset paper"] = lambda rank=rank: autoencoder.fit_autoencoder(table, rank, PAPER)
         seconds, objectives = {}, {}
         for name, fit in fits.items():
             taken = []

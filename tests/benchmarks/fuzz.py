@@ -94,11 +94,17 @@ def _sample_artifact(path: Path, kind: int) -> None:
     if kind % 8 == 1:
         row_groups = [torch.arange(0, vocab, 2), torch.arange(1, vocab, 2)]
         steps = [per_channel.steps(factors.latents, rows, torch.ones(vocab)) for rows in row_groups]
-        factors = per_channel.fit(factors, [[3, 0], [8, 2]], steps, group_size=-(-rank // 2), row_groups=row_groups)
+        factors = per_channel.quantize_per_channel(
+            factors, [[3, 0], [8, 2]], steps, group_size=-(-rank // 2), row_groups=row_groups
+        )
     elif kind % 4 == 1:
         row_groups = [torch.arange(start, vocab, 3) for start in range(3)]
-        factors = per_group.fit(
-            factors, [[3, 0], [8, 2], [1, 5]], group_size=-(-rank // 2), metric=torch.eye(rank), row_groups=row_groups
+        factors = per_group.quantize_per_group(
+            factors,
+            [[3, 0], [8, 2], [1, 5]],
+            group_size=-(-rank // 2),
+            importance=torch.eye(rank),
+            row_groups=row_groups,
         )
     if kind % 4 == 3:
         factors = factors.with_kept(torch.tensor([2, vocab]), torch.ones(2, dim))
@@ -118,7 +124,7 @@ def _use_calibration(path: Path) -> object:
 
 def _sample_calibration(path: Path, kind: int) -> None:
     """With both metrics, with one, and with counts alone."""
-    metrics = {name: torch.eye(6) for name in ("input_metric", "head_metric")[: kind % 3]}
+    metrics = {name: torch.eye(6) for name in ("input_importance", "head_importance")[: kind % 3]}
     description = calibration.CalibrationDescription(
         base=_table(11, 6), objective="masked" if metrics else None, text="text", text_sha256="2" * 64, frequency=None,
         counted=99, measured=50 if metrics else 0, metrics=tuple(metrics), settings={"tokens": 50}, seed=7,

@@ -38,7 +38,7 @@ def made(folder: Path, **options: Any) -> Calibration:
 def test_masked_causal_and_headless_models_are_calibrated(
     bert_folder: Path, gpt2_folder: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
-    metrics = ("input_metric", "head_metric")
+    metrics = ("input_importance", "head_importance")
     for folder, objective, held in (
         (bert_folder, "masked", metrics),
         (gpt2_folder, "causal", metrics),
@@ -81,9 +81,9 @@ def test_with_a_text_too_the_metrics_are_the_texts(bert_folder: Path) -> None:
     both, text = made(bert_folder, frequency="zipf"), made(bert_folder)
     assert torch.equal(both.counts, calibrate(str(bert_folder), frequency="zipf").counts)
     assert both.description.counted == 0
-    assert both.input_metric is not None
-    assert text.input_metric is not None
-    assert torch.equal(both.input_metric, text.input_metric)
+    assert both.input_importance is not None
+    assert text.input_importance is not None
+    assert torch.equal(both.input_importance, text.input_importance)
 
 
 def test_too_little_text_is_one_line_with_numbers(bert_folder: Path, gpt2_folder: Path) -> None:

@@ -83,10 +83,10 @@ def divergence(model: PreTrainedModel, change: Tensor, modules: list[nn.Module],
     return float((before.exp() * (before - after)).sum()) / positions
 
 
-def predicted(change: Tensor, metric: Tensor) -> float:
+def predicted(change: Tensor, importance: Tensor) -> float:
     """½ of the mean of δe_iᵀ A δe_i over tokens that all stand in the examples equally often."""
     rows = change[len(SPECIAL) :]
-    return float(((rows @ metric) * rows).sum(1).mean()) / 2
+    return float(((rows @ importance) * rows).sum(1).mean()) / 2
 
 
 @pytest.mark.parametrize("name", [*MASKED, *CAUSAL])
@@ -95,17 +95,17 @@ def test_the_metrics_predict_what_a_change_of_the_table_costs(name: str) -> None
     masked = name in MASKED
     model = model_of(name)
     found = measured(model, masked=masked)
-    assert found.head_metric is not None
+    assert found.head_importance is not None
     metrics = {
-        (True, False): found.input_metric,
-        (False, True): found.head_metric,
-        (True, True): found.input_metric + found.head_metric,
+        (True, False): found.input_importance,
+        (False, True): found.head_importance,
+        (True, True): found.input_importance + found.head_importance,
     }
-    for (lookup, head), metric in metrics.items():
+    for (lookup, head), importance in metrics.items():
         change, modules = changed(model, lookup=lookup, head=head)
         cost = divergence(model, change, modules, masked=masked)
         assert cost > 0
-        assert predicted(change, metric) == pytest.approx(cost, rel=0.2), (lookup, head)
+        assert predicted(change, importance) == pytest.approx(cost, rel=0.2), (lookup, head)
 
 
 def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> None:
@@ -114,7 +114,7 @@ def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> N
     given = [Example(found.input_ids, [], []) for found in examples(400, masked=False, seed=1)]
     drawn = [Example(found.input_ids, [], []) for found in examples(600, masked=False)]
     found = of_sentences(model, drawn, pooling="mean", **COMMON)
-    assert found.head_metric is None
+    assert found.head_importance is None
     batch = collate(given, PAD)
 
     @torch.inference_mode()
@@ -128,7 +128,7 @@ def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> N
         model.get_input_embeddings().weight.add_(change)
     positions = int(input_positions(batch["input_ids"], batch["attention_mask"], SPECIAL).sum())
     cost = float((vectors() - before).square().sum()) / 2 / positions
-    assert predicted(change, found.input_metric) == pytest.approx(cost, rel=0.2)
+    assert predicted(change, found.input_importance) == pytest.approx(cost, rel=0.2)
 
 
 @pytest.mark.parametrize("name", ["gemma3", "gpt2"])
@@ -141,21 +141,21 @@ def test_the_input_metric_is_about_the_rows_before_they_are_scaled(name: str) ->
     scaled = measured(model, 40, masked=False)
     plain = nn.Embedding.from_pretrained(embedding.weight.detach() * scale)
     model.set_input_embeddings(plain)
-    torch.testing.assert_close(scaled.input_metric, scale**2 * measured(model, 40, masked=False).input_metric)
+    torch.testing.assert_close(scaled.input_importance, scale**2 * measured(model, 40, masked=False).input_importance)
 
 
 def test_metrics_are_symmetric_and_positive_and_the_same_for_the_same_seed() -> None:
     model = model_of("bert")
     first, again = (measured(model, 60, masked=True) for _ in range(2))
     other = measured(model, 60, masked=True, seed=1)
-    for name in ("input_metric", "head_metric"):
-        metric: Tensor = getattr(first, name)
-        assert metric.dtype == torch.float32
-        assert torch.equal(metric, metric.T)
-        assert torch.linalg.eigvalsh(metric.double()).min() > -1e-6 * metric.trace()
-        assert torch.equal(metric, getattr(again, name))
-    assert not torch.equal(first.input_metric, other.input_metric)  # other labels
-    assert torch.equal(first.head_metric, other.head_metric)  # type: ignore[arg-type]  # all labels count, none is drawn
+    for name in ("input_importance", "head_importance"):
+        importance: Tensor = getattr(first, name)
+        assert importance.dtype == torch.float32
+        assert torch.equal(importance, importance.T)
+        assert torch.linalg.eigvalsh(importance.double()).min() > -1e-6 * importance.trace()
+        assert torch.equal(importance, getattr(again, name))
+    assert not torch.equal(first.input_importance, other.input_importance)  # other labels
+    assert torch.equal(first.head_importance, other.head_importance)  # type: ignore[arg-type]  # all labels count, none is drawn
 
 
 def test_the_metrics_are_means_over_positions_that_are_no_special_tokens() -> None:
@@ -166,12 +166,12 @@ def test_the_metrics_are_means_over_positions_that_are_no_special_tokens() -> No
 
 def test_padding_and_batches_leave_the_heads_metric_as_it_is() -> None:
     model = model_of("bert")
-    one, many = (measured(model, 60, masked=True, batch_size=size).head_metric for size in (1, 32))
+    one, many = (measured(model, 60, masked=True, batch_size=size).head_importance for size in (1, 32))
     torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-5)
 
 
 def test_an_untied_head_has_no_metric() -> None:
-    assert measured(model_of("llama-untied"), 20, masked=False, tied=False).head_metric is None
+    assert measured(model_of("llama-untied"), 20, masked=False, tied=False).head_importance is None
 
 
 def test_the_model_is_as_it_was_afterwards() -> None:

@@ -45,10 +45,10 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
     assert path.parent == Path("runs") / "tiny-bert"
     assert (made["fresh"], made["objective"], made["text"]) == (True, "masked", "text.txt")
     stored = load_file(path)
-    assert stored.keys() == {"counts", "prior", "input_metric", "head_metric"}
+    assert stored.keys() == {"counts", "prior", "input_importance", "head_importance"}
     assert made["types"] == int((stored["counts"] > 0).sum())
-    assert made["input_trace"] == pytest.approx(float(stored["input_metric"].trace()))
-    assert made["head_trace"] == pytest.approx(float(stored["head_metric"].trace()))
+    assert made["input_trace"] == pytest.approx(float(stored["input_importance"].trace()))
+    assert made["head_trace"] == pytest.approx(float(stored["head_importance"].trace()))
     content = path.read_bytes()
 
     again = orientc("calibrate", bert_folder, "--text", text_file, *QUICK, "--json")
@@ -65,7 +65,7 @@ def test_people_are_told_what_was_counted_and_measured(orientc: Orientc, gpt2_fo
     assert (ended.code, ended.err) == (0, "")
     told = dict(line.split("  ", 1) for line in ended.out.splitlines())
     assert [name.strip() for name in told] == [
-        "calibration", "model", "text", "tokens", "types", "objective", "input metric", "head metric", "measured in",
+        "calibration", "model", "text", "tokens", "types", "objective", "input importance", "head importance", "measured in",
     ]  # fmt: skip
     assert told["calibration"].strip() == "gpt2.safetensors"
     shown = orientc("inspect", "gpt2.safetensors")
@@ -102,7 +102,7 @@ def test_a_frequency_beside_a_text_replaces_its_counts(orientc: Orientc, bert_fo
     text, both = (document(orientc(*arguments, *more)) for more in ((), ("--frequency", "zipf")))
     assert text["calibration"] != both["calibration"]
     stored = [load_file(entry["calibration"]) for entry in (text, both)]
-    assert torch.equal(stored[0]["input_metric"], stored[1]["input_metric"])
+    assert torch.equal(stored[0]["input_importance"], stored[1]["input_importance"])
     assert not torch.equal(stored[0]["counts"], stored[1]["counts"])
 
 

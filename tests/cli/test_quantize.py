@@ -35,7 +35,7 @@ def calibration_of(folder: Path, path: Path) -> Path:
     info = read_table(ModelSource.resolve(str(folder))).info
     root = torch.randn(info.dim, info.dim, generator=torch.Generator().manual_seed(0))
     made = calibrations.made()
-    description = replace(made.description, base=info, metrics=("input_metric", "head_metric"))
+    description = replace(made.description, base=info, metrics=("input_importance", "head_importance"))
     counts = 100 / torch.arange(1, info.vocab + 1)
     calibration.save(calibration.Calibration(counts, root @ root.T, torch.eye(info.dim), description=description), path)
     return path

@@ -425,7 +425,7 @@ def calibration_of(given: Table) -> Calibration:
     made = calibrations.made(base=given.info)
     root = torch.randn(given.info.dim, given.info.dim, generator=torch.Generator().manual_seed(1))
     counts = 100.0 / torch.arange(1, given.info.vocab + 1)
-    return replace(made, counts=counts, input_metric=root @ root.T, head_metric=torch.eye(given.info.dim))
+    return replace(made, counts=counts, input_importance=root @ root.T, head_importance=torch.eye(given.info.dim))
 
 
 CALIBRATED: dict[str, Plan] = {
@@ -446,10 +446,10 @@ def test_calibrated_fits_keep_what_they_say_and_are_the_same_again(method: str, 
     assert one.description.layout.kept == kept or plan.method == TARGET
     assert torch.equal(dense[:kept], given.weight[:kept])  # the first are the most frequent
     plain = run(replace(plan, calibration_sha256=None, keep_rows=0), given)
-    metric = plan.metric(given.weight, calibration_of(given))
-    cost = metric.cost(one.factors, given.weight)
+    importance = plan.importance(given.weight, calibration_of(given))
+    cost = importance.cost(one.factors, given.weight)
     assert one.description.distances["cost"] == pytest.approx(cost, rel=1e-4)
-    assert cost < 0.9 * metric.cost(plain.factors, given.weight)
+    assert cost < 0.9 * importance.cost(plain.factors, given.weight)
     assert "cost" not in plain.description.distances
 
 

@@ -79,7 +79,7 @@ def model_of(name: str, auto_name: str) -> PreTrainedModel:
 
 
 def compressed(model: PreTrainedModel, head: str | None = None, activation: str | None = None) -> PreTrainedModel:
-    fitted = svd.fit(model.get_input_embeddings().weight.detach(), RANK, center=True)
+    fitted = svd.truncated_svd(model.get_input_embeddings().weight.detach(), RANK, center=True)
     factors = Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
     return substitute(model, factors, head or head_policies(model)[-1])
 

@@ -36,7 +36,7 @@ def test_costs_are_the_weighted_squared_errors_of_what_is_made() -> None:
     steps = [per_channel.steps(latents, rows, weights) for rows in row_groups]
     bits = [[4, 2], [3, 0]] * 3
     assert [len(rows) for rows in row_groups] == [281, 281, 563, 1125, 2250, 4500]
-    made = per_channel.fit(Factors.plain(latents), bits, steps, group_size=8, row_groups=row_groups)
+    made = per_channel.quantize_per_channel(Factors.plain(latents), bits, steps, group_size=8, row_groups=row_groups)
     assert made.layout.codec == PER_CHANNEL
     made.layout.check()
     errors = weights.unsqueeze(1) * (made.dense() - latents).square()
@@ -51,7 +51,7 @@ def test_costs_are_the_weighted_squared_errors_of_what_is_made() -> None:
 def test_a_number_within_the_levels_goes_to_the_nearest(bits: int) -> None:
     latents, rows = drawn(300, 8), torch.arange(300)
     steps = per_channel.steps(latents, rows, torch.ones(300))
-    made = per_channel.fit(Factors.plain(latents), [[bits]], [steps], group_size=8, row_groups=[rows])
+    made = per_channel.quantize_per_channel(Factors.plain(latents), [[bits]], [steps], group_size=8, row_groups=[rows])
     scales, offsets = steps.scales[bits - 1].float(), steps.offsets[bits - 1].float()
     levels = offsets + scales * torch.arange(2**bits).unsqueeze(1)
     nearest = (latents.unsqueeze(0) - levels.unsqueeze(1)).abs().amin(0)
@@ -74,5 +74,5 @@ def test_columns_that_do_not_vary_are_as_near_as_float16_allows(column: Tensor) 
     latents, rows = column.unsqueeze(1), torch.arange(50)
     steps = per_channel.steps(latents, rows, torch.ones(50))
     assert steps.costs.isfinite().all()
-    made = per_channel.fit(Factors.plain(latents), [[2]], [steps], group_size=1, row_groups=[rows])
+    made = per_channel.quantize_per_channel(Factors.plain(latents), [[2]], [steps], group_size=1, row_groups=[rows])
     assert (made.dense() - latents).abs().max() <= 2e-3 * column.abs().max() + 1e-4

@@ -12,7 +12,7 @@ def table(rows: int = 300, dim: int = 20) -> Tensor:
     return torch.randn(rows, dim, generator=torch.Generator().manual_seed(0))
 
 
-def metric(dim: int = 20) -> Tensor:
+def importance(dim: int = 20) -> Tensor:
     """Some directions matter a hundred times as much as others, none of them a column."""
     generator = torch.Generator().manual_seed(1)
     directions = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
@@ -20,8 +20,8 @@ def metric(dim: int = 20) -> Tensor:
 
 
 def rounded(given: Tensor, bits: int, own: Tensor, group_size: int = 8) -> Tensor:
-    return per_group.fit(
-        Factors.plain(given), [[bits] * -(-given.shape[1] // group_size)], group_size=group_size, metric=own
+    return per_group.quantize_per_group(
+        Factors.plain(given), [[bits] * -(-given.shape[1] // group_size)], group_size=group_size, importance=own
     ).dense()
 
 
@@ -32,7 +32,7 @@ def cost(found: Tensor, given: Tensor, own: Tensor) -> float:
 
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])
 def test_errors_fed_back_cost_less_in_the_metric_than_plain_rounding(bits: int) -> None:
-    given, own = table(), metric()
+    given, own = table(), importance()
     plain = rounded(given, bits, torch.eye(20).double())
     fed_back = rounded(given, bits, own)
     assert cost(fed_back, given, own) < 0.8 * cost(plain, given, own)
@@ -48,7 +48,7 @@ def test_where_all_directions_are_alike_nothing_is_fed_back() -> None:
 
 
 def test_each_number_is_rounded_to_the_nearest_of_its_group() -> None:
-    factors = per_group.fit(Factors.plain(table()), [[4, 4, 4]], group_size=8, metric=torch.eye(20))
+    factors = per_group.quantize_per_group(Factors.plain(table()), [[4, 4, 4]], group_size=8, importance=torch.eye(20))
     scales, offsets = (factors.tensors[f"latents.0.{part}"].float() for part in ("scales", "offsets"))
     levels = offsets[:, :, None] + scales[:, :, None] * torch.arange(16)
     group = torch.arange(20) // 8
@@ -63,10 +63,10 @@ def test_more_bits_are_nearer() -> None:
 
 
 def test_groups_without_bits_are_zeros_whose_errors_are_fed_back() -> None:
-    given, own = table(), metric()
+    given, own = table(), importance()
     bits = [[4, 0, 4]]
-    plain = per_group.fit(Factors.plain(given), bits, group_size=8, metric=torch.eye(20))
-    fed_back = per_group.fit(Factors.plain(given), bits, group_size=8, metric=own)
+    plain = per_group.quantize_per_group(Factors.plain(given), bits, group_size=8, importance=torch.eye(20))
+    fed_back = per_group.quantize_per_group(Factors.plain(given), bits, group_size=8, importance=own)
     for factors in (plain, fed_back):
         assert factors.dense()[:, 8:16].abs().max() == 0
         assert factors.tensors["latents.0.scales"].shape == (300, 2)
@@ -76,8 +76,8 @@ def test_groups_without_bits_are_zeros_whose_errors_are_fed_back() -> None:
 def test_rows_of_each_tier_have_its_bits() -> None:
     third = torch.arange(300) % 3 == 0
     row_groups = [(~third).nonzero().squeeze(1), third.nonzero().squeeze(1)]
-    factors = per_group.fit(
-        Factors.plain(table()), [[2] * 3, [8] * 3], group_size=8, metric=torch.eye(20), row_groups=row_groups
+    factors = per_group.quantize_per_group(
+        Factors.plain(table()), [[2] * 3, [8] * 3], group_size=8, importance=torch.eye(20), row_groups=row_groups
     )
     assert factors.layout.row_group_sizes == (200, 100)
     errors = (factors.dense() - table()).abs().amax(1)

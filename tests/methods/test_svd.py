@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods import svd
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 from orientc.modeling.factors import Factors
 
 
@@ -27,7 +27,7 @@ def truncation_error(table: Tensor, factors: Factors, rank: int, *, center: bool
 def test_equals_numpys_truncation(vocab: int, dim: int, rank: int, dtype: torch.dtype, center: bool) -> None:
     generator = torch.Generator().manual_seed(vocab)
     table = (torch.randn(vocab, dim, generator=generator) * torch.linspace(3, 0.1, dim) + 0.5).to(dtype)
-    factors = svd.fit(table, rank, center=center)
+    factors = svd.truncated_svd(table, rank, center=center)
     assert truncation_error(table, factors, rank, center=center) < 1e-5
     assert (factors.bias is not None) == center
     assert factors.weight is not None
@@ -37,7 +37,7 @@ def test_equals_numpys_truncation(vocab: int, dim: int, rank: int, dtype: torch.
 
 def test_latents_are_the_table_times_the_decoder() -> None:
     table = torch.randn(60, 10)
-    factors = svd.fit(table, 4)
+    factors = svd.truncated_svd(table, 4)
     assert factors.weight is not None
     torch.testing.assert_close(factors.latents, table @ factors.weight)
     torch.testing.assert_close(factors.weight.T @ factors.weight, torch.eye(4))
@@ -45,7 +45,7 @@ def test_latents_are_the_table_times_the_decoder() -> None:
 
 def test_a_rank_deficient_table_is_reproduced() -> None:
     table = torch.randn(60, 3) @ torch.randn(3, 10)
-    torch.testing.assert_close(svd.fit(table, 5).dense(), table, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(svd.truncated_svd(table, 5).dense(), table, atol=1e-4, rtol=1e-4)
 
 
 def in_float64(table: Tensor, rank: int, center: bool) -> Factors:
@@ -67,7 +67,7 @@ def in_float64(table: Tensor, rank: int, center: bool) -> Factors:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_it_is_what_float64_gives_to_the_rounding_of_float32(dtype: torch.dtype, center: bool) -> None:
     table = torch.randn(4100, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
-    found, expected = svd.fit(table, 5, center=center), in_float64(table, 5, center)
+    found, expected = svd.truncated_svd(table, 5, center=center), in_float64(table, 5, center)
     assert found.layout == expected.layout
     for name, tensor in found.tensors.items():
         torch.testing.assert_close(tensor, expected.tensors[name], atol=2e-6, rtol=1e-6)
@@ -98,7 +98,7 @@ def test_its_error_is_that_of_float64_on_hard_tables_too(name: str, rank: int, c
     table = hard_tables()[name]
     errors = [
         torch.linalg.norm(factors.dense().double() - table.double())
-        for factors in (svd.fit(table, rank, center=center), in_float64(table, rank, center))
+        for factors in (svd.truncated_svd(table, rank, center=center), in_float64(table, rank, center))
     ]
     # where nothing is left out, what is left is rounding
     assert errors[0] <= errors[1] * (1 + 1e-6) + 2e-7 * torch.linalg.norm(table.double())
@@ -117,22 +117,24 @@ def test_a_gram_matrix_is_that_of_float64(vocab: int, dim: int, weighted: bool) 
     assert torch.equal(found, found.T)
 
 
-# -- in a metric
+# -- in a importance
 
 
-def felt(vocab: int, dim: int) -> tuple[Tensor, Metric]:
+def felt(vocab: int, dim: int) -> tuple[Tensor, Importance]:
     generator = torch.Generator().manual_seed(vocab)
     root = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
     weights = 1000 / torch.arange(1, vocab + 1).double()
-    return torch.randn(vocab, dim, generator=generator) + 0.3, Metric(root @ root.T + 0.01 * torch.eye(dim), weights)
+    return torch.randn(vocab, dim, generator=generator) + 0.3, Importance(
+        root @ root.T + 0.01 * torch.eye(dim), weights
+    )
 
 
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize(("vocab", "dim", "rank"), [(300, 12, 5), (6, 12, 4), (300, 12, 12), (1, 3, 2)])
 def test_in_a_metric_it_is_the_closed_form(vocab: int, dim: int, rank: int, center: bool) -> None:
     """The top right singular vectors of `F^½ (E − mean) A^½`, by NumPy in float64."""
-    table, metric = felt(vocab, dim)
-    rows, matrix, weights = table.double().numpy(), metric.matrix.numpy(), metric.weights.numpy()
+    table, importance = felt(vocab, dim)
+    rows, matrix, weights = table.double().numpy(), importance.matrix.numpy(), importance.weights.numpy()
     mean = weights @ rows / weights.sum() if center else np.zeros(dim)
     values, vectors = np.linalg.eigh(matrix)
     root, inverse = (vectors * values**power @ vectors.T for power in (0.5, -0.5))
@@ -140,19 +142,19 @@ def test_in_a_metric_it_is_the_closed_form(vocab: int, dim: int, rank: int, cent
     kept = right[:rank].T
     expected = (rows - mean) @ root @ kept @ kept.T @ inverse + mean
 
-    factors = svd.fit(table, rank, center=center, metric=metric)
+    factors = svd.truncated_svd(table, rank, center=center, importance=importance)
 
     np.testing.assert_allclose(factors.dense().numpy(), expected, atol=1e-4)
     left_out = np.square(singular[rank:]).sum() / (2 * weights.sum())
-    assert metric.cost(factors, table) == pytest.approx(left_out, rel=1e-3, abs=1e-7)
-    assert metric.cost(svd.fit(table, rank, center=center), table) >= left_out * 0.999
+    assert importance.cost(factors, table) == pytest.approx(left_out, rel=1e-3, abs=1e-7)
+    assert importance.cost(svd.truncated_svd(table, rank, center=center), table) >= left_out * 0.999
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_the_unit_of_a_metric_changes_nothing_also_in_float16(scale: float) -> None:
-    table, metric = felt(300, 12)
-    other = Metric(metric.matrix * scale, metric.weights)
-    one, two = (svd.fit(table, 5, metric=own).to(torch.float16) for own in (metric, other))
+    table, importance = felt(300, 12)
+    other = Importance(importance.matrix * scale, importance.weights)
+    one, two = (svd.truncated_svd(table, 5, importance=own).to(torch.float16) for own in (importance, other))
     torch.testing.assert_close(one.dense(), two.dense(), atol=0.02, rtol=0.02)
     assert two.latents.isfinite().all()
 
@@ -163,4 +165,4 @@ def test_equals_numpys_truncation_on_a_real_table(assets: Path) -> None:
     from orientc.models.table import read_table
 
     table = read_table(ModelSource.resolve(str(assets / "minilm-l6-mlm"))).weight
-    assert truncation_error(table, svd.fit(table, 75), 75) < 1e-5
+    assert truncation_error(table, svd.truncated_svd(table, 75), 75) < 1e-5

@@ -6,36 +6,36 @@ from torch import Tensor
 
 from orientc.errors import FitError
 from orientc.methods import target_size, transform_coding
-from orientc.methods.importance import Metric
+from orientc.methods.importance import Importance
 
 
-def zipf(vocab: int = 1500, dim: int = 40, *, known: bool = True) -> tuple[Tensor, Metric]:
-    """A table, and a metric with rows and directions that matter more than others."""
+def zipf(vocab: int = 1500, dim: int = 40, *, known: bool = True) -> tuple[Tensor, Importance]:
+    """A table, and a importance with rows and directions that matter more than others."""
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(vocab, dim, generator=generator) * torch.logspace(0, -1, dim)
     root = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
     weights = 1000 / torch.arange(1, vocab + 1).double()
-    return table, Metric(root @ root.T + 0.1 * torch.eye(dim), weights, known)
+    return table, Importance(root @ root.T + 0.1 * torch.eye(dim), weights, known)
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("nbytes", [14_000, 16_000, 20_000, 33_000, 70_000, 10**7])
 def test_the_form_chosen_costs_least_and_fits(nbytes: int, known: bool) -> None:
-    table, metric = zipf(known=known)
-    choice = target_size.fit(table, nbytes, metric, dtype=torch.float16)
+    table, importance = zipf(known=known)
+    choice = target_size.fit_to_size(table, nbytes, importance, dtype=torch.float16)
     assert choice.factors.nbytes <= nbytes
     assert choice.costs[choice.form] == min(choice.costs.values())
-    assert choice.costs[choice.form] == pytest.approx(metric.cost(choice.factors, table))
+    assert choice.costs[choice.form] == pytest.approx(importance.cost(choice.factors, table))
     assert "rank" in choice.costs
     assert ("transform" in choice.costs) == known
     assert ("groups" in choice.costs) == (nbytes >= 16_000)
 
 
 def test_more_bytes_cost_less() -> None:
-    table, metric = zipf()
+    table, importance = zipf()
     costs = []
     for nbytes in (5_000, 12_000, 20_000, 40_000, 60_000):
-        choice = target_size.fit(table, nbytes, metric, dtype=torch.float16)
+        choice = target_size.fit_to_size(table, nbytes, importance, dtype=torch.float16)
         costs.append(choice.costs[choice.form])
     assert costs == sorted(costs, reverse=True)
 
@@ -45,7 +45,7 @@ def test_of_a_budget_little_is_left_over_where_nothing_is_known(bits: float) -> 
     """Bits are in whole numbers, but not the same ones in all groups of columns."""
     table = torch.randn(1000, 192, generator=torch.Generator().manual_seed(0))
     nbytes = int(table.numel() * bits / 8)
-    found = target_size.fit(table, nbytes, Metric.plain(table), dtype=torch.float16).factors
+    found = target_size.fit_to_size(table, nbytes, Importance.plain(table), dtype=torch.float16).factors
     assert 0.97 * nbytes < found.nbytes <= nbytes
     assert len(found.layout.row_group_sizes) == 1
 
@@ -53,7 +53,7 @@ def test_of_a_budget_little_is_left_over_where_nothing_is_known(bits: float) -> 
 def test_columns_with_larger_numbers_get_more_bits() -> None:
     table = torch.randn(600, 192, generator=torch.Generator().manual_seed(0))
     table[:, 64:128] *= 8
-    found = target_size.groups(table, int(table.numel() * 4.5 / 8), Metric.plain(table).weights)
+    found = target_size.groups(table, int(table.numel() * 4.5 / 8), Importance.plain(table).weights)
     assert found is not None
     assert found.layout.group_size == 64
     first, middle, last = found.layout.bits[0]
@@ -61,8 +61,8 @@ def test_columns_with_larger_numbers_get_more_bits() -> None:
 
 
 def test_the_same_again_gives_the_same() -> None:
-    table, metric = zipf(600)
-    one, other = (target_size.fit(table, 12_000, metric, dtype=torch.float16) for _ in range(2))
+    table, importance = zipf(600)
+    one, other = (target_size.fit_to_size(table, 12_000, importance, dtype=torch.float16) for _ in range(2))
     assert one.costs == other.costs
     assert all(torch.equal(tensor, other.factors.tensors[name]) for name, tensor in one.factors.tensors.items())
 
@@ -70,37 +70,37 @@ def test_the_same_again_gives_the_same() -> None:
 @pytest.mark.parametrize("nbytes", [20_000, 33_000])
 def test_all_that_is_made_is_made_where_the_table_is(nbytes: int) -> None:
     """What does not follow the table's device goes to the default one, here one that no number comes back from."""
-    table, metric = zipf()
-    expected = target_size.fit(table, nbytes, metric, dtype=torch.float16)
+    table, importance = zipf()
+    expected = target_size.fit_to_size(table, nbytes, importance, dtype=torch.float16)
     with torch.device("meta"):
-        assert target_size.fit(table, nbytes, metric, dtype=torch.float16).costs == expected.costs
-        whole = transform_coding.fit(table, nbytes, metric, dtype=torch.float16)
+        assert target_size.fit_to_size(table, nbytes, importance, dtype=torch.float16).costs == expected.costs
+        whole = transform_coding.transform_code(table, nbytes, importance, dtype=torch.float16)
     assert whole is not None
     assert {tensor.device.type for tensor in whole.tensors.values()} == {"cpu"}
 
 
 def test_what_can_not_be_that_small_is_one_line() -> None:
-    table, metric = zipf()
+    table, importance = zipf()
     with pytest.raises(FitError, match="as small as 3000 bytes: choose a larger target") as caught:
-        target_size.fit(table, 3000, metric, dtype=torch.float16)
+        target_size.fit_to_size(table, 3000, importance, dtype=torch.float16)
     assert "\n" not in str(caught.value)
-    assert target_size.fit(table, 2 * 1540, metric, dtype=torch.float16).form == "rank"
+    assert target_size.fit_to_size(table, 2 * 1540, importance, dtype=torch.float16).form == "rank"
 
 
 def test_numbers_beyond_float16_are_refused_or_left_to_a_form_that_holds_them() -> None:
-    table, metric = zipf()
+    table, importance = zipf()
     with pytest.raises(FitError, match="float16"):
-        target_size.fit(table * 1e9, 20_000, metric, dtype=torch.float16)
-    assert target_size.fit(table * 1e9, 20_000, metric, dtype=torch.float32).form == "rank"
+        target_size.fit_to_size(table * 1e9, 20_000, importance, dtype=torch.float16)
+    assert target_size.fit_to_size(table * 1e9, 20_000, importance, dtype=torch.float32).form == "rank"
 
 
 @pytest.mark.parametrize("dim", [1, 3, 65, 66])
 @pytest.mark.parametrize("vocab", [1, 2, 40])
 def test_small_and_odd_tables_are_made_as_small_as_they_can_be(vocab: int, dim: int) -> None:
     for nbytes in (40, 200, 600, 2000, 9000):
-        table, metric = zipf(vocab, dim)
+        table, importance = zipf(vocab, dim)
         try:
-            choice = target_size.fit(table, nbytes, metric, dtype=torch.float16)
+            choice = target_size.fit_to_size(table, nbytes, importance, dtype=torch.float16)
         except FitError:
             assert nbytes < 2 * (vocab + dim)
             continue

@@ -178,7 +178,7 @@ def test_a_language_models_table_goes_into_a_task_model(name: str, tmp_path: Pat
 def test_a_table_without_a_bias_or_without_a_decoder_comes_back_too(bias: bool, name: str, tmp_path: Path) -> None:
     model = dense(name, TASKS[0])
     table = model.get_input_embeddings().weight.detach()
-    factors = svd.fit(table, RANK) if bias is False else Factors.plain(table.clone())
+    factors = svd.truncated_svd(table, RANK) if bias is False else Factors.plain(table.clone())
     trained(substitute(model, factors, "untied"))
 
     compact.save(model, tmp_path, "untied")

@@ -165,7 +165,7 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
 ) -> None:
     model = dense(name, auto_name)
     table = model.get_input_embeddings().weight.detach()
-    trained(substitute(model, svd.fit(table, RANK) if decoder else Factors.plain(table.clone()), "tied"))
+    trained(substitute(model, svd.truncated_svd(table, RANK) if decoder else Factors.plain(table.clone()), "tied"))
     compact.save(model, tmp_path, "tied")
 
     mine = loaded(tmp_path, auto_name)

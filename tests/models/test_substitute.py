@@ -19,7 +19,7 @@ CASES = [(name, head) for name in ARCHITECTURES for head in policies(name)]
 
 
 def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors:
-    fitted = svd.fit(model.get_input_embeddings().weight.detach(), 5, center=True)
+    fitted = svd.truncated_svd(model.get_input_embeddings().weight.detach(), 5, center=True)
     return Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
 
 
@@ -183,7 +183,7 @@ def test_separate_tables_of_encoder_and_decoder_are_refused() -> None:
 def test_another_models_shape_is_refused() -> None:
     model = build("bert")
     with pytest.raises(SubstitutionError, match="97 × 16"):
-        substitute(model, svd.fit(torch.randn(97, 16), 3), "tied")
+        substitute(model, svd.truncated_svd(torch.randn(97, 16), 3), "tied")
 
 
 def test_an_embedding_that_does_more_than_look_up_is_refused() -> None:

@@ -53,9 +53,9 @@ def rewritten(path: Path, metadata: dict[str, str | None] | None = None, **tenso
     [
         made(),
         made(prior=True),
-        made(head_metric=False),
-        made(head_metric=False, input_metric=False),
-        made(head_metric=False, input_metric=False, text=None, text_sha256=None, frequency="zipf", counted=0),
+        made(head_importance=False),
+        made(head_importance=False, input_importance=False),
+        made(head_importance=False, input_importance=False, text=None, text_sha256=None, frequency="zipf", counted=0),
     ],
 )
 def test_a_calibration_comes_back_as_it_was(tmp_path: Path, calibration: Calibration) -> None:
@@ -71,7 +71,7 @@ def test_the_same_calibration_is_the_same_bytes_and_plain_safetensors(path: Path
     again = tmp_path / "again.safetensors"
     calibrations.save(made(), again)
     assert again.read_bytes() == path.read_bytes()
-    assert load_file(path).keys() == {"counts", "input_metric", "head_metric"}
+    assert load_file(path).keys() == {"counts", "input_importance", "head_importance"}
 
 
 def test_another_models_calibration_is_refused(path: Path) -> None:
@@ -102,11 +102,11 @@ def test_the_header_is_enough_for_a_description(path: Path) -> None:
         ({"counts": torch.zeros(VOCAB)}, "counts"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), -1.0)}, "negative"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), torch.nan)}, "not finite"),
-        ({"input_metric": torch.eye(DIM)[1:]}, "input_metric is [5, 6]"),
-        ({"input_metric": None}, "belong together"),
-        ({"input_metric": torch.full((DIM, DIM), torch.inf)}, "not finite"),
-        ({"head_metric": torch.ones(DIM, DIM).triu()}, "head_metric is not a symmetric"),
-        ({"head_metric": -torch.eye(DIM)}, "head_metric is not a symmetric"),
+        ({"input_importance": torch.eye(DIM)[1:]}, "input_importance is [5, 6]"),
+        ({"input_importance": None}, "belong together"),
+        ({"input_importance": torch.full((DIM, DIM), torch.inf)}, "not finite"),
+        ({"head_importance": torch.ones(DIM, DIM).triu()}, "head_importance is not a symmetric"),
+        ({"head_importance": -torch.eye(DIM)}, "head_importance is not a symmetric"),
         ({"latents": torch.ones(2)}, "'latents' does not belong there"),
     ],
 )

@@ -70,19 +70,23 @@ def test_the_runs_folder_is_the_option_or_the_environments(tmp_path: Path, monke
     assert runs.runs_folder() == Path("runs")
 
 
+def placed(plan: Plan, out: Path) -> Path:
+    return runs.artifact_path("a/b", plan.slug, plan.settings, out)
+
+
 def test_a_name_tells_method_rank_and_settings(tmp_path: Path) -> None:
-    path = runs.artifact_path("a/b", Plan(SVD, rank=3), tmp_path)
+    path = placed(Plan(SVD, rank=3), tmp_path)
     assert path.parent == tmp_path / "a--b"
     assert path.name.startswith("svd-r3-")
     assert len(path.stem) == len("svd-r3-") + 8
-    assert runs.artifact_path("a/b", Plan(SVD, rank=3, dtype="float16"), tmp_path) != path
-    assert runs.artifact_path("a/b", Plan(SVD, rank=3, center=True), tmp_path) != path
-    assert runs.artifact_path("a/b", Plan(SVD, rank=3), tmp_path) == path
+    assert placed(Plan(SVD, rank=3, dtype="float16"), tmp_path) != path
+    assert placed(Plan(SVD, rank=3, center=True), tmp_path) != path
+    assert placed(Plan(SVD, rank=3), tmp_path) == path
 
 
 def test_an_out_that_names_an_artifact_is_the_artifact(tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
-    assert runs.artifact_path("a/b", PLAN, out) == out
+    assert placed(PLAN, out) == out
     assert runs.history_path(out) == tmp_path / "mine.history.json"
 
 

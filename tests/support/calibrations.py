@@ -18,24 +18,26 @@ BASE = TableInfo(
 )  # fmt: skip
 
 
-def made(*, input_metric: bool = True, head_metric: bool = True, prior: bool = False, **changes: Any) -> Calibration:
+def made(
+    *, input_importance: bool = True, head_importance: bool = True, prior: bool = False, **changes: Any
+) -> Calibration:
     """A small calibration of random numbers."""
     generator = torch.Generator().manual_seed(0)
 
-    def metric() -> Tensor:
+    def importance() -> Tensor:
         root = torch.randn(DIM, DIM, generator=generator)
         return root @ root.T
 
     description = CalibrationDescription(
-        base=BASE, objective="masked" if input_metric else None, text="some.txt", text_sha256="1" * 64, frequency=None,
-        counted=500, measured=300 if input_metric else 0, metrics=(), settings={"tokens": 300}, seed=7,
+        base=BASE, objective="masked" if input_importance else None, text="some.txt", text_sha256="1" * 64, frequency=None,
+        counted=500, measured=300 if input_importance else 0, metrics=(), settings={"tokens": 300}, seed=7,
     )  # fmt: skip
     made = Calibration(
         torch.arange(VOCAB, dtype=torch.float32),
-        metric() if input_metric else None,
-        metric() if head_metric else None,
+        importance() if input_importance else None,
+        importance() if head_importance else None,
         torch.arange(VOCAB, dtype=torch.float32).flip(0) if prior else None,
         description=description,
     )
-    names = tuple(name for name in made.tensors if name.endswith("metric"))
+    names = tuple(name for name in made.tensors if name.endswith("importance"))
     return replace(made, description=replace(description, metrics=names, **changes))

@@ -61,7 +61,7 @@ def dense(name: str, auto_name: str) -> PreTrainedModel:
 
 
 def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors:
-    fitted = svd.fit(model.get_input_embeddings().weight.detach(), RANK, center=True)
+    fitted = svd.truncated_svd(model.get_input_embeddings().weight.detach(), RANK, center=True)
     return Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
 
 

@@ -18,17 +18,19 @@ from sections.measuring import Row, peak_bytes, seconds, side_by_side, table_of,
 
 def in_codes(table: Tensor, rank: int, bits: int) -> Factors:
     """Latents in codes, a scale for each group of 64 columns of a row."""
-    return per_group.fit(svd.fit(table, rank), [[bits] * -(-rank // 64)], group_size=64, metric=torch.eye(rank)).map(
-        wide
-    )
+    return per_group.quantize_per_group(
+        svd.truncated_svd(table, rank), [[bits] * -(-rank // 64)], group_size=64, importance=torch.eye(rank)
+    ).map(wide)
 
 
 def in_columns(table: Tensor, rank: int, bits: int) -> Factors:
     """Latents in codes, a scale for each column."""
-    factors = svd.fit(table, rank)
+    factors = svd.truncated_svd(table, rank)
     rows = torch.arange(len(table))
     steps = per_channel.steps(factors.latents, rows, torch.ones(len(table)))
-    return per_channel.fit(factors, [[bits] * -(-rank // 8)], [steps], group_size=8, row_groups=[rows]).map(wide)
+    return per_channel.quantize_per_channel(
+        factors, [[bits] * -(-rank // 8)], [steps], group_size=8, row_groups=[rows]
+    ).map(wide)
 
 
 def wide(tensor: Tensor) -> Tensor:

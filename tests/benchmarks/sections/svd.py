@@ -26,7 +26,9 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             kept = torch.from_numpy(method.components_.T.copy())
             return Factors.plain(torch.from_numpy(latents), kept)
 
-        taken, factors = side_by_side({"ours": lambda rank=rank: svd.fit(table, rank), "theirs": theirs}, options)
+        taken, factors = side_by_side(
+            {"ours": lambda rank=rank: svd.truncated_svd(table, rank), "theirs": theirs}, options
+        )
         error = {name: losses.distances(found.to(torch.float32), table.cpu()).rmse for name, found in factors.items()}
         yield Row(
             "svd",
