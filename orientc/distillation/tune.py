@@ -165,8 +165,9 @@ def tune(
     def fit(report: Callable[[Evaluation], None]) -> Artifact:
         nonlocal seconds_before
         state = unfinished.load(resume=resume, overwrite=overwrite)
-        seconds_before = float(state.evaluations[-1]["seconds"]) if state and state.evaluations else 0.0
-        return _tuned(planned, table, chosen, state, unfinished.save, report, progress)
+        made = _tuned(planned, table, chosen, state, unfinished.save, report, progress)
+        seconds_before = float(state.evaluations[-1]["seconds"]) if state else 0.0
+        return made
 
     stored = runs.produce(
         planned,
