@@ -314,6 +314,14 @@ def test_debug_prints_the_traceback(
     assert files_in(tmp_path) == []
 
 
+def test_a_traceback_that_cannot_be_written_is_printed(orientc: Orientc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    ended = orientc(*failing(monkeypatch, ValueError("of two minds")))
+    assert ended.code == 70
+    assert "ValueError: of two minds" in ended.err.splitlines()[-2]
+    assert ended.err.splitlines()[-1].endswith("its traceback is above")
+
+
 @pytest.mark.parametrize(
     "error",
     [
