@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from orientc.compression.compress import compress, quantize, svd
     from orientc.compression.configs import PRESETS
     from orientc.distillation.tune import Tuned, tune
+    from orientc.evaluation.texts import Text
     from orientc.exporters.export import export
     from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.utils.progress import Progress
 
 _HOMES = {
     "Artifact": "storage.artifact",
@@ -64,8 +66,10 @@ _HOMES = {
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
     "PRESETS": "compression.configs",
+    "Progress": "utils.progress",
     "Settings": "methods.recipe",
     "Table": "models.table",
+    "Text": "evaluation.texts",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
@@ -107,11 +111,13 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Progress",
     "RecordError",
     "Settings",
     "SubstitutionError",
     "SweepError",
     "Table",
+    "Text",
     "TrustError",
     "Tuned",
     "UsageError",

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+import typer
 
 import orientc
 from orientc.cli.app import PANELS
 
 COMMANDS = {command.__name__: command for commands in PANELS.values() for command in commands}
 AGREEING = ("calibrate", "tune")
-COMMAND_ONLY = {"as_json", "quiet", "debug", "config"}
-FUNCTION_ONLY = {"progress"}
+APART = {"as_json", "quiet", "debug", "config", "progress"}  # of the command or of the function alone
+PUBLIC = {name: getattr(orientc, name) for name in orientc.__all__}  # modules import some for type checkers only
 
 
 def parts(annotation: Any) -> set[Any]:
@@ -33,7 +34,7 @@ def parts(annotation: Any) -> set[Any]:
     if origin in (types.UnionType, typing.Union):
         return set().union(*map(parts, arguments))
     if origin is not None and issubclass(origin, Sequence):
-        return {("several", *sorted(str(part) for part in parts(arguments[0])))}
+        return {("several", frozenset(parts(arguments[0])))}
     if inspect.isclass(annotation) and issubclass(annotation, Path | Enum):
         return {str}
     return {annotation}
@@ -51,14 +52,17 @@ def agree(option: Any, keyword: Any) -> bool:
     """Whether a keyword takes all that an option gives, and besides that only objects of the library.
 
     Two ways of writing are the command line's: values with commas between (metavar X,X,…) are a sequence for Python,
-    and N|word is a number or a word.
+    and N|word is a number or a word. Where there are several values a function may take one by itself, and the way that
+    they are written.
     """
     given, taken = parts(option), parts(keyword)
     if "," in metavar(option):
-        given = (given - {str}) | {part for part in taken if isinstance(part, tuple)}
+        several = {part for part in taken if isinstance(part, tuple)}
+        given = (given - {str}) | several | (taken & {str} if several else {str})
+    one = {entry for part in given if isinstance(part, tuple) for entry in part[1]}
     if metavar(option).startswith("N|"):
         given |= {int}
-    others = {part for part in taken - given if not getattr(part, "__module__", "").startswith("orientc.")}
+    others = {part for part in taken - given - one if not getattr(part, "__module__", "").startswith("orientc.")}
     return given <= taken and not others
 
 
@@ -78,24 +82,24 @@ def default(value: Any, annotation: Any) -> Any:
 def test_options_and_keywords_agree(name: str) -> None:
     command, function = COMMANDS[name], getattr(orientc, name)
     options, keywords = inspect.signature(command).parameters, inspect.signature(function).parameters
-    assert set(options) - COMMAND_ONLY == set(keywords) - FUNCTION_ONLY
+    assert set(options) - APART == set(keywords) - APART
     option_types = typing.get_type_hints(command, include_extras=True)
-    keyword_types = typing.get_type_hints(function)
-    for field in set(options) - COMMAND_ONLY:
+    keyword_types = typing.get_type_hints(function, localns=PUBLIC)
+    for field in set(options) - APART:
         option, keyword = option_types[field], keyword_types[field]
         assert agree(option, keyword), (field, option, keyword)
         assert default(options[field].default, option) == default(keywords[field].default, option), field
-        positional = keywords[field].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        assert positional == is_argument(option), field
+        if is_argument(option):
+            assert keywords[field].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD, field
 
 
 @pytest.mark.parametrize("name", AGREEING)
 def test_what_a_function_returns_is_frozen_and_has_the_commands_json(name: str) -> None:
-    result = typing.get_type_hints(getattr(orientc, name))["return"]
-    assert dataclasses.is_dataclass(result)
-    assert result.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert callable(result.as_dict)
-    assert result.__name__ in orientc.__all__
+    for result in parts(typing.get_type_hints(getattr(orientc, name), localns=PUBLIC)["return"]):
+        assert dataclasses.is_dataclass(result)
+        assert result.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert callable(result.as_dict)
+        assert result.__name__ in orientc.__all__
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,13 @@ def test_what_a_function_returns_is_frozen_and_has_the_commands_json(name: str) 
         (str, str | bytes, False),
         (str | None, str, False),
         (list[str] | None, Sequence[str] | None, True),
+        (list[str] | None, str | Sequence[str] | None, True),
         (list[str] | None, Sequence[int] | None, False),
+        (Annotated[str, typer.Option(metavar="N,N,…")], Sequence[int], True),
+        (Annotated[str, typer.Option(metavar="N,N,…")], str | Sequence[int], True),
+        (Annotated[str, typer.Option(metavar="N,N,…")], int, False),
+        (Annotated[str, typer.Option(metavar="N|auto")], int | str, True),
+        (Annotated[str, typer.Option(metavar="N|auto")], str, False),
     ],
 )
 def test_what_agreeing_is(option: Any, keyword: Any, same: bool) -> None:
