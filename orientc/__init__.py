@@ -39,11 +39,12 @@ from orientc.errors import (
 )
 
 if TYPE_CHECKING:
-    from orientc.calibration.calibrate import calibrate
+    from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
     from orientc.compression.compress import compress, quantize, svd
     from orientc.compression.configs import PRESETS
-    from orientc.distillation.tune import tune
+    from orientc.distillation.tune import Tuned, tune
+    from orientc.evaluation.texts import Text
     from orientc.exporters.export import export
     from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
@@ -53,9 +54,11 @@ if TYPE_CHECKING:
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.utils.progress import Progress
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
@@ -63,8 +66,11 @@ _HOMES = {
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
     "PRESETS": "compression.configs",
+    "Progress": "utils.progress",
     "Settings": "methods.recipe",
     "Table": "models.table",
+    "Text": "evaluation.texts",
+    "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
@@ -85,6 +91,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
@@ -104,12 +111,15 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Progress",
     "RecordError",
     "Settings",
     "SubstitutionError",
     "SweepError",
     "Table",
+    "Text",
     "TrustError",
+    "Tuned",
     "UsageError",
     "__version__",
     "calibrate",
