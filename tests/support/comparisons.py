@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from orientc.comparison.compare import Column, Comparison, Figure, Row, compare
+from orientc.comparison.compare import compare
+from orientc.comparison.rows import Column, Comparison, Figure, Row
 from orientc.compression.compress import svd
 from orientc.models.table import Table, table_sha256
 from orientc.storage import artifact as artifacts
