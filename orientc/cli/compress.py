@@ -80,10 +80,7 @@ def compress(
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
     keep_rows: options.KeepRows = None,
-    dtype: Annotated[
-        options.Dtype | None,
-        typer.Option(help="Type of the stored numbers. [default: float32; float16 with a target]", show_default=False),
-    ] = None,
+    dtype: options.StoredDtype = None,
     config: options.Config = None,
     like: options.Like = None,
     log_with: Annotated[
