@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.comparison.formats import Format
+from orientc.comparison.formats import FORMATS
 from orientc.errors import GateError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def compare(
         ),
     ] = None,
     format: Annotated[
-        Format, typer.Option(help="For people, for a README, for programs.", rich_help_panel=options.OUTPUT)
+        str, options.choice(FORMATS, help="For people, for a README, for programs.", rich_help_panel=options.OUTPUT)
     ] = "table",
     plot: Annotated[
         str | None,
@@ -93,7 +93,7 @@ def compare(
         raise GateError(f"the gate is not met: {missed} required figure{'s' * (missed > 1)} missed")
 
 
-def show(found: Comparisons, format: Format, *, quiet: bool) -> None:
+def show(found: Comparisons, format: str, *, quiet: bool) -> None:
     """Comparisons on stdout, and the files that could not be used on stderr."""
     from orientc.comparison.formats import render
 

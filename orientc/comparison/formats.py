@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from orientc.comparison.grid import FRONT, Cell, Grid, grid
 from orientc.comparison.rows import FACTS, Comparison
@@ -18,8 +18,7 @@ from orientc.utils.files import strict_json
 if TYPE_CHECKING:
     from orientc.comparison.compare import Comparisons
 
-Format = Literal["table", "markdown", "csv", "json", "html"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+FORMATS = ("table", "markdown", "csv", "json", "html")
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #222 }
@@ -30,7 +29,7 @@ p { color: #555; margin: .2rem 0 } svg { max-width: 100%; height: auto }
 """
 
 
-def render(found: Comparisons, format: Format = "table") -> str:
+def render(found: Comparisons, format: str = "table") -> str:
     """What `compare` found as a text.
 
     Args:

@@ -174,7 +174,7 @@ def test_any_name_keeps_to_its_line_and_column_of_the_table(name: str) -> None:
 
 def test_a_format_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="table, markdown, csv, json, html, not 'latex'"):
-        formats.render(Comparisons((full(),)), "latex")  # type: ignore[arg-type]
+        formats.render(Comparisons((full(),)), "latex")
 
 
 def test_what_is_shown_follows_the_columns_and_the_quality_chosen() -> None:
