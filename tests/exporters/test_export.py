@@ -25,7 +25,7 @@ from orientc.compression import compress
 from orientc.errors import OrientcError
 from orientc.exporters import dense, model_card
 from orientc.exporters.export import Exported, export
-from orientc.exporters.model_card import Facts
+from orientc.exporters.facts import Facts
 from orientc.models import compact_code
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -325,7 +325,7 @@ def test_pickled_modules_go_along_only_if_allowed(encoder: Path, tmp_path: Path)
     assert not list((tmp_path / "one-compact").rglob("*.bin"))
     file.unlink()
 
-    assert "no safetensors weights in 2_Dense: allow .bin files with --allow-pickle" in refusal(folder)
+    assert "no safetensors weights in 2_Dense: allow .bin files with `allow_pickle`" in refusal(folder)
     made = exported(folder, overwrite=True, allow_pickle=True)
     assert made.weights == (made.folder / "model.safetensors").stat().st_size
     np.testing.assert_allclose(
