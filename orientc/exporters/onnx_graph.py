@@ -42,7 +42,7 @@ class Examples:
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Examples:
-        """Examples for a model; token types only where the tokenizer tells them apart and the model has rows for them."""
+        """Token types are left out where the tokenizer does not tell them apart or the model has no rows for them."""
         config, vocab = model.config, model.get_input_embeddings().num_embeddings
         types = getattr(config, "type_vocab_size", 2)
         taken = _parameters(model)
