@@ -39,11 +39,11 @@ from orientc.errors import (
 )
 
 if TYPE_CHECKING:
-    from orientc.calibration.calibrate import calibrate
+    from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
     from orientc.compression.compress import compress, quantize, svd
     from orientc.compression.configs import PRESETS
-    from orientc.distillation.tune import tune
+    from orientc.distillation.tune import Tuned, tune
     from orientc.exporters.export import export
     from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
@@ -65,6 +66,7 @@ _HOMES = {
     "PRESETS": "compression.configs",
     "Settings": "methods.recipe",
     "Table": "models.table",
+    "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
@@ -85,6 +87,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
@@ -110,6 +113,7 @@ __all__ = [
     "SweepError",
     "Table",
     "TrustError",
+    "Tuned",
     "UsageError",
     "__version__",
     "calibrate",
