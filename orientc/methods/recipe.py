@@ -26,7 +26,7 @@ class Weights:
     rmse: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How an autoencoder is fitted.
 
