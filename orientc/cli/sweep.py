@@ -35,14 +35,14 @@ def sweep(
     ] = None,
     limit_train: options.LimitTrain = None,
     limit_eval: options.LimitEval = None,
-    train_embeddings: options.TrainEmbeddingsOption = options.TrainEmbeddings.decoder,
+    train_embeddings: options.TrainEmbeddings = "decoder",
     epochs: options.Epochs = 3,
     learning_rate: Annotated[
         float | None, typer.Option(help="AdamW's. [default: 2e-5 for GLUE, 3e-5 for SQuAD]", show_default=False)
     ] = None,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
-    precision: options.Precision = options.Dtype.float32,
+    precision: options.Precision = "float32",
     device: options.Device = None,
     out: options.RunsFolder = None,
     revision: options.Revision = None,
