@@ -2,9 +2,8 @@
 
     import orientc
 
-    artifact = orientc.compress("bert-base-uncased", rank=128)
-    orientc.save(artifact, "bert-r128.safetensors")
-    orientc.substitute(model, orientc.load("bert-r128.safetensors"), head="tied")
+    made = orientc.compress("bert-base-uncased", rank=128)
+    orientc.substitute(model, made.artifact, head="tied")
 
 Every name below is imported when it is first used: `import orientc` itself takes no time.
 """
@@ -41,11 +40,13 @@ from orientc.errors import (
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import calibrate
     from orientc.comparison.compare import compare
-    from orientc.compression.compress import compress, quantize, svd
-    from orientc.compression.configs import PRESETS
+    from orientc.compression.compress import compress
+    from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.compression.quantize import quantize
+    from orientc.compression.svd import svd
     from orientc.distillation.tune import tune
     from orientc.exporters.export import export
-    from orientc.methods.recipe import Recipe
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
     from orientc.models.source import ModelSource
@@ -56,38 +57,42 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "AutoencoderConfig": "compression.configs",
     "Calibration": "storage.calibration",
+    "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
     "Description": "storage.artifact",
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
-    "PRESETS": "compression.configs",
-    "Recipe": "methods.recipe",
+    "QuantizeConfig": "compression.configs",
+    "SvdConfig": "compression.configs",
     "Table": "models.table",
+    "TargetConfig": "compression.configs",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
     "export": "exporters.export",
     "head_policies": "models.substitute",
     "load": "storage.artifact",
-    "quantize": "compression.compress",
+    "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
-    "svd": "compression.compress",
+    "svd": "compression.svd",
     "tune": "distillation.tune",
 }
 
 __all__ = [
-    "PRESETS",
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "AutoencoderConfig",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
+    "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
@@ -104,11 +109,13 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
-    "Recipe",
+    "QuantizeConfig",
     "RecordError",
     "SubstitutionError",
+    "SvdConfig",
     "SweepError",
     "Table",
+    "TargetConfig",
     "TrustError",
     "UsageError",
     "__version__",

@@ -53,7 +53,7 @@ def stored(layout: Layout) -> list[tuple[str, str]]:
     if layout.codec in CODED:
         if len(layout.bits) > 1:
             groups = zip(layout.row_group_sizes, layout.bits, strict=True)
-            found.append(("row groups", "; ".join(f"{rows} rows {_ranges(bits)} bits" for rows, bits in groups)))
+            found.append(("row groups", "; ".join(f"{rows} rows in {_ranges(bits)} bits" for rows, bits in groups)))
         else:
             found.append(("bits", _ranges(layout.bits[0])))
         per_group = f"per row and {layout.group_size} columns"

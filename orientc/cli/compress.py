@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,22 +11,20 @@ from orientc.cli import options
 from orientc.compression.configs import PRESETS, AutoencoderConfig
 from orientc.methods.recipe import NONLINEAR, SCHEDULES
 
-Preset = StrEnum("Preset", list(PRESETS))  # type: ignore[misc]
-Nonlinear = StrEnum("Nonlinear", list(NONLINEAR))  # type: ignore[misc]
-Schedule = StrEnum("Schedule", list(SCHEDULES))  # type: ignore[misc]
-
 
 def _target(text: str) -> Any:
     return typer.Option(help=text, rich_help_panel=options.SIZE, show_default=False)
 
 
-def _recipe(name: str, text: str, **shown: Any) -> Any:
+def _recipe(name: str, text: str, choices: Sequence[str] = (), **shown: Any) -> Any:
     """An option for a field of the recipe, whose help ends with the presets' defaults."""
-    ours, *others = PRESETS
     values = {preset: getattr(recipe, name) for preset, recipe in PRESETS.items()}
-    differing = "".join(f"; {preset} {_shown(values[preset])}" for preset in others if values[preset] != values[ours])
-    text = f"{text} [default: {_shown(values[ours])}{differing}]"
-    return typer.Option(help=text, rich_help_panel=options.METHOD, show_default=False, **shown)
+    default = values.pop("default")
+    differing = "".join(f"; {preset} {_shown(value)}" for preset, value in values.items() if value != default)
+    shown |= {"help": f"{text} [default: {_shown(default)}{differing}]", "rich_help_panel": options.METHOD}
+    return (
+        options.choice(choices, show_default=False, **shown) if choices else typer.Option(show_default=False, **shown)
+    )
 
 
 def _shown(value: Any) -> str:
@@ -42,32 +40,26 @@ def compress(
     ratio: options.Ratio = None,
     bits: options.Bits = None,
     group_size: options.GroupSize = None,
-    dtype: Annotated[
-        options.Dtype | None,
-        typer.Option(
-            help="Type of the stored numbers. [default: float32; float16 with a target]",
-            rich_help_panel=options.SIZE,
-            show_default=False,
-        ),
-    ] = None,
+    keep_rows: options.KeepRows = None,
+    dtype: options.StoredDtype = None,
     preset: Annotated[
-        Preset | None,
-        typer.Option(
-            help="Recipe that other options change: ours, or the paper's to the letter. "
-            f"[default: {next(iter(PRESETS))}]",
-            rich_help_panel=options.METHOD,
+        str | None,
+        options.choice(
+            tuple(PRESETS),
+            help="Recipe that other options change: ours, or the paper's to the letter. [default: default]",
             show_default=False,
+            rich_help_panel=options.METHOD,
         ),
     ] = None,
     init: Annotated[
         str | None, _recipe("init", "What the fit starts from.", metavar="subspace|random|ARTIFACT")
     ] = None,
-    nonlinear: Annotated[Nonlinear | None, _recipe("nonlinear", "After which linear map an ELU follows.")] = None,
+    nonlinear: Annotated[str | None, _recipe("nonlinear", "After which linear map an ELU follows.", NONLINEAR)] = None,
     epochs: Annotated[int | None, _recipe("epochs", "Passes over the table.")] = None,
     batch_size: Annotated[int | None, _recipe("batch_size", "Rows per step.")] = None,
     learning_rate: Annotated[float | None, _recipe("learning_rate", "Adam's, at the first step.")] = None,
     schedule: Annotated[
-        Schedule | None, _recipe("schedule", "Learning rate to zero by a cosine, or halved every few epochs.")
+        str | None, _recipe("schedule", "Learning rate to zero by a cosine, or halved every few epochs.", SCHEDULES)
     ] = None,
     halve_every: Annotated[int | None, _recipe("halve_every", "Epochs between two halvings.")] = None,
     cosine_weight: Annotated[float | None, _recipe("cosine_weight", "Weight of the cosine distance.")] = None,
@@ -86,10 +78,9 @@ def compress(
     ] = None,
     config: options.Config = None,
     like: options.Like = None,
-    device: options.Device = None,
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
-    keep_rows: options.KeepRows = None,
+    device: options.Device = None,
     log_with: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,6 +121,7 @@ def compress(
             ratio=ratio,
             bits=bits,
             group_size=group_size,
+            keep_rows=options.count_or_auto(keep_rows),
             dtype=dtype,
             preset=preset,
             init=init,
@@ -148,10 +140,9 @@ def compress(
             seed=seed,
             config=config,
             like=like,
-            device=device,
             calibration=calibration,
             head_weight=head_weight,
-            keep_rows=options.count_or_auto(keep_rows),
+            device=device,
             log_with=log_with,
             out=out,
             overwrite=overwrite,

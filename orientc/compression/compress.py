@@ -28,6 +28,7 @@ def compress(
     ratio: float | None = None,
     bits: int | None = None,
     group_size: int | None = None,
+    keep_rows: int | str | None = None,
     dtype: str | None = None,
     preset: str | None = None,
     init: str | Path | Artifact | None = None,
@@ -46,10 +47,9 @@ def compress(
     seed: int | None = None,
     config: AutoencoderConfig | TargetConfig | str | Path | None = None,
     like: str | Path | Artifact | None = None,
-    device: str | None = None,
     calibration: str | Path | Calibration | None = None,
     head_weight: float | None = None,
-    keep_rows: int | str | None = None,
+    device: str | None = None,
     log_with: list[str] | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -58,11 +58,11 @@ def compress(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Compressed:
-    """Compress a table to a target size in the form that costs least, or by the paper's autoencoder; store the artifact.
+    """Compress a table to a target size in the form that costs least, or by the paper's autoencoder; store it.
 
     With a `target_bits`, `target_ratio` or `target_mb` the settings are the fields of `TargetConfig`, else those of
-    `AutoencoderConfig`; None leaves one to `config`, `like`, `preset` or its default. The other arguments and the errors
-    are those of `fit_and_store`.
+    `AutoencoderConfig`; None leaves one to `config`, `like`, `preset` or its default. The other arguments, the result and
+    the errors are those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
@@ -74,13 +74,13 @@ def compress(
     start = init if init is not None and _is_artifact(init) else None
     if start is None and init not in (None, *INITS):
         raise UsageError(f"`init` must be subspace, random or an artifact's file, not {init!s:.60}")
-    given = {
+    given: dict[str, object] = {
         "target_bits": target_bits, "target_ratio": target_ratio, "target_mb": target_mb, "rank": rank, "ratio": ratio,
-        "bits": bits, "group_size": group_size, "dtype": dtype, "preset": preset, "nonlinear": nonlinear,
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "schedule": schedule,
-        "halve_every": halve_every, "cosine_weight": cosine_weight, "power_weight": power_weight,
+        "bits": bits, "group_size": group_size, "keep_rows": keep_rows, "dtype": dtype, "preset": preset,
+        "nonlinear": nonlinear, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "schedule": schedule, "halve_every": halve_every, "cosine_weight": cosine_weight, "power_weight": power_weight,
         "rmse_weight": rmse_weight, "alpha_start": alpha_start, "alpha_end": alpha_end, "alpha_epochs": alpha_epochs,
-        "seed": seed, "head_weight": head_weight, "keep_rows": keep_rows,
+        "seed": seed, "head_weight": head_weight,
     }  # fmt: skip
     if not (start is not None and isinstance(config, Config)):  # a complete config says itself what it starts from
         given["init"] = init if start is None else "artifact"

@@ -1,7 +1,7 @@
 """One config per method: a frozen dataclass that says how a table is to be compressed.
 
-A config is complete but for two files, the calibration and the artifact that a fit may start from: these are given to the
-functions that fit. Values are checked as a config is made. This module imports no torch.
+A config is complete but for two files, the calibration and the artifact that a fit may start from: these are given to
+the functions that fit. Values are checked as a config is made. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class CodedConfig(Config):
             if self.keep_rows != AUTO:
                 raise UsageError(f"`keep_rows` must be a whole number or {AUTO}, not {self.keep_rows!r:.60}")
             if getattr(self, "ratio", None) is None:
-                raise UsageError(f"`keep_rows` can be {AUTO} only with a ratio: nothing else leaves numbers to share out")
+                raise UsageError(
+                    f"`keep_rows` can be {AUTO} only with a ratio: nothing else leaves numbers to share out"
+                )
         elif self.keep_rows < 0:
             raise UsageError(f"`keep_rows` must be at least 0, or {AUTO} with a ratio, not {self.keep_rows}")
 
@@ -195,7 +197,7 @@ class AutoencoderConfig(RankConfig, Recipe):
         power_weight: Weight of the |x|^α term. Default: 0.0025.
         rmse_weight: Weight of the root mean squared error. Default: 0.
         nonlinear: After which linear map an ELU follows: "none", "encoder", "decoder" or "both". Default: "none".
-        init: What the fit starts from: "subspace" (the principal subspace), "random" or "artifact". Default: "subspace".
+        init: What the fit starts from: "subspace" (the principal one), "random" or "artifact". Default: "subspace".
     """
 
     method: ClassVar[str] = "autoencoder"
@@ -274,8 +276,8 @@ class QuantizeConfig(CodedConfig):
 class TargetConfig(Config):
     """The form of a given size that costs least: transform coding, rounded rows, or latents with rows kept.
 
-    Exactly one of the three targets is given. A calibration tells what a change of the table costs the model; without one
-    every number counts the same.
+    Exactly one of the three targets is given. A calibration tells what a change of the table costs the model; without
+    one every number counts the same.
 
     Args:
         target_bits: Bits per weight at most.

@@ -27,8 +27,8 @@ from orientc.utils.tracking import trackers
 class Compressed:
     """An artifact in its place.
 
-    `path` is its file and `description` what its header says. `fresh` is False where it was there already; `seconds` are
-    what the fit took, from the history beside it where it was there, and None where that is gone.
+    `path` is its file and `description` what its header says. `fresh` is False where it was there already; `seconds`
+    are what the fit took, from the history beside it where it was there, and None where that is gone.
     """
 
     path: Path

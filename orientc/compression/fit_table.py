@@ -87,14 +87,17 @@ class Fit:
     ) -> Fit:
         """Settle a fit; arguments and errors are those of `fit_table`."""
         config.check_inputs(calibration=calibration is not None, init=init is not None)
-        known, calibration_sha256 = _hashed(calibration, calibrations)
-        first, init_sha256 = _hashed(init, artifacts)
+        known = first = None
+        sha256s = {}
+        if calibration is not None:
+            known, sha256s["calibration_sha256"] = _hashed(calibration, calibrations)
+        if init is not None:
+            first, sha256s["init_sha256"] = _hashed(init, artifacts)
         if known is not None:
             known.check_base(table.info.sha256)
         config = sized(config, table, known)
-        sha256s = {"calibration_sha256": calibration_sha256, "init_sha256": init_sha256}
-        settings = config.settings | {name: sha256 for name, sha256 in sha256s.items() if sha256 is not None}
-        return cls(table, config, settings, known, None if first is None else first.factors)
+        start = None if first is None else first.factors
+        return cls(table, config, config.settings | sha256s, known, start)
 
     def run(self, *, device: str | None = None, on_epoch: OnEpoch | None = None) -> Artifact:
         """Fit the table and measure the distances.
@@ -210,10 +213,8 @@ class _Storage(Protocol[T]):
     def save(self, value: T, path: Path, /) -> None: ...
 
 
-def _hashed(given: str | Path | T | None, storage: _Storage[T]) -> tuple[T | None, str | None]:
+def _hashed(given: str | Path | T, storage: _Storage[T]) -> tuple[T, str]:
     """What is in a file, and its sha256; of something in memory the sha256 that its file would have."""
-    if given is None:
-        return None, None
     if isinstance(given, str | Path):
         try:
             sha256 = file_sha256(Path(given))

@@ -19,13 +19,13 @@ def quantize(
     *,
     bits: int | None = None,
     group_size: int | None = None,
+    keep_rows: int | str | None = None,
     dtype: str | None = None,
     config: QuantizeConfig | str | Path | None = None,
     like: str | Path | Artifact | None = None,
-    device: str | None = None,
     calibration: str | Path | Calibration | None = None,
     head_weight: float | None = None,
-    keep_rows: int | str | None = None,
+    device: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     revision: str | None = None,
@@ -36,9 +36,9 @@ def quantize(
     """Round the numbers of a table to a few bits and store the artifact.
 
     With a calibration each column's rounding errors are made good in the columns that come after it, by the model's
-    importance matrices. The settings `bits`, `group_size`, `dtype`, `head_weight` and `keep_rows` are the fields of
-    `QuantizeConfig`; None leaves one to `config`, `like` or its default. The other arguments and the errors are those of
-    `fit_and_store`.
+    importance matrices. The settings `bits`, `group_size`, `keep_rows`, `dtype` and `head_weight` are the fields of
+    `QuantizeConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and the errors
+    are those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
@@ -46,7 +46,7 @@ def quantize(
         like: An artifact whose settings are repeated where nothing else is said.
     """
     given = {
-        "bits": bits, "group_size": group_size, "dtype": dtype, "head_weight": head_weight, "keep_rows": keep_rows,
+        "bits": bits, "group_size": group_size, "keep_rows": keep_rows, "dtype": dtype, "head_weight": head_weight,
     }  # fmt: skip
     return fit_and_store(
         model,

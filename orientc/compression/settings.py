@@ -53,7 +53,9 @@ def read_config(
         merged |= layer
     kind = kinds[-1] if TargetConfig in kinds and any(name in merged for name in TARGETS) else kinds[0]
     _check_source(merged, kind, calibrated=calibrated)
-    merged = {name: value for name, value in merged.items() if name not in ("method", "init_sha256", "calibration_sha256")}
+    merged = {
+        name: value for name, value in merged.items() if name not in ("method", "init_sha256", "calibration_sha256")
+    }
     known = _known(kind)
     for name in sorted(merged.keys() - known):
         if any(name in _known(other) for other in kinds):

@@ -21,14 +21,14 @@ def svd(
     ratio: float | None = None,
     bits: int | None = None,
     group_size: int | None = None,
+    keep_rows: int | str | None = None,
     dtype: str | None = None,
     center: bool | None = None,
     config: SvdConfig | str | Path | None = None,
     like: str | Path | Artifact | None = None,
-    device: str | None = None,
     calibration: str | Path | Calibration | None = None,
     head_weight: float | None = None,
-    keep_rows: int | str | None = None,
+    device: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     revision: str | None = None,
@@ -38,9 +38,9 @@ def svd(
 ) -> Compressed:
     """Compress a table by exact truncated SVD and store the artifact.
 
-    The settings `rank`, `ratio`, `bits`, `group_size`, `dtype`, `center`, `head_weight` and `keep_rows` are the fields of
-    `SvdConfig`; None leaves one to `config`, `like` or its default. The other arguments and the errors are those of
-    `fit_and_store`.
+    The settings `rank`, `ratio`, `bits`, `group_size`, `keep_rows`, `dtype`, `center` and `head_weight` are the fields
+    of `SvdConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and the errors are
+    those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
@@ -48,8 +48,8 @@ def svd(
         like: An artifact whose settings are repeated where nothing else is said.
     """
     given = {
-        "rank": rank, "ratio": ratio, "bits": bits, "group_size": group_size, "dtype": dtype, "center": center,
-        "head_weight": head_weight, "keep_rows": keep_rows,
+        "rank": rank, "ratio": ratio, "bits": bits, "group_size": group_size, "keep_rows": keep_rows,
+        "dtype": dtype, "center": center, "head_weight": head_weight,
     }  # fmt: skip
     return fit_and_store(
         model,
