@@ -1,4 +1,4 @@
-"""What an artifact is, for people: the output of `compress`, `svd` and `quantize`, and parts of `inspect`'s and `tune`'s."""
+"""An artifact's facts for people, as `compress`, `svd`, `quantize`, `inspect` and `tune` show them."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ def compress(
     """Compress a table to a target size in the form that costs least, or by the paper's autoencoder; store it.
 
     With a `target_bits`, `target_ratio` or `target_mb` the settings are the fields of `TargetConfig`, else those of
-    `AutoencoderConfig`; None leaves one to `config`, `like`, `preset` or its default. The other arguments, the result and
-    the errors are those of `fit_and_store`.
+    `AutoencoderConfig`; None leaves one to `config`, `like`, `preset` or its default. The other arguments, the result
+    and the errors are those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.

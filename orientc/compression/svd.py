@@ -39,8 +39,8 @@ def svd(
     """Compress a table by exact truncated SVD and store the artifact.
 
     The settings `rank`, `ratio`, `bits`, `group_size`, `keep_rows`, `dtype`, `center` and `head_weight` are the fields
-    of `SvdConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and the errors are
-    those of `fit_and_store`.
+    of `SvdConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and the errors
+    are those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
