@@ -105,7 +105,15 @@ def test_a_setting_that_does_not_belong_is_named(
 
 @pytest.mark.parametrize(
     "other",
-    [{"rank": 4}, {"ratio": 4.0}, {"bits": 4}, {"keep_rows": 3}, {"preset": "paper"}, {"epochs": 2}, {"init": "random"}],
+    [
+        {"rank": 4},
+        {"ratio": 4.0},
+        {"bits": 4},
+        {"keep_rows": 3},
+        {"preset": "paper"},
+        {"epochs": 2},
+        {"init": "random"},
+    ],
 )
 def test_a_target_and_what_it_chooses_by_itself_exclude_each_other(other: dict[str, Any]) -> None:
     (name,) = other

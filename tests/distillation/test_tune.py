@@ -12,8 +12,9 @@ from support.data import SENTENCES
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
-from orientc.compression import compress, configs
-from orientc.compression.configs import QUANTIZE, SVD
+from orientc.compression.configs import Config, QuantizeConfig, SvdConfig
+from orientc.compression.fit_table import fit_table
+from orientc.compression.settings import read_config
 from orientc.demo import evaluation_text
 from orientc.distillation import data
 from orientc.distillation.config import Settings
@@ -45,12 +46,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def fitted(folder: Path, kind: str) -> Artifact:
     """A coarse artifact of a model: by "bits", "svd", or "kept" with some rows as they are."""
     table = read_table(ModelSource.resolve(str(folder)))
-    made_by = {
-        "bits": configs.Plan(QUANTIZE, bits=2, group_size=16, dtype="float16"),
-        "svd": configs.Plan(SVD, rank=4, center=True),
-        "kept": configs.Plan(SVD, rank=4, dtype="float16"),
+    made_by: dict[str, Config] = {
+        "bits": QuantizeConfig(bits=2, group_size=16, dtype="float16"),
+        "svd": SvdConfig(rank=4, center=True),
+        "kept": SvdConfig(rank=4, dtype="float16"),
     }
-    made = compress.run(made_by[kind], table)
+    made = fit_table(table, made_by[kind])
     if kind != "kept":
         return made
     ids, others = torch.arange(5, 25), torch.cat([torch.arange(5), torch.arange(25, table.info.vocab)])
@@ -239,7 +240,7 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedToke
 def test_settings_of_a_tuned_artifact_are_not_replayed(bert_folder: Path, tmp_path: Path) -> None:
     tuned = tune(stored(bert_folder, "svd", tmp_path), text=TEXT, settings=replace(QUICK, steps=1), device="cpu")
     with pytest.raises(UsageError, match="tuned artifact"):
-        configs.Plan.from_layers(SVD, tuned.description.settings)
+        read_config((SvdConfig,), {}, like=tuned)
 
 
 def test_a_tuned_artifact_is_tuned_again(bert_folder: Path, tmp_path: Path) -> None:
