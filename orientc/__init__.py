@@ -2,9 +2,8 @@
 
     import orientc
 
-    artifact = orientc.compress("bert-base-uncased", rank=128)
-    orientc.save(artifact, "bert-r128.safetensors")
-    orientc.substitute(model, orientc.load("bert-r128.safetensors"), head="tied")
+    made = orientc.compress("bert-base-uncased", rank=128)
+    orientc.substitute(model, made.artifact, head="tied")
 
 Every name below is imported when it is first used: `import orientc` itself takes no time.
 """
@@ -41,56 +40,66 @@ from orientc.errors import (
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
-    from orientc.compression.compress import compress, quantize, svd
-    from orientc.compression.configs import PRESETS
+    from orientc.compression.compress import compress
+    from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.compression.quantize import quantize
+    from orientc.compression.svd import svd
     from orientc.distillation.tune import Tuned, tune
     from orientc.exporters.export import export
-    from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
+    from orientc.models.inspect import inspect
     from orientc.models.source import ModelSource
     from orientc.models.substitute import head_policies, substitute, substituted
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.workflows.sweep import sweep
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "AutoencoderConfig": "compression.configs",
     "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
+    "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
     "Description": "storage.artifact",
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
-    "PRESETS": "compression.configs",
-    "Settings": "methods.recipe",
+    "QuantizeConfig": "compression.configs",
+    "SvdConfig": "compression.configs",
     "Table": "models.table",
+    "TargetConfig": "compression.configs",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
     "export": "exporters.export",
     "head_policies": "models.substitute",
+    "inspect": "models.inspect",
     "load": "storage.artifact",
-    "quantize": "compression.compress",
+    "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
-    "svd": "compression.compress",
+    "svd": "compression.svd",
+    "sweep": "workflows.sweep",
     "tune": "distillation.tune",
 }
 
 __all__ = [
-    "PRESETS",
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "AutoencoderConfig",
     "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
+    "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
@@ -107,11 +116,13 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "QuantizeConfig",
     "RecordError",
-    "Settings",
     "SubstitutionError",
+    "SvdConfig",
     "SweepError",
     "Table",
+    "TargetConfig",
     "TrustError",
     "Tuned",
     "UsageError",
@@ -121,6 +132,7 @@ __all__ = [
     "compress",
     "export",
     "head_policies",
+    "inspect",
     "load",
     "quantize",
     "read_table",
@@ -128,6 +140,7 @@ __all__ = [
     "substitute",
     "substituted",
     "svd",
+    "sweep",
     "tune",
 ]
 

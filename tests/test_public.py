@@ -12,13 +12,15 @@ import orientc
 from orientc import errors
 
 NAMES = [
-    "PRESETS",
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "AutoencoderConfig",
+    "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
+    "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
@@ -35,12 +37,15 @@ NAMES = [
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "QuantizeConfig",
     "RecordError",
-    "Settings",
     "SubstitutionError",
+    "SvdConfig",
     "SweepError",
     "Table",
+    "TargetConfig",
     "TrustError",
+    "Tuned",
     "UsageError",
     "__version__",
     "calibrate",
@@ -48,6 +53,7 @@ NAMES = [
     "compress",
     "export",
     "head_policies",
+    "inspect",
     "load",
     "quantize",
     "read_table",
@@ -55,6 +61,7 @@ NAMES = [
     "substitute",
     "substituted",
     "svd",
+    "sweep",
     "tune",
 ]
 
@@ -93,7 +100,20 @@ def test_importing_the_package_imports_nothing_large() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["calibrate", "compare", "compress", "head_policies", "load", "save", "substitute", "svd", "tune"]
+    "name",
+    [
+        "calibrate",
+        "compare",
+        "compress",
+        "head_policies",
+        "inspect",
+        "load",
+        "save",
+        "substitute",
+        "svd",
+        "sweep",
+        "tune",
+    ],
 )
 def test_functions_stay_functions_whatever_module_is_imported(name: str) -> None:
     """A submodule of the same name would take the function's place when it is imported."""

@@ -6,28 +6,31 @@ What is there already is not made again; a cell that fails is remembered and the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orientc.comparison.compare import Comparisons, compare
-from orientc.compression import compress
-from orientc.compression.configs import AUTOENCODER, SVD, Plan
+from orientc.compression.configs import AutoencoderConfig, SvdConfig
+from orientc.compression.fit_and_store import fit_and_store
 from orientc.errors import UsageError
 from orientc.evaluation import finetuning
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource, first_line
-from orientc.models.table import Table, read_table
+from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
-from orientc.storage import runs
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
 from orientc.utils.progress import Progress
 from orientc.workflows.measures import SQUAD, Measures
 
-METHODS = {"svd": SVD, "ae": AUTOENCODER, "autoencoder": AUTOENCODER}
+METHODS: dict[str, type[SvdConfig | AutoencoderConfig]] = {
+    "svd": SvdConfig,
+    "ae": AutoencoderConfig,
+    "autoencoder": AutoencoderConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def sweep(
     """
     distributed.check_alone("sweep")
     progress = progress or Progress()
-    plans = [Plan(method, ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
+    configs = [config(ratio=ratio) for ratio in _ratios(ratios) for config in _methods(methods)]
     numbers = [seed] if seeds is None else _seeds(seeds)
     tuned = {"epochs": float(epochs), "train_embeddings": train_embeddings, "precision": precision}
     if learning_rate is not None:
@@ -128,9 +131,9 @@ def sweep(
     paths: list[Path] = []
     failed: list[str] = []
     subjects = [("original", Subject(model))]
-    for plan in plans:
-        with _cell(f"{plan.method}, {plan.size}", failed):
-            path = _fit(plan, table, out=folder, device=str(chosen), progress=progress)
+    for config in configs:
+        with _cell(f"{config.method}, {config.size}", failed):
+            path = fit_and_store(table, config, device=str(chosen), out=folder, progress=progress).path
             paths.append(path)
             subjects.append((path.name, Subject(model, path, artifacts.load(path))))
     for measure in wanted:
@@ -138,24 +141,6 @@ def sweep(
             with _cell(f"{measure.name} of {name}", failed):
                 paths += measure.of(subject)
     return Sweep(compare(paths) if paths else None, tuple(paths), tuple(failed))
-
-
-def _fit(plan: Plan, table: Table, *, out: Path | None, device: str, progress: Progress) -> Path:
-    """Where a plan's artifact is; it is made if it was not there."""
-    plan = plan.for_table(table)
-    path = runs.artifact_path(table.info.id, plan.slug, plan.settings, out)
-
-    def work(log: Callable[[object], None]) -> artifacts.Artifact:
-        progress.stage(f"{plan.method}, rank {plan.rank}", plan.epochs or 1)
-
-        def on_epoch(epoch: object) -> None:
-            log(epoch)
-            progress.advance(1)
-
-        return compress.run(plan, table, device=device, on_epoch=on_epoch)
-
-    runs.produce(plan, table.info, path, work)
-    return path
 
 
 @contextlib.contextmanager
@@ -174,7 +159,7 @@ def _ratios(ratios: str | Iterable[float]) -> list[float]:
         raise UsageError(f"`ratios` takes numbers with commas between, such as 2.5,5,10, not {ratios!r}") from None
 
 
-def _methods(methods: str | Iterable[str]) -> list[str]:
+def _methods(methods: str | Iterable[str]) -> list[type[SvdConfig | AutoencoderConfig]]:
     names = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
     if unknown := [name for name in names if name not in METHODS]:
         raise UsageError(f"there is no method {unknown[0]!r}: `methods` takes {', '.join(METHODS)}")
