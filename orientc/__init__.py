@@ -39,38 +39,44 @@ from orientc.errors import (
 
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import Calibrated, calibrate
-    from orientc.comparison.compare import compare
+    from orientc.comparison.compare import Comparisons, compare
     from orientc.compression.compress import compress
     from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
     from orientc.compression.fit_and_store import Compressed
     from orientc.compression.quantize import quantize
     from orientc.compression.svd import svd
     from orientc.distillation.tune import Tuned, tune
-    from orientc.exporters.export import export
+    from orientc.exporters.export import Exported, export
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
-    from orientc.models.inspect import inspect
+    from orientc.models.inspect import ArtifactInspection, CalibrationInspection, TableInspection, inspect
     from orientc.models.source import ModelSource
     from orientc.models.substitute import head_policies, substitute, substituted
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
-    from orientc.workflows.sweep import sweep
+    from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "ArtifactInspection": "models.inspect",
     "AutoencoderConfig": "compression.configs",
     "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
+    "CalibrationInspection": "models.inspect",
+    "Comparisons": "comparison.compare",
     "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
     "Description": "storage.artifact",
+    "Exported": "exporters.export",
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
     "QuantizeConfig": "compression.configs",
     "SvdConfig": "compression.configs",
+    "Sweep": "workflows.sweep",
     "Table": "models.table",
+    "TableInspection": "models.inspect",
     "TargetConfig": "compression.configs",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
@@ -93,12 +99,15 @@ _HOMES = {
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "ArtifactInspection",
     "ArtifactMismatchError",
     "AutoencoderConfig",
     "Calibrated",
     "Calibration",
     "CalibrationError",
+    "CalibrationInspection",
     "CalibrationMismatchError",
+    "Comparisons",
     "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
@@ -107,6 +116,7 @@ __all__ = [
     "DownloadError",
     "EvaluationError",
     "ExportError",
+    "Exported",
     "Factors",
     "FitError",
     "GateError",
@@ -120,8 +130,10 @@ __all__ = [
     "RecordError",
     "SubstitutionError",
     "SvdConfig",
+    "Sweep",
     "SweepError",
     "Table",
+    "TableInspection",
     "TargetConfig",
     "TrustError",
     "Tuned",

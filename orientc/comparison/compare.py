@@ -7,7 +7,7 @@ name. Only the seed of a fine-tuning is not: over seeds a figure is the mean, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ class Comparisons:
 
 
 def compare(
-    paths: str | Path | Iterable[str | Path] | None = None,
+    paths: str | Path | Sequence[str | Path] | None = None,
     *,
-    require: str | Iterable[str] | None = None,
-    where: str | Iterable[str] | None = None,
+    require: str | Sequence[str] | None = None,
+    where: str | Sequence[str] | None = None,
     quality: str | None = None,
-    columns: str | Iterable[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     sort: str | None = None,
 ) -> Comparisons:
     """Put artifacts and what was measured with them side by side, and hold them against gates.
@@ -79,18 +79,18 @@ def compare(
     return Comparisons(chosen, problems, tuple(gates.failures(chosen, required)), shown, quality)
 
 
-def _conditions(texts: str | Iterable[str] | None) -> list[Condition]:
+def _conditions(texts: str | Sequence[str] | None) -> list[Condition]:
     """Conditions as they are written, one alone or several."""
     return [Condition.parse(text) for text in ([texts] if isinstance(texts, str) else texts or ())]
 
 
-def _names(columns: str | Iterable[str] | None) -> tuple[str, ...] | None:
+def _names(columns: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """Names in a list, or in a text with commas between; None for none."""
     names = columns.split(",") if isinstance(columns, str) else columns
     return tuple(name.strip() for name in names) or None if names is not None else None
 
 
-def _paths(paths: str | Path | Iterable[str | Path] | None) -> list[Path]:
+def _paths(paths: str | Path | Sequence[str | Path] | None) -> list[Path]:
     """One path or several; the runs folder for None."""
     given = [runs_folder()] if paths is None else [paths] if isinstance(paths, str | Path) else paths
     return [Path(path) for path in given]

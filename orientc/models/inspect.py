@@ -5,7 +5,7 @@ Torch and transformers are imported only where a table is measured: an artifact 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ class CalibrationInspection:
 def inspect(
     subject: str | Path | ModelSource | Table,
     *,
-    ratio: float | Iterable[float] | None = None,
+    ratio: float | Sequence[float] | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
@@ -118,7 +118,7 @@ def inspect(
     return _measured(table, [ratio] if isinstance(ratio, int | float) else [*(ratio or RATIOS)])
 
 
-def _measured(table: Table, ratios: Iterable[float]) -> TableInspection:
+def _measured(table: Table, ratios: Sequence[float]) -> TableInspection:
     import torch
 
     from orientc.methods.svd import gram, norms, principal_directions

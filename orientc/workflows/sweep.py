@@ -6,7 +6,7 @@ What is there already is not made again; a cell that fails is remembered and the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,11 @@ class Sweep:
 def sweep(
     model: str | Path | ModelSource,
     *,
-    ratios: str | Iterable[float] = "2.5,5,10",
-    methods: str | Iterable[str] = "svd,ae",
+    ratios: str | Sequence[float] = "2.5,5,10",
+    methods: str | Sequence[str] = "svd,ae",
     perplexity: bool = False,
     similarity: bool = False,
-    task: str | Iterable[str] | None = None,
+    task: str | Sequence[str] | None = None,
     text: str | Path | Text | None = None,
     limit: int | None = None,
     data: str | Path | None = None,
@@ -68,7 +68,7 @@ def sweep(
     epochs: float = 3,
     learning_rate: float | None = None,
     seed: int = 0,
-    seeds: str | Iterable[int] | None = None,
+    seeds: str | Sequence[int] | None = None,
     precision: str = "float32",
     device: str | None = None,
     out: str | Path | None = None,
@@ -152,21 +152,21 @@ def _cell(name: str, failed: list[str]) -> Iterator[None]:
         failed.append(f"{name}: {first_line(error)}")
 
 
-def _ratios(ratios: str | Iterable[float]) -> list[float]:
+def _ratios(ratios: str | Sequence[float]) -> list[float]:
     try:
         return [float(ratio) for ratio in (ratios.split(",") if isinstance(ratios, str) else ratios)]
     except ValueError:
         raise UsageError(f"`ratios` takes numbers with commas between, such as 2.5,5,10, not {ratios!r}") from None
 
 
-def _methods(methods: str | Iterable[str]) -> list[type[SvdConfig | AutoencoderConfig]]:
+def _methods(methods: str | Sequence[str]) -> list[type[SvdConfig | AutoencoderConfig]]:
     names = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
     if unknown := [name for name in names if name not in METHODS]:
         raise UsageError(f"there is no method {unknown[0]!r}: `methods` takes {', '.join(METHODS)}")
     return [METHODS[name] for name in names]
 
 
-def _seeds(seeds: str | Iterable[int]) -> list[int]:
+def _seeds(seeds: str | Sequence[int]) -> list[int]:
     """Each seed once."""
     try:
         return list(dict.fromkeys(int(seed) for seed in (seeds.split(",") if isinstance(seeds, str) else seeds)))
