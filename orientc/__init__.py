@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from orientc.compression.compress import compress, quantize, svd
     from orientc.compression.configs import PRESETS
     from orientc.distillation.tune import tune
+    from orientc.evaluation.glue.glue import glue
+    from orientc.evaluation.perplexity import perplexity
+    from orientc.evaluation.similarity import similarity
+    from orientc.evaluation.squad.squad import squad
     from orientc.exporters.export import export
     from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
@@ -69,11 +73,15 @@ _HOMES = {
     "compare": "comparison.compare",
     "compress": "compression.compress",
     "export": "exporters.export",
+    "glue": "evaluation.glue.glue",
     "head_policies": "models.substitute",
     "load": "storage.artifact",
+    "perplexity": "evaluation.perplexity",
     "quantize": "compression.compress",
     "read_table": "models.table",
     "save": "storage.artifact",
+    "similarity": "evaluation.similarity",
+    "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
     "svd": "compression.compress",
@@ -116,11 +124,15 @@ __all__ = [
     "compare",
     "compress",
     "export",
+    "glue",
     "head_policies",
     "load",
+    "perplexity",
     "quantize",
     "read_table",
     "save",
+    "similarity",
+    "squad",
     "substitute",
     "substituted",
     "svd",

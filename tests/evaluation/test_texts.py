@@ -32,7 +32,7 @@ def test_a_column_of_a_data_set_is_a_text_with_a_row_a_line(reviews: str) -> Non
 @pytest.mark.parametrize(
     ("options", "column", "named"),
     [
-        ("", "text", 'no column "text", choose with --column: review, stars, title'),
+        ("", "text", 'no column "text", choose another with `column`: review, stars, title'),
         ("", "stars", "is not text"),
         ("", "title", "no text in it"),
         ("::dev", "review", "can't load"),

@@ -83,7 +83,7 @@ def windows(
         room = max_length - frame.size - len(head)
         if room < 1:
             raise EvaluationError(
-                f"a maximum length of {max_length} leaves no room for the context beside a question of {len(head)}"
+                f"`max_length` {max_length} leaves no room for the context beside a question of {len(head)}"
                 f" tokens and {frame.size} special ones: raise it"
             )
         answer = _answer(entry, offsets) if labels else None
