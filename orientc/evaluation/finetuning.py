@@ -113,10 +113,13 @@ def prepare_finetuning(
     Raises `UsageError` for embeddings that are no artifact, else as `prepare` does.
     """
     if embeddings is None:
-        return prepare(DEFAULT_MODEL if model is None else model, model=None, **options)
-    if not is_artifact(str(embeddings)):
+        setup, subject = prepare(DEFAULT_MODEL if model is None else model, model=None, **options)
+    elif is_artifact(str(embeddings)):
+        setup, subject = prepare(embeddings, model=model, **options)
+    else:
         raise UsageError(f"`embeddings` takes an artifact, which ends in .safetensors, not {embeddings}")
-    return prepare(embeddings, model=model, **options)
+    check_writable(setup.folder)
+    return setup, subject
 
 
 def has_head(source: ModelSource, auto_class: Any) -> bool:

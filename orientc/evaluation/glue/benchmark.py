@@ -56,7 +56,8 @@ def task_benchmark(
     special = tokenizer.num_special_tokens_to_add(pair=len(task.texts) > 1)
     if length <= special:  # the tokenizer would leave such texts whole
         raise EvaluationError(
-            f"`max_length` {length} leaves no room for {task.folder}'s texts beside {special} special tokens: raise it"
+            f"a maximum length of {length} leaves no room for {task.folder}'s texts beside {special} special tokens: "
+            "raise `max_length`"
         )
     order = _own_order(source, task) if not config.epochs and finetuning.has_head(source, AUTO_CLASS) else None
 
