@@ -39,11 +39,11 @@ from orientc.errors import (
 )
 
 if TYPE_CHECKING:
-    from orientc.calibration.calibrate import calibrate
+    from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
     from orientc.compression.compress import compress, quantize, svd
     from orientc.compression.configs import PRESETS
-    from orientc.distillation.tune import tune
+    from orientc.distillation.tune import Tuned, tune
     from orientc.evaluation.glue.glue import glue
     from orientc.evaluation.perplexity import perplexity
     from orientc.evaluation.similarity import similarity
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
@@ -69,6 +70,7 @@ _HOMES = {
     "PRESETS": "compression.configs",
     "Settings": "methods.recipe",
     "Table": "models.table",
+    "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
@@ -93,6 +95,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
@@ -118,6 +121,7 @@ __all__ = [
     "SweepError",
     "Table",
     "TrustError",
+    "Tuned",
     "UsageError",
     "__version__",
     "calibrate",
