@@ -47,11 +47,7 @@ def scored_text(source: ModelSource, text: str | Path | Text | None = None) -> T
 
 
 def calibration_text(
-    source: ModelSource,
-    *,
-    path: str | Path | Text | None = None,
-    dataset: str | None = None,
-    column: str = "text",
+    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = "text"
 ) -> Text:
     """The text a model is calibrated or tuned on: by default WikiText-103's raw validation set, docstrings for `demo`.
 
@@ -59,7 +55,7 @@ def calibration_text(
 
     Args:
         source: The model.
-        path: A UTF-8 file, or a text, which is taken as it is.
+        text: A UTF-8 file, or a text, which is taken as it is.
         dataset: NAME[:CONFIG][:SPLIT], as in `from_dataset`.
         column: The data set's column that holds the text.
 
@@ -67,12 +63,12 @@ def calibration_text(
         UsageError: For both a file and a data set.
         EvaluationError: Where the text can't be had.
     """
-    if path is not None and dataset is not None:
+    if text is not None and dataset is not None:
         raise UsageError("`text` and `dataset` both name a text: give one of them")
-    if isinstance(path, Text):
-        return path
-    if path is not None:
-        return from_file(path)
+    if isinstance(text, Text):
+        return text
+    if text is not None:
+        return from_file(text)
     if dataset is not None:
         return from_dataset(dataset, column)
     return demo_calibration() if source.id == DEMO else wikitext("validation")
