@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from orientc.compression.compress import compress, quantize, svd
     from orientc.compression.configs import PRESETS
     from orientc.distillation.tune import Tuned, tune
-    from orientc.evaluation.glue.glue import glue
-    from orientc.evaluation.perplexity import perplexity
-    from orientc.evaluation.similarity import similarity
-    from orientc.evaluation.squad.squad import squad
+    from orientc.evaluation.glue.glue import GlueResult, glue
+    from orientc.evaluation.perplexity import Perplexities, perplexity
+    from orientc.evaluation.similarity import Similarities, similarity
+    from orientc.evaluation.squad.squad import SquadResult, SquadScore, squad
     from orientc.exporters.export import export
     from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
@@ -66,9 +66,14 @@ _HOMES = {
     "CompressedHead": "modeling.modules",
     "Description": "storage.artifact",
     "Factors": "modeling.factors",
+    "GlueResult": "evaluation.glue.glue",
     "ModelSource": "models.source",
     "PRESETS": "compression.configs",
+    "Perplexities": "evaluation.perplexity",
     "Settings": "methods.recipe",
+    "Similarities": "evaluation.similarity",
+    "SquadResult": "evaluation.squad.squad",
+    "SquadScore": "evaluation.squad.squad",
     "Table": "models.table",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
@@ -109,14 +114,19 @@ __all__ = [
     "Factors",
     "FitError",
     "GateError",
+    "GlueResult",
     "ModelError",
     "ModelNotFoundError",
     "ModelSource",
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Perplexities",
     "RecordError",
     "Settings",
+    "Similarities",
+    "SquadResult",
+    "SquadScore",
     "SubstitutionError",
     "SweepError",
     "Table",

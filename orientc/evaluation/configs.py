@@ -112,6 +112,8 @@ class FinetuningConfig:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value no training can use."""
+        for name in ("epochs", "learning_rate", "warmup", "weight_decay"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 3 and 3.0 are the same run
         check_counts(
             batch_size=self.batch_size,
             gradient_accumulation=self.gradient_accumulation,

@@ -111,7 +111,7 @@ def prepare(
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     if isinstance(subject, ModelSource):
         found = Subject(subject)
-    elif isinstance(model, ModelSource):
+    elif isinstance(model, ModelSource) and resolve.is_artifact(str(subject)):
         found = Subject(model, Path(subject), artifacts.load(Path(subject)))
     else:
         base = None if model is None else str(model)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 import transformers
 from support.architectures import ARCHITECTURES, build
+from support.commands import Ended
 from transformers import PreTrainedTokenizerFast
 
 from orientc.compression.compress import svd
@@ -246,3 +248,38 @@ def test_unusable_text_files_are_refused(content: bytes | None, reason: str, tmp
         path.write_bytes(content)
     with pytest.raises(EvaluationError, match=reason):
         texts.from_file(path)
+
+
+# -- the function
+
+
+def test_the_function_gives_the_commands_document(
+    orientc: Callable[..., Ended], bert_folder: Path, text: Text, text_file: Path, tmp_path: Path
+) -> None:
+    """Whatever the model, the artifact and the text are given as."""
+    subject = compressed(bert_folder, tmp_path)
+    path = subject.path
+    assert path
+    ended = orientc("perplexity", path, "--text", text_file, "--limit", "5", "--seed", "1", "--device", "cpu", "--json")
+    document = json.loads(ended.out)
+    assert [record["head"] for record in document["records"]] == ["tied", "input-only", "tied"]
+    options: dict[str, Any] = {"limit": 5, "seed": 1, "device": "cpu"}
+    for found in (
+        perplexity.perplexity(path, text=text_file, **options),
+        perplexity.perplexity(str(path), text=str(text_file), model=str(bert_folder), **options),
+        perplexity.perplexity(path, text=text, model=ModelSource.resolve(str(bert_folder)), **options),
+    ):
+        assert found.as_dict() == document
+        assert (found.protocol, found.text) == ("masked", text.name)
+
+
+def test_the_function_measures_a_model_given_as_a_source(bert_folder: Path, text: Text, tmp_path: Path) -> None:
+    source = ModelSource.resolve(str(bert_folder))
+    found = perplexity.perplexity(source, text=text, limit=5, device="cpu", out=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    assert found.records == (records.read(path),)
+
+
+def test_a_head_that_is_no_policy_is_a_usage_error(bert_folder: Path) -> None:
+    with pytest.raises(UsageError, match="`head` must be one of both, input-only, tied"):
+        perplexity.perplexity(bert_folder, head="neither")

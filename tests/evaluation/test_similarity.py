@@ -157,7 +157,19 @@ def test_the_command_shows_both_tables_and_compare_their_figures(
         entry for entry in json.loads(orientc("similarity", path, "--text", text, "--json").out)["records"][1:]
     ]
     assert record["kind"] == similarity.KIND
+    found = similarity.similarity(path, text=Text(text.name, TEXT.content))
+    assert found.records[1].as_dict() == record
     assert "similarity cosine_p5" in orientc("compare", tmp_path).out
+
+
+def test_sentences_and_scored_pairs_exclude_each_other(bert_folder: Path, glue_folder: Path) -> None:
+    with pytest.raises(UsageError, match="`text` takes sentences, `data` STS-B"):
+        similarity.similarity(bert_folder, text=TEXT, data=glue_folder)
+
+
+def test_a_text_without_sentences_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="no sentences"):
+        similarity.similarity(bert_folder, text=Text("blank", " \n\n"), out=tmp_path, device="cpu")
 
 
 @pytest.mark.assets
