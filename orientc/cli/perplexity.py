@@ -64,7 +64,7 @@ def perplexity(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="At most so many lines or windows at a time; does not change the figures. [default: as fit]",
+            help="At most so many lines or windows at a time; does not change the figures. [default: by their length]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
