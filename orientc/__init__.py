@@ -38,14 +38,14 @@ from orientc.errors import (
 )
 
 if TYPE_CHECKING:
-    from orientc.calibration.calibrate import calibrate
+    from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
     from orientc.compression.compress import compress
     from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
     from orientc.compression.fit_and_store import Compressed
     from orientc.compression.quantize import quantize
     from orientc.compression.svd import svd
-    from orientc.distillation.tune import tune
+    from orientc.distillation.tune import Tuned, tune
     from orientc.exporters.export import export
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Artifact": "storage.artifact",
     "AutoencoderConfig": "compression.configs",
+    "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
     "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
@@ -69,6 +70,7 @@ _HOMES = {
     "SvdConfig": "compression.configs",
     "Table": "models.table",
     "TargetConfig": "compression.configs",
+    "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
@@ -89,6 +91,7 @@ __all__ = [
     "ArtifactError",
     "ArtifactMismatchError",
     "AutoencoderConfig",
+    "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
@@ -117,6 +120,7 @@ __all__ = [
     "Table",
     "TargetConfig",
     "TrustError",
+    "Tuned",
     "UsageError",
     "__version__",
     "calibrate",
