@@ -2,9 +2,8 @@
 
     import orientc
 
-    artifact = orientc.compress("bert-base-uncased", rank=128)
-    orientc.save(artifact, "bert-r128.safetensors")
-    orientc.substitute(model, orientc.load("bert-r128.safetensors"), head="tied")
+    made = orientc.compress("bert-base-uncased", rank=128)
+    orientc.substitute(model, made.artifact, head="tied")
 
 Every name below is imported when it is first used: `import orientc` itself takes no time.
 """
@@ -41,15 +40,17 @@ from orientc.errors import (
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
-    from orientc.compression.compress import compress, quantize, svd
-    from orientc.compression.configs import PRESETS
+    from orientc.compression.compress import compress
+    from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.compression.quantize import quantize
+    from orientc.compression.svd import svd
     from orientc.distillation.tune import Tuned, tune
     from orientc.evaluation.glue.glue import GlueResult, glue
     from orientc.evaluation.perplexity import Perplexities, perplexity
     from orientc.evaluation.similarity import Similarities, similarity
     from orientc.evaluation.squad.squad import SquadResult, SquadScore, squad
     from orientc.exporters.export import export
-    from orientc.methods.recipe import Settings
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
     from orientc.models.source import ModelSource
@@ -60,21 +61,24 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "AutoencoderConfig": "compression.configs",
     "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
+    "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
     "Description": "storage.artifact",
     "Factors": "modeling.factors",
     "GlueResult": "evaluation.glue.glue",
     "ModelSource": "models.source",
-    "PRESETS": "compression.configs",
     "Perplexities": "evaluation.perplexity",
-    "Settings": "methods.recipe",
+    "QuantizeConfig": "compression.configs",
     "Similarities": "evaluation.similarity",
     "SquadResult": "evaluation.squad.squad",
     "SquadScore": "evaluation.squad.squad",
+    "SvdConfig": "compression.configs",
     "Table": "models.table",
+    "TargetConfig": "compression.configs",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
@@ -84,26 +88,27 @@ _HOMES = {
     "head_policies": "models.substitute",
     "load": "storage.artifact",
     "perplexity": "evaluation.perplexity",
-    "quantize": "compression.compress",
+    "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
     "similarity": "evaluation.similarity",
     "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
-    "svd": "compression.compress",
+    "svd": "compression.svd",
     "tune": "distillation.tune",
 }
 
 __all__ = [
-    "PRESETS",
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "AutoencoderConfig",
     "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
+    "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
@@ -122,14 +127,16 @@ __all__ = [
     "OrientcError",
     "OutputError",
     "Perplexities",
+    "QuantizeConfig",
     "RecordError",
-    "Settings",
     "Similarities",
     "SquadResult",
     "SquadScore",
     "SubstitutionError",
+    "SvdConfig",
     "SweepError",
     "Table",
+    "TargetConfig",
     "TrustError",
     "Tuned",
     "UsageError",

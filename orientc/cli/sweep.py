@@ -56,7 +56,7 @@ def sweep(
     Example: `orientc sweep bert-base-uncased --ratios 5,10 --perplexity --task sst2`
     """
     from orientc.cli import sweeping
-    from orientc.compression.configs import Plan
+    from orientc.compression.configs import AutoencoderConfig, SvdConfig
     from orientc.evaluation import finetuning
     from orientc.evaluation.configs import PerplexityConfig
     from orientc.models.source import ModelSource
@@ -64,7 +64,8 @@ def sweep(
     from orientc.workflows.sweep import Measures
     from orientc.workflows.sweep import sweep as run
 
-    plans = [Plan(method, ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
+    kinds = {kind.method: kind for kind in (SvdConfig, AutoencoderConfig)}
+    configs = [kinds[method](ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
     tuned = {"epochs": epochs, "seed": seed, "train_embeddings": train_embeddings, "precision": precision}
     if learning_rate is not None:
         tuned["learning_rate"] = learning_rate
@@ -79,7 +80,7 @@ def sweep(
         limits = finetuning.limits(limit_train, limit_eval, epochs)
         for name in task or []:
             wanted.append(measures.task(name, squad_data if name == "squad" else data, limits, seeds, tuned))
-        outcome = run(source, plans, wanted, out=out, device=str(chosen), progress=progress)
+        outcome = run(source, configs, wanted, out=out, device=str(chosen), progress=progress)
     sweeping.end(outcome, as_json=as_json, quiet=quiet)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from orientc.compression.configs import AUTOENCODER, SVD, Plan
+from orientc.compression.configs import AutoencoderConfig, SvdConfig
 from orientc.models.source import DEMO, ModelSource
 from orientc.utils.progress import Progress
 from orientc.workflows.sweep import Measures, Outcome, sweep
@@ -19,5 +19,5 @@ def run(*, out: Path | None, device: torch.device, progress: Progress) -> Outcom
     source = ModelSource.resolve(DEMO)
 
     measures = Measures.of(source, out=out, device=device, progress=progress)
-    plans = [Plan(method, ratio=ratio) for ratio in RATIOS for method in (SVD, AUTOENCODER)]
-    return sweep(source, plans, [measures.perplexity()], out=out, device=str(device), progress=progress)
+    configs = [kind(ratio=ratio) for ratio in RATIOS for kind in (SvdConfig, AutoencoderConfig)]
+    return sweep(source, configs, [measures.perplexity()], out=out, device=str(device), progress=progress)

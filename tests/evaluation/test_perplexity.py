@@ -14,7 +14,7 @@ from support.architectures import ARCHITECTURES, build
 from support.commands import Ended
 from transformers import PreTrainedTokenizerFast
 
-from orientc.compression.compress import svd
+from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import perplexity, texts
 from orientc.evaluation.configs import PerplexityConfig
@@ -23,7 +23,6 @@ from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
-from orientc.storage import artifact as artifacts
 from orientc.storage import records
 from orientc.storage.records import Record
 from orientc.utils.progress import Progress
@@ -37,9 +36,8 @@ def text(text_file: Path) -> Text:
 
 
 def compressed(folder: Path, where: Path, **options: Any) -> Subject:
-    artifact = svd(str(folder), **({"rank": 4} | options))
     path = where / "table.safetensors"
-    artifacts.save(artifact, path)
+    artifact = svd(folder, **({"rank": 4, "out": path} | options)).artifact
     return Subject(ModelSource.resolve(str(folder)), path, artifact)
 
 

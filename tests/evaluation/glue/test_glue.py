@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.commands import Ended
 
-from orientc.compression import compress
+from orientc.compression.svd import svd
 from orientc.errors import UsageError
 from orientc.evaluation import finetuning
 from orientc.evaluation.configs import FinetuningConfig
@@ -27,7 +27,7 @@ QUICK: dict[str, Any] = {"epochs": 0, "max_length": 64, "device": "cpu"}
 
 def artifact(folder: Path, where: Path, rank: int) -> Path:
     path = where / f"svd-r{rank}.safetensors"
-    artifacts.save(compress.svd(str(folder), rank=rank), path)
+    svd(folder, rank=rank, out=path)
     return path
 
 
