@@ -98,15 +98,11 @@ def compress(
 ) -> None:
     """Compress a table to a target size in the form that costs least, or by the paper's autoencoder.
 
-    To a size, by what the model's predictions depend on:
+    The least loss for a size needs a calibration: measure one first, with `orientc calibrate MODEL`.
 
-    `orientc calibrate bert-base-uncased --text articles.txt`
+    Example: `orientc compress bert-base-uncased --target-bits 3.5 --calibration FILE`
 
-    `orientc compress bert-base-uncased --target-bits 3.5 --calibration FILE`
-
-    By the paper's recipe:
-
-    `orientc compress bert-base-uncased --ratio 10 --preset paper`
+    Example: `orientc compress bert-base-uncased --ratio 10 --preset paper`
     """
     from orientc.cli import artifacts, output
     from orientc.compression import compress as library

@@ -26,9 +26,9 @@ def quantize(
 ) -> None:
     """Round the numbers of a table to a few bits; with a calibration, so that the model's predictions change least.
 
-    `orientc quantize bert-base-uncased --bits 4 --calibration FILE`
+    Example: `orientc quantize bert-base-uncased --bits 4 --calibration FILE`
 
-    `orientc quantize bert-base-uncased --bits 4`
+    Example: `orientc quantize bert-base-uncased --bits 4`
     """
     from orientc.cli import artifacts, output
     from orientc.compression import quantize as library

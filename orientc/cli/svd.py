@@ -40,9 +40,9 @@ def svd(
 ) -> None:
     """Compress a table by exact truncated SVD, the baseline; with a calibration, by the model's importance matrices.
 
-    `orientc svd bert-base-uncased --ratio 5 --calibration FILE`
+    Example: `orientc svd bert-base-uncased --ratio 5 --calibration FILE`
 
-    `orientc svd bert-base-uncased --ratio 5`
+    Example: `orientc svd bert-base-uncased --ratio 5`
     """
     from orientc.cli import artifacts, output
     from orientc.compression import svd as library

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orientc.compression.configs import AutoencoderConfig, Config, TargetConfig
-from orientc.compression.fit_and_store import Compressed, fit_and_store
 from orientc.compression.settings import read_config
 from orientc.errors import UsageError
 from orientc.methods.recipe import INITS
-from orientc.models.source import ModelSource
-from orientc.models.table import Table
 from orientc.storage.artifact import SUFFIX, Artifact
-from orientc.storage.calibration import Calibration
-from orientc.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.models.source import ModelSource
+    from orientc.models.table import Table
+    from orientc.storage.calibration import Calibration
+    from orientc.utils.progress import Progress
 
 _KINDS: tuple[type[Config], ...] = (AutoencoderConfig, TargetConfig)
 
@@ -84,9 +87,12 @@ def compress(
     }  # fmt: skip
     if not (start is not None and isinstance(config, Config)):  # a complete config says itself what it starts from
         given["init"] = init if start is None else "artifact"
+    settled = read_config(_KINDS, given, config=config, like=like, calibrated=calibration is not None)
+    from orientc.compression.fit_and_store import fit_and_store  # torch comes with it: wrong settings don't wait for it
+
     return fit_and_store(
         model,
-        read_config(_KINDS, given, config=config, like=like, calibrated=calibration is not None),
+        settled,
         calibration=calibration,
         init=start,
         log_with=log_with,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orientc.compression.configs import SvdConfig
-from orientc.compression.fit_and_store import Compressed, fit_and_store
 from orientc.compression.settings import read_config
-from orientc.models.source import ModelSource
-from orientc.models.table import Table
-from orientc.storage.artifact import Artifact
-from orientc.storage.calibration import Calibration
-from orientc.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.models.source import ModelSource
+    from orientc.models.table import Table
+    from orientc.storage.artifact import Artifact
+    from orientc.storage.calibration import Calibration
+    from orientc.utils.progress import Progress
 
 
 def svd(
@@ -51,9 +54,12 @@ def svd(
         "rank": rank, "ratio": ratio, "bits": bits, "group_size": group_size, "keep_rows": keep_rows,
         "dtype": dtype, "center": center, "head_weight": head_weight,
     }  # fmt: skip
+    settled = read_config((SvdConfig,), given, config=config, like=like, calibrated=calibration is not None)
+    from orientc.compression.fit_and_store import fit_and_store  # torch comes with it: wrong settings don't wait for it
+
     return fit_and_store(
         model,
-        read_config((SvdConfig,), given, config=config, like=like, calibrated=calibration is not None),
+        settled,
         calibration=calibration,
         device=device,
         out=out,

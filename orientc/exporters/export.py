@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
-from orientc.evaluation.subjects import check_base
+from orientc.evaluation.setup import check_base
 from orientc.exporters import dense, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts

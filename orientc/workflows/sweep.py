@@ -16,15 +16,17 @@ from orientc.compression.configs import AutoencoderConfig, SvdConfig
 from orientc.compression.fit_and_store import fit_and_store
 from orientc.errors import UsageError
 from orientc.evaluation import finetuning
+from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource, first_line
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
+from orientc.storage import runs
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
 from orientc.utils.progress import Progress
-from orientc.workflows.measures import SQUAD, Measures
+from orientc.workflows import measures
 
 METHODS: dict[str, type[SvdConfig | AutoencoderConfig]] = {
     "svd": SvdConfig,
@@ -112,20 +114,20 @@ def sweep(
     distributed.check_alone("sweep")
     progress = progress or Progress()
     configs = [config(ratio=ratio) for ratio in _ratios(ratios) for config in _methods(methods)]
-    numbers = [seed] if seeds is None else _seeds(seeds)
-    tuned = {"epochs": float(epochs), "train_embeddings": train_embeddings, "precision": precision}
+    tuned: dict[str, Any] = {"epochs": epochs, "train_embeddings": train_embeddings, "precision": precision}
     if learning_rate is not None:
         tuned["learning_rate"] = learning_rate
     if not isinstance(model, ModelSource):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         model = ModelSource.resolve(str(model), revision=revision, **trust)
-    chosen, folder = pick_device(device), _path(out)
-    measures = Measures(model, folder, chosen, progress)
-    wanted = [measures.perplexity(text, limit)] if perplexity else []
-    wanted += [measures.similarity(_path(data))] if similarity else []
+    chosen, folder = pick_device(device), None if out is None else Path(out)
+    setup = Setup(model, runs.model_folder(model.id, folder), chosen, progress=progress)
+    wanted = [measures.perplexity(setup, text, limit)] if perplexity else []
+    wanted += [measures.similarity(setup, data)] if similarity else []
     limits = finetuning.limits(limit_train, limit_eval, epochs)
     for name in [task] if isinstance(task, str) else task or ():
-        wanted.append(measures.task(name, _path(squad_data if name == SQUAD else data), limits, numbers, tuned))
+        own = squad_data if name == measures.SQUAD else data
+        wanted.append(measures.task(setup, name, data=own, limits=limits, seeds=seeds, seed=seed, **tuned))
 
     table = read_table(model)
     paths: list[Path] = []
@@ -164,15 +166,3 @@ def _methods(methods: str | Sequence[str]) -> list[type[SvdConfig | AutoencoderC
     if unknown := [name for name in names if name not in METHODS]:
         raise UsageError(f"there is no method {unknown[0]!r}: `methods` takes {', '.join(METHODS)}")
     return [METHODS[name] for name in names]
-
-
-def _seeds(seeds: str | Sequence[int]) -> list[int]:
-    """Each seed once."""
-    try:
-        return list(dict.fromkeys(int(seed) for seed in (seeds.split(",") if isinstance(seeds, str) else seeds)))
-    except ValueError:
-        raise UsageError(f"`seeds` takes whole numbers with commas between, such as 1,2,3, not {seeds!r}") from None
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
