@@ -2,9 +2,8 @@
 
     import orientc
 
-    artifact = orientc.compress("bert-base-uncased", rank=128)
-    orientc.save(artifact, "bert-r128.safetensors")
-    orientc.substitute(model, orientc.load("bert-r128.safetensors"), head="tied")
+    made = orientc.compress("bert-base-uncased", rank=128)
+    orientc.substitute(model, made.artifact, head="tied")
 
 Every name below is imported when it is first used: `import orientc` itself takes no time.
 """
@@ -40,61 +39,93 @@ from orientc.errors import (
 
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import Calibrated, calibrate
-    from orientc.comparison.compare import compare
-    from orientc.compression.compress import compress, quantize, svd
-    from orientc.compression.configs import PRESETS
+    from orientc.comparison.compare import Comparisons, compare
+    from orientc.compression.compress import compress
+    from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.compression.quantize import quantize
+    from orientc.compression.svd import svd
     from orientc.distillation.tune import Tuned, tune
+    from orientc.evaluation.glue.glue import GlueResult, glue
+    from orientc.evaluation.perplexity import Perplexities, perplexity
+    from orientc.evaluation.similarity import Similarities, similarity
+    from orientc.evaluation.squad.squad import SquadResult, SquadScore, squad
     from orientc.evaluation.texts import Text
-    from orientc.exporters.export import export
-    from orientc.methods.recipe import Settings
+    from orientc.exporters.export import Exported, export
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
+    from orientc.models.inspect import ArtifactInspection, CalibrationInspection, TableInspection, inspect
     from orientc.models.source import ModelSource
     from orientc.models.substitute import head_policies, substitute, substituted
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
     from orientc.utils.progress import Progress
+    from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "ArtifactInspection": "models.inspect",
+    "AutoencoderConfig": "compression.configs",
     "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
+    "CalibrationInspection": "models.inspect",
+    "Comparisons": "comparison.compare",
+    "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
     "Description": "storage.artifact",
+    "Exported": "exporters.export",
     "Factors": "modeling.factors",
+    "GlueResult": "evaluation.glue.glue",
     "ModelSource": "models.source",
-    "PRESETS": "compression.configs",
+    "Perplexities": "evaluation.perplexity",
     "Progress": "utils.progress",
-    "Settings": "methods.recipe",
+    "QuantizeConfig": "compression.configs",
+    "Similarities": "evaluation.similarity",
+    "SquadResult": "evaluation.squad.squad",
+    "SquadScore": "evaluation.squad.squad",
+    "SvdConfig": "compression.configs",
+    "Sweep": "workflows.sweep",
     "Table": "models.table",
+    "TableInspection": "models.inspect",
+    "TargetConfig": "compression.configs",
     "Text": "evaluation.texts",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
     "export": "exporters.export",
+    "glue": "evaluation.glue.glue",
     "head_policies": "models.substitute",
+    "inspect": "models.inspect",
     "load": "storage.artifact",
-    "quantize": "compression.compress",
+    "perplexity": "evaluation.perplexity",
+    "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
+    "similarity": "evaluation.similarity",
+    "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
-    "svd": "compression.compress",
+    "svd": "compression.svd",
+    "sweep": "workflows.sweep",
     "tune": "distillation.tune",
 }
 
 __all__ = [
-    "PRESETS",
     "Artifact",
     "ArtifactError",
+    "ArtifactInspection",
     "ArtifactMismatchError",
+    "AutoencoderConfig",
     "Calibrated",
     "Calibration",
     "CalibrationError",
+    "CalibrationInspection",
     "CalibrationMismatchError",
+    "Comparisons",
+    "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
@@ -102,21 +133,31 @@ __all__ = [
     "DownloadError",
     "EvaluationError",
     "ExportError",
+    "Exported",
     "Factors",
     "FitError",
     "GateError",
+    "GlueResult",
     "ModelError",
     "ModelNotFoundError",
     "ModelSource",
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Perplexities",
     "Progress",
+    "QuantizeConfig",
     "RecordError",
-    "Settings",
+    "Similarities",
+    "SquadResult",
+    "SquadScore",
     "SubstitutionError",
+    "SvdConfig",
+    "Sweep",
     "SweepError",
     "Table",
+    "TableInspection",
+    "TargetConfig",
     "Text",
     "TrustError",
     "Tuned",
@@ -126,14 +167,20 @@ __all__ = [
     "compare",
     "compress",
     "export",
+    "glue",
     "head_policies",
+    "inspect",
     "load",
+    "perplexity",
     "quantize",
     "read_table",
     "save",
+    "similarity",
+    "squad",
     "substitute",
     "substituted",
     "svd",
+    "sweep",
     "tune",
 ]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from orientc.cli import options, output
+from orientc.cli import options, output, sweep
 
 
 def demo(
-    out: options.RunsFolder = None,
     device: options.Device = None,
+    out: options.RunsFolder = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -15,11 +15,8 @@ def demo(
 
     Example: `orientc demo`
     """
-    from orientc.cli import sweeping
-    from orientc.utils.devices import pick_device
-    from orientc.workflows import showcase
+    from orientc.workflows.showcase import showcase
 
-    chosen = pick_device(device)
     with output.stages(quiet=quiet) as progress:
-        outcome = showcase.run(out=out, device=chosen, progress=progress)
-    sweeping.end(outcome, as_json=as_json, quiet=quiet)
+        done = showcase(device=device, out=out, progress=progress)
+    sweep.show(done, as_json=as_json, quiet=quiet)

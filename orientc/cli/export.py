@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orientc.cli import options, output
-from orientc.errors import UsageError
+from orientc.exporters.forms import FORMS, HEADS
 from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
     from orientc.exporters.export import Exported
-
-
-class Form(StrEnum):
-    """What is written."""
-
-    compact = "compact"
-    dense = "dense"
-    onnx = "onnx"
-
-
-class Head(StrEnum):
-    """Head policies of a tied model."""
-
-    tied = "tied"
-    input_only = "input-only"
 
 
 def export(
@@ -41,14 +25,26 @@ def export(
             show_default=False,
         ),
     ],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.", show_default=False)],
+    to: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder to write.", show_default=False, rich_help_panel=options.OUTPUT),
+    ],
     form: Annotated[
-        Form,
-        typer.Option(help="Small, with the code to load it; the original's architecture, no smaller; or a graph."),
-    ] = Form.compact,
+        str,
+        options.choice(
+            FORMS,
+            help="Small, with the code to load it; the original architecture, no smaller; or a graph.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = "compact",
     head: Annotated[
-        Head | None,
-        typer.Option(help="What a tied head runs from: the compressed table or the original. [default: tied]"),
+        str | None,
+        options.choice(
+            HEADS,
+            help="What a tied head runs from: the compressed table or the original. [default: tied]",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -59,16 +55,26 @@ def export(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     push: Annotated[
         str | None,
-        typer.Option(metavar="REPO", help="Upload the folder to the hub too; HF_TOKEN says who you are."),
+        typer.Option(
+            metavar="REPO",
+            help="Upload the folder to the hub too; HF_TOKEN says who you are.",
+            show_default=False,
+            rich_help_panel=options.HUB,
+        ),
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Make the repository private; a public one is left alone.")
+        bool,
+        typer.Option(
+            "--private",
+            help="Make the repository private; a public one is left alone.",
+            rich_help_panel=options.HUB,
+        ),
     ] = False,
     model: options.BaseModel = None,
     force: options.Force = False,
-    overwrite: options.Overwrite = False,
     revision: options.Revision = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -79,38 +85,32 @@ def export(
 
     Example: `orientc export runs/demo/svd-r75-5d1778d0.safetensors --to demo-small`
     """
-    from orientc.exporters import push as pushing
-
-    if push is not None:
-        pushing.prepare(push)
-    elif private:
-        raise UsageError("--private is for a repository on the hub: name it with --push")
-
-    from orientc.exporters import export as exporting
+    from orientc.exporters.export import export as run
 
     with output.stages(quiet=quiet) as progress:
-        exported = exporting.export(
+        exported = run(
             subject,
             to,
             form=form,
             head=head,
             dtype=dtype,
-            model=model,
-            revision=revision,
-            force=force,
             overwrite=overwrite,
-            progress=progress,
+            push=push,
+            private=private,
+            model=model,
+            force=force,
+            revision=revision,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
+            progress=progress,
         )
-    url = pushing.push(exported.folder, push, private=private) if push is not None else None
     if as_json:
-        output.show_json(exported.as_dict() | {"url": url})
+        output.show_json(exported.as_dict())
     else:
-        output.show_facts(_facts(exported, url))
+        output.show_facts(_facts(exported))
 
 
-def _facts(exported: Exported, url: str | None) -> list[tuple[str, str]]:
+def _facts(exported: Exported) -> list[tuple[str, str]]:
     facts = exported.facts
     shown = [
         ("folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
@@ -120,4 +120,4 @@ def _facts(exported: Exported, url: str | None) -> list[tuple[str, str]]:
     ]
     if facts.form != "onnx":
         shown.append(("load with", facts.load(str(exported.folder))))
-    return shown + ([("on the hub", url)] if url else [])
+    return shown + ([("on the hub", exported.url)] if exported.url else [])

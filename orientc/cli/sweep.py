@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import finetuned, options, output
+from orientc.cli import compare, options, output
+from orientc.errors import SweepError
 
-_METHODS = {"svd": "svd", "ae": "autoencoder", "autoencoder": "autoencoder"}
+if TYPE_CHECKING:
+    from orientc.workflows.sweep import Sweep
 
 
 def sweep(
     model: options.Model,
-    ratios: Annotated[str, typer.Option(metavar="X,X,…", help="Parameter ratios.")] = "2.5,5,10",
-    methods: Annotated[str, typer.Option(metavar="NAME,…", help="svd, ae.")] = "svd,ae",
-    perplexity: Annotated[bool, typer.Option("--perplexity", help="Measure perplexity.")] = False,
-    similarity: Annotated[bool, typer.Option("--similarity", help="Measure sentence vectors, on STS-B.")] = False,
+    ratios: Annotated[
+        str, typer.Option(metavar="X,X,…", help="Parameter ratios.", rich_help_panel=options.SIZE)
+    ] = "2.5,5,10",
+    methods: Annotated[str, typer.Option(metavar="NAME,…", help="svd, ae.", rich_help_panel=options.METHOD)] = "svd,ae",
+    perplexity: Annotated[
+        bool, typer.Option("--perplexity", help="Measure perplexity.", rich_help_panel=options.EVALUATION)
+    ] = False,
+    similarity: Annotated[
+        bool,
+        typer.Option("--similarity", help="Measure sentence vectors, on STS-B.", rich_help_panel=options.EVALUATION),
+    ] = False,
     task: Annotated[
-        list[str] | None, typer.Option(metavar="TASK", help="Fine-tune on a GLUE task or squad; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="Fine-tune on a GLUE task or squad; may be repeated.",
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(help="Text for perplexity. [default: WikiText-103 raw test; demo's own for demo]")
+        Path | None,
+        typer.Option(
+            help="UTF-8 text for perplexity. [default: WikiText-103 raw test; demo's own for demo]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Perplexity on so many lines (masked) or tokens (causal).", show_default=False)
+        int | None,
+        typer.Option(
+            help="Perplexity on so many lines (masked) or tokens (causal). [default: all]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="GLUE's data, as for orientc glue. [default: from the hub]")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="GLUE's data, as for orientc glue. [default: from the hub]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     squad_data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="SQuAD's data, as for orientc squad. [default: from the hub]")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="SQuAD's data, as for orientc squad. [default: from the hub]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     limit_train: options.LimitTrain = None,
     limit_eval: options.LimitEval = None,
     train_embeddings: options.TrainEmbeddings = "decoder",
     epochs: options.Epochs = 3,
     learning_rate: Annotated[
-        float | None, typer.Option(help="AdamW's. [default: 2e-5 for GLUE, 3e-5 for SQuAD]", show_default=False)
+        float | None,
+        typer.Option(
+            help="AdamW's. [default: 2e-5 for GLUE, 3e-5 for SQuAD]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
@@ -55,48 +96,44 @@ def sweep(
 
     Example: `orientc sweep bert-base-uncased --ratios 5,10 --perplexity --task sst2`
     """
-    from orientc.cli import sweeping
-    from orientc.compression.configs import Plan
-    from orientc.evaluation import finetuning
-    from orientc.evaluation.perplexity import Settings
-    from orientc.models.source import ModelSource
-    from orientc.utils.devices import pick_device
-    from orientc.workflows.sweep import Measures
     from orientc.workflows.sweep import sweep as run
 
-    plans = [Plan(method, ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
-    tuned = {"epochs": epochs, "train_embeddings": train_embeddings, "precision": precision}
-    if learning_rate is not None:
-        tuned["learning_rate"] = learning_rate
-    numbers = finetuned.seeds(seed, seeds)
-    source = ModelSource.resolve(
-        model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-    )
-    chosen = pick_device(device)
     with output.stages(quiet=quiet) as progress:
-        measures = Measures(source, out=out, device=chosen, progress=progress)
-        wanted = [measures.perplexity(text, Settings(limit=limit))] if perplexity else []
-        wanted += [measures.similarity(data)] if similarity else []
-        limits = finetuning.limits(limit_train, limit_eval, epochs)
-        for name in task or []:
-            wanted.append(measures.task(name, squad_data if name == "squad" else data, limits, numbers, tuned))
-        outcome = run(source, plans, wanted, out=out, device=str(chosen), progress=progress)
-    sweeping.end(outcome, as_json=as_json, quiet=quiet)
+        done = run(
+            model,
+            ratios=ratios,
+            methods=methods,
+            perplexity=perplexity,
+            similarity=similarity,
+            task=task,
+            text=text,
+            limit=limit,
+            data=data,
+            squad_data=squad_data,
+            limit_train=limit_train,
+            limit_eval=limit_eval,
+            train_embeddings=train_embeddings,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            seed=seed,
+            seeds=seeds,
+            precision=precision,
+            device=device,
+            out=out,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
+    show(done, as_json=as_json, quiet=quiet)
 
 
-def _ratios(text: str) -> list[float]:
-    from orientc.errors import UsageError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--ratios takes numbers with commas between, such as 2.5,5,10, not {text!r}") from None
-
-
-def _methods(text: str) -> list[str]:
-    from orientc.errors import UsageError
-
-    names = [part.strip() for part in text.split(",")]
-    if unknown := [name for name in names if name not in _METHODS]:
-        raise UsageError(f"there is no method {unknown[0]!r}: --methods takes {', '.join(_METHODS)}")
-    return [_METHODS[name] for name in names]
+def show(done: Sweep, *, as_json: bool, quiet: bool) -> None:
+    """The comparison on stdout. Raises `SweepError` where cells failed, after naming them."""
+    if done.compared:
+        compare.show(done.compared, "json" if as_json else "table", quiet=quiet)
+    for line in done.failed:
+        output.note(f"failed: {line}")
+    if failed := len(done.failed):
+        cells = "1 cell" if failed == 1 else f"{failed} cells"
+        raise SweepError(f"{cells} failed, the others are done: start again to try just those")

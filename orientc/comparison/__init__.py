@@ -1,4 +1,4 @@
-"""Records and artifacts side by side: rows, tables, plots, formats and gates.
+"""Records and artifacts side by side: rows, columns, tables, plots, formats and gates.
 
-May import `evaluation` and what lies below it; it never imports torch itself. Public: `compare`.
+May import `evaluation` and what lies below it; never imports torch. Public: `compare`.
 """

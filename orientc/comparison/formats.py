@@ -1,15 +1,24 @@
-"""Comparisons as Markdown, CSV and a page of HTML."""
+"""Comparisons as text: a table, Markdown, CSV, JSON, a page of HTML."""
 
 from __future__ import annotations
 
 import csv
 import html
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from orientc.comparison.compare import FACTS, Comparison
-from orientc.comparison.grid import FRONT, Cell, Grid
+from orientc.comparison.grid import FRONT, Cell, Grid, grid
+from orientc.comparison.rows import FACTS, Comparison
+from orientc.errors import UsageError
+from orientc.utils.files import strict_json
+
+if TYPE_CHECKING:
+    from orientc.comparison.compare import Comparisons
+
+FORMATS = ("table", "markdown", "csv", "json", "html")
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #222 }
@@ -20,16 +29,72 @@ p { color: #555; margin: .2rem 0 } svg { max-width: 100%; height: auto }
 """
 
 
+def render(found: Comparisons, format: str = "table") -> str:
+    """What `compare` found as a text.
+
+    Args:
+        found: Which columns are shown and which figure size is weighed against is told by its `columns` and `quality`.
+        format: "table" for people, "markdown" for a README, "csv" and "json" for programs, "html" for a page with
+            plots, which needs the extra `plot`.
+
+    Raises:
+        UsageError: There is no such format, or columns were chosen for JSON, which has every column.
+        OutputError: The extra is missing.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"`format` must be one of {', '.join(FORMATS)}, not {format!r}")
+    if format == "json":
+        if found.columns:
+            raise UsageError("`columns` is for tables and csv: JSON has every column")
+        # JSON may hold a DEL, which a terminal should not get
+        return json.dumps(strict_json(found.as_dict()), indent=1).replace("\x7f", r"\u007f") + "\n"
+    if format == "csv":
+        return as_csv(found.comparisons, found.columns)
+    grids = [grid(entry, shown=found.columns, quality=entry.chosen(found.quality)) for entry in found.comparisons]
+    if format == "table":
+        return table(grids)
+    if format == "markdown":
+        return markdown(grids)
+    from orientc.comparison import plot
+
+    drawn = [[plot.svg(picture) for picture in plot.pictures(entry)] for entry in found.comparisons]
+    return page(zip(grids, drawn, strict=True))
+
+
+def table(grids: Iterable[Grid]) -> str:
+    """Tables in columns: the best of each column with a star, the Pareto front with a diamond."""
+    from rich.cells import cell_len
+
+    parts = []
+    for entry in grids:
+        lines = [[_one_line(name) for name in entry.header]]
+        for number, row in enumerate(entry.rows):
+            first = f"{FRONT if number in entry.front else ' '} "
+            lines.append([first + _one_line(row[0].text), *(f"{_one_line(c.text)}{'*' * c.best}" for c in row[1:])])
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        padded = [
+            "  ".join(
+                cell + space if place == 0 else space + cell
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+                for space in [" " * (width - cell_len(cell))]
+            )
+            for line in lines
+        ]
+        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+        parts += [_one_line(entry.title), padded[0], rule, *padded[1:], *map(_one_line, entry.legend("*"))]
+    return "".join(f"{part}\n" for part in parts)
+
+
 def markdown(grids: Iterable[Grid]) -> str:
     """Tables to paste into a README: the best of each column in bold, the Pareto front with a diamond."""
     parts = []
-    for grid in grids:
-        lines = [f"**{_escaped(grid.title)}**", "", _line(map(_escaped, grid.header))]
-        lines.append(_line(["---", *["---:"] * (len(grid.header) - 1)]))
-        for number, row in enumerate(grid.rows):
-            first = f"{FRONT} " if number in grid.front else ""
+    for entry in grids:
+        lines = [f"**{_escaped(entry.title)}**", "", _line(map(_escaped, entry.header))]
+        lines.append(_line(["---", *["---:"] * (len(entry.header) - 1)]))
+        for number, row in enumerate(entry.rows):
+            first = f"{FRONT} " if number in entry.front else ""
             lines.append(_line([first + _escaped(row[0].text), *map(_bold, row[1:])]))
-        lines += ["", *(f"{_escaped(note)}  " for note in grid.legend("bold:"))]
+        lines += ["", *(f"{_escaped(note)}  " for note in entry.legend("bold:"))]
         parts.append("\n".join(lines).rstrip() + "\n")
     return "\n".join(parts)
 
@@ -61,22 +126,27 @@ def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None
 def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
     """One self-contained page: tables, each with its plots as SVG."""
     body = []
-    for grid, plots in sections:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.header)
+    for entry, plots in sections:
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in entry.header)
         rows = "".join(
-            f'<tr class="front">{_cells(row, f"{FRONT} ")}</tr>' if number in grid.front else f"<tr>{_cells(row)}</tr>"
-            for number, row in enumerate(grid.rows)
+            f'<tr class="front">{_cells(row, f"{FRONT} ")}</tr>' if number in entry.front else f"<tr>{_cells(row)}</tr>"
+            for number, row in enumerate(entry.rows)
         )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.legend("bold:"))
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in entry.legend("bold:"))
         drawn = "".join(f"<figure>{plot}</figure>" for plot in plots)
         body.append(
-            f"<h2>{html.escape(grid.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            f"<h2>{html.escape(entry.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
             f"{notes}{drawn}"
         )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>orientc compare</title>'
         f"<style>{_STYLE}</style></head><body><h1>orientc compare</h1>{''.join(body)}</body></html>\n"
     )
+
+
+def _one_line(text: str) -> str:
+    """Text in which what would break a line or a column is escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -1,9 +1,12 @@
-"""Conditions on rows, as users write them: which rows to show, and gates that a shell script or CI sets.
+"""Conditions on rows: which to show, and gates that every row has to meet.
 
 rank <= 64                    a number
 method == svd                 a word
 perplexity.tied <= 1.2x       times the uncompressed model's
 sst2.accuracy >= -0.5pt       percentage points from the uncompressed model's
+
+The grammar is `NAME SIGN VALUE`: a name of a fact or figure; one of <= >= == != < >; a number, perhaps with `x` or
+`pt`, or for == and != a word.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orientc.comparison.compare import ROW_NAMES, Column, Comparison, Row
+from orientc.comparison.numbers import figure
+from orientc.comparison.rows import ROW_NAMES, Column, Comparison, Row
 from orientc.errors import UsageError
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
@@ -33,7 +37,7 @@ _NUMBER = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*(?P<unit
 
 @dataclass(frozen=True)
 class Condition:
-    """`name sign value`; `unit` is "x" or "pt" for a value relative to the uncompressed model's, else ""."""
+    """A condition: `unit` is "x" or "pt" for a value relative to the uncompressed model's, else ""."""
 
     text: str
     name: str
@@ -43,7 +47,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Raises `UsageError` where the text is no condition."""
+        """Read a condition as it is written. Raises `UsageError` where the text is none."""
         found = _FORM.fullmatch(text)
         if not found:
             raise UsageError(f"{text!r} is no condition: write NAME <= VALUE, such as 'perplexity.tied <= 1.2x'")
@@ -73,13 +77,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class Failure:
-    """A row that does not meet a condition: what it has instead, None for nothing."""
+    """A gate that a row misses: the figure's name, and the value that the row has, None where it has none."""
 
     model: str
     row: Row
     condition: Condition
     figure: str
     value: float | str | None
+
+    def __str__(self) -> str:
+        """The row, what it has, and what was required, in one line."""
+        has = figure(self.value, 4) if isinstance(self.value, float) else self.value or "not measured"
+        return f"{self.model}, {self.row.name}: {self.figure} is {has}, required {self.condition.text}"
 
 
 def failures(comparisons: Iterable[Comparison], conditions: Iterable[Condition]) -> list[Failure]:

@@ -1,4 +1,4 @@
-"""A comparison as a grid of texts: what every tabular form shows."""
+"""A comparison as a grid of texts: what the table, Markdown and HTML show."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from orientc.comparison.compare import FACTS, Column, Comparison, Figure, Row
 from orientc.comparison.numbers import figure
+from orientc.comparison.rows import FACTS, Column, Comparison, Figure, Row
 
 FRONT = "◆"
 _NAME = "table"

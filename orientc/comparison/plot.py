@@ -8,11 +8,14 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from orientc.comparison.compare import Column, Comparison, Row
+from orientc.comparison.rows import Column, Comparison, Row
 from orientc.errors import OutputError, UsageError
 from orientc.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from orientc.comparison.compare import Comparisons
 
 FORMATS = (".png", ".svg", ".pdf")
 _WIDE_RANGE = 8  # from here on an axis is logarithmic
@@ -22,7 +25,7 @@ _STYLES = (("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", "-.")
 
 @dataclass(frozen=True)
 class Series:
-    """A method's tables: sizes in MB, values of the figure, and deviations over seeds (0 where there are none)."""
+    """A method's artifacts: sizes in MB, values of the figure, and deviations over seeds (0 where there are none)."""
 
     name: str
     sizes: list[float]
@@ -84,6 +87,35 @@ def pictures(comparison: Comparison) -> list[Picture]:
         for column in comparison.columns
         if any(_drawable(row, column) for row in comparison.rows[1:])
     ]
+
+
+def save_plot(found: Comparisons, path: Path) -> None:
+    """Draw the figure that size is weighed against into a file: .png, .svg or .pdf.
+
+    Raises:
+        UsageError: The suffix is another, there is no figure, or there are several base models.
+        OutputError: The file can't be written, or the extra is missing.
+    """
+    check_suffix(path)
+    drawn = _chosen(found)
+    if len(drawn) != 1:
+        raise UsageError(f"a plot is of one base model, here are {len(drawn)}: name the folder of one")
+    save(drawn[0], path)
+
+
+def terminal_plot(found: Comparisons) -> str:
+    """Draw the figure that size is weighed against in characters, once for each base model.
+
+    Raises `UsageError` where there is no figure, `OutputError` where the extra is missing.
+    """
+    return "\n".join(terminal(drawn) for drawn in _chosen(found)) + "\n"
+
+
+def _chosen(found: Comparisons) -> list[Picture]:
+    drawn = [picture(entry, column) for entry in found.comparisons if (column := entry.chosen(found.quality))]
+    if not drawn:
+        raise UsageError("there is nothing to draw: no figure was measured")
+    return drawn
 
 
 def svg(drawn: Picture) -> str:

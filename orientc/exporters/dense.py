@@ -1,4 +1,4 @@
-"""The dense form: the architecture's own, with the table rebuilt from its factors."""
+"""The dense form: a model of the original architecture, with the table decoded from its factors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from orientc.utils.logging import quietly
 
 
 def check(head: str) -> None:
-    """Raise `ExportError` where a head keeps the original table: the architecture shares one table between both."""
+    """Raise `ExportError` for an input-only head: it keeps the original table, and a tied architecture holds one."""
     if head == INPUT_ONLY:
         raise ExportError("input-only has two tables, the dense form of this architecture one: export it as tied")
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model with stand-ins, its head not input-only, into `folder` as a plain model of its architecture.
+    """Write a model with a compressed module, its head not input-only, as a plain model of its architecture.
 
-    An architecture that is code of its repository takes that along; one of transformers' own needs none.
+    Code of the model's own repository goes along; an architecture of transformers needs none.
     """
     plain = rebuilt(model)
     kind, places = type(plain), vars(plain.config).get("auto_map") or {}
@@ -41,7 +41,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 @torch.no_grad()
 def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
-    """A plain model of the same architecture, with the decoded table in all places that used the stand-ins."""
+    """A plain model of the same architecture, the decoded table wherever it had a compressed module."""
     architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
     plain: PreTrainedModel = architecture(compact.plain_config(model)).to(model.dtype).eval()
     if getattr(model, "pooler", plain) is None:  # the checkpoint had none

@@ -1,7 +1,7 @@
-"""From an artifact, or a folder that `glue` or `squad` saved, to a model folder that others can load.
+"""`export`: from an artifact, or a folder that `glue` or `squad` saved, to a model folder that others can load.
 
 Three forms: *compact* keeps the table as factors and takes the code along that transformers needs for it; *dense* is
-the architecture's own, with the table rebuilt: no smaller, and it loads anywhere; *onnx* is the compact graph.
+the original architecture, with the table decoded: no smaller, and it loads anywhere; *onnx* is the compact graph.
 """
 
 from __future__ import annotations
@@ -14,65 +14,116 @@ import torch
 from transformers import PreTrainedModel
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
-from orientc.evaluation.subjects import check_base
+from orientc.evaluation.setup import check_base
 from orientc.exporters import dense, model_card, onnx, sentence_transformers
-from orientc.exporters.model_card import COMPACT, DENSE, ONNX, Facts
-from orientc.models import compact, compact_code
-from orientc.models.resolve import Subject, subject
+from orientc.exporters import push as hub
+from orientc.exporters.facts import Facts
+from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
+from orientc.models import compact, compact_code, resolve
+from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage.artifact import FLOAT_DTYPES
+from orientc.utils import distributed
 from orientc.utils.files import check_writable, write_folder
 from orientc.utils.progress import Progress
 
-FORMS = (COMPACT, DENSE, ONNX)
 WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder that was written: `facts` about the model, and the bytes of its weight files and of all its files."""
+    """A folder that was written.
+
+    `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `url` is its
+    address on the hub, None where it was not pushed.
+    """
 
     folder: Path
     facts: Facts
     weights: int
     nbytes: int
+    url: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        sizes = {"weights": self.weights, "nbytes": self.nbytes}
-        return {"folder": str(self.folder)} | asdict(self.facts) | sizes
+        others = {"weights": self.weights, "nbytes": self.nbytes, "url": self.url}
+        return {"folder": str(self.folder)} | asdict(self.facts) | others
 
 
 def export(
-    argument: str | Path,
+    subject: str | Path,
     to: str | Path,
     *,
     form: str = COMPACT,
     head: str | None = None,
     dtype: str | None = None,
-    model: str | None = None,
-    revision: str | None = None,
-    force: bool = False,
     overwrite: bool = False,
+    push: str | None = None,
+    private: bool = False,
+    model: str | Path | None = None,
+    force: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
     progress: Progress | None = None,
-    **trust: bool,
 ) -> Exported:
-    """Write a model with its table compressed into the folder `to`, which appears complete or not at all.
+    """Write a model with its table compressed as a folder that loads without orientc, and push it to the hub if asked.
 
-    `argument` is an artifact or a folder in the compact form. `head` is the head policy, unless given the one that
-    makes the model smallest; `dtype` that of all weights, unless given the base checkpoint's. `model`, `revision`,
-    `force` and trust are as for the commands that take an artifact. Raises `UsageError`, `ExportError`, `OutputError`,
-    and what loading and substituting raise.
+    The folder appears complete or not at all.
+
+    Args:
+        subject: An artifact, or a folder in the compact form, such as `glue` and `squad` save.
+        to: Folder to write.
+        form: "compact", "dense" or "onnx".
+        head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
+            that makes the model smallest unless given.
+        dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
+        overwrite: Replace a model folder that is there already.
+        push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
+        private: Make that repository private; a public one is left alone.
+        model: Base model of the artifact; the one it names unless given.
+        force: Go on, with a warning, where the artifact was made from another table.
+        revision: Hub branch, tag or commit of the model.
+        allow_pickle: Read .bin weights (tensors only, no code).
+        trust_remote_code: Run Python code from the model's repository.
+        progress: Told of warnings.
+
+    Raises:
+        UsageError: The request is wrong by itself.
+        ExportError: The model can't be written in this form, or was written but not pushed.
+        OutputError: The folder can't be written, or something else is there.
+        ModelError, ArtifactError, SubstitutionError: Loading or substituting fails.
     """
+    distributed.check_alone("export")
     progress, folder = progress or Progress(), Path(to)
+    if push is not None:
+        hub.prepare(push)
+    elif private:
+        raise UsageError("`private` is for a repository on the hub: name it with `push`")
     _check_request(form, dtype)
     _check_place(folder, overwrite=overwrite)
-    found = subject(str(argument), model=model, revision=revision, **trust)
+    found = resolve.subject(
+        str(subject),
+        model=None if model is None else str(model),
+        revision=revision,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
     if found.artifact is None and found.source.compact is None:
-        raise ExportError(f"{argument} holds no compressed table: name an artifact, or a folder glue or squad saved")
+        raise ExportError(f"{subject} holds no compressed table: name an artifact, or a folder glue or squad saved")
     _check_not_inside(folder, found)
+    facts = _write(folder, found, form=form, head=head, dtype=dtype, force=force, progress=progress)
+    url = hub.push(folder, push, private=private) if push is not None else None
+    nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Exported(folder, facts, _weights(folder), nbytes, url)
+
+
+def _write(
+    folder: Path, found: Subject, *, form: str, head: str | None, dtype: str | None, force: bool, progress: Progress
+) -> Facts:
+    """Load the model, put the artifact in, and write all files of the form."""
     info = read_table(found.source).info
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
@@ -100,15 +151,14 @@ def export(
         model_card.write(target, facts, found, weights=_weights(target))
 
     write_folder(folder, fill)
-    nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Exported(folder, facts, _weights(folder), nbytes)
+    return facts
 
 
 def _check_request(form: str, dtype: str | None) -> None:
     if form not in FORMS:
-        raise UsageError(f"form must be one of {', '.join(FORMS)}, not {form!r}")
+        raise UsageError(f"`form` must be one of {', '.join(FORMS)}, not {form!r}")
     if dtype not in (None, *FLOAT_DTYPES):
-        raise UsageError(f"dtype must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
+        raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
     if form == ONNX:
         if dtype not in (None, "float32"):
             raise UsageError(f"the onnx form is written in float32, not in {dtype}")
@@ -119,9 +169,9 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
     """Refuse now, not after an hour's work, a place that is taken or can't be written."""
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not (overwrite and folder.is_dir()):
-        raise OutputError(f"{folder} is there already: name another place, or replace a folder with --overwrite")
+        raise OutputError(f"{folder} is there already: name another place, or replace a folder with `overwrite`")
     if taken and not (folder / compact.CONFIG).is_file():
-        raise OutputError(f"{folder} holds something other than a model, which --overwrite would delete: name another")
+        raise OutputError(f"{folder} holds something other than a model, which `overwrite` would delete: name another")
     check_writable(next(parent for parent in folder.absolute().parents if parent.exists()))
 
 

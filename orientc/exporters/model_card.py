@@ -2,97 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import transformers
 from huggingface_hub import ModelCardData
-from transformers import PreTrainedModel
 
 from orientc._version import __version__
-from orientc.comparison import compare, formats
+from orientc.comparison import formats, line_up
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
 from orientc.errors import RecordError
-from orientc.modeling.modules import table_of
-from orientc.models import compact, compact_code
+from orientc.exporters.facts import Facts
+from orientc.exporters.forms import COMPACT, DENSE, ONNX
+from orientc.models import compact_code
 from orientc.models.resolve import Subject
 from orientc.storage import records
 from orientc.storage.sizes import MB, bits_per_weight
-from orientc.storage.table_info import TableInfo
 
 FILE = "README.md"
-COMPACT, DENSE, ONNX = "compact", "dense", "onnx"  # the forms
-
-
-@dataclass(frozen=True)
-class Facts:
-    """About an exported model.
-
-    `auto_class` is the class of transformers' that gives it as it was exported, `library` what loads the folder.
-    `table` and `base_table` are the table's bytes now and before, `base_weights` those of all tensors before;
-    `method` is None for a model that came in the compact form.
-    """
-
-    base: str
-    form: str
-    head: str
-    dtype: str
-    auto_class: str
-    library: str
-    method: str | None
-    rank: int
-    table: int
-    base_table: int
-    base_weights: int
-    vocab: int
-    dim: int
-
-    def load(self, place: str) -> str:
-        """The Python that loads it from a place."""
-        call = f"{self.auto_class}.from_pretrained" if self.library == "transformers" else "SentenceTransformer"
-        return f"{call}({self.arguments(place)})"
-
-    def arguments(self, place: str) -> str:
-        """What is handed to what loads it from a place."""
-        return f'"{place}", trust_remote_code=True' if self.form == COMPACT else f'"{place}"'
-
-    @classmethod
-    def of(
-        cls,
-        model: PreTrainedModel,
-        found: Subject,
-        info: TableInfo,
-        *,
-        form: str,
-        head: str,
-        dtype: str,
-        sentences: bool,
-    ) -> Facts:
-        """The facts of a model with stand-ins; `sentences` is whether it is part of a sentence encoder."""
-        held = compact.stand_in(model)
-        factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
-        if found.artifact:
-            base_table, base_weights = info.nbytes, info.model_bytes
-        else:  # it never was dense; as it would be
-            base_table, base_weights = rebuilt, info.model_bytes - info.nbytes + rebuilt
-        autos = {name: auto for auto, name in compact_code.classes(type(model.config)).items()}
-        return cls(
-            base=found.source.id,
-            form=form,
-            head=head,
-            dtype=dtype,
-            auto_class=autos.get(type(model).__name__, "AutoModel"),
-            library="sentence-transformers" if sentences else "transformers",
-            method=found.artifact.description.method if found.artifact else None,
-            rank=factors.rank,
-            table=rebuilt if form == DENSE else factors.nbytes,
-            base_table=base_table,
-            base_weights=base_weights,
-            vocab=info.vocab,
-            dim=info.dim,
-        )
 
 
 def write(folder: Path, facts: Facts, found: Subject, *, weights: int) -> None:
@@ -161,7 +90,7 @@ def _loading(facts: Facts) -> str:
 def _cost(found: Subject, name: str) -> str:
     """What was measured of it, from the records beside the artifact or the folder."""
     if found.path:
-        compared = compare.of_artifact(found.path)
+        compared = line_up.of_artifact(found.path)
         grids = [grid(replace(compared, model=name))] if compared else []
         return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
     if (folder := found.source.local) is None:

@@ -1,4 +1,4 @@
-"""Upload an exported folder to the hub."""
+"""Upload an exported folder to the hub as a model repository."""
 
 from __future__ import annotations
 
@@ -35,39 +35,40 @@ XET = {
 
 
 def prepare(repository: str) -> None:
-    """Find out what would keep a push from succeeding, before any work is done for it.
+    """Check what a push needs, before any work is done for it, and bound how long Xet tries.
 
-    It also bounds how long Xet tries, by environment variables where they are not set. Raises `UsageError` for what
-    can't be the name of a repository, `ExportError` where the hub is out of bounds or there is no token for it.
+    Raises:
+        UsageError: `repository` can't be the name of one.
+        ExportError: The hub is set to offline, or there is no usable token.
     """
     try:
         validate_repo_id(repository)
     except HFValidationError:
         raise UsageError(
-            "--push takes a repository as NAME or OWNER/NAME, of letters, digits, - _ and . (no -- and no ..), "
+            "`push` takes a repository as NAME or OWNER/NAME, of letters, digits, - _ and . (no -- and no ..), "
             f"not {repository!r}"
         ) from None
     if huggingface_hub.is_offline_mode():
         raise ExportError(
-            "--push needs the hub, and it is set to offline: unset HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE)"
+            "`push` needs the hub, and it is set to offline: unset HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE)"
         )
     try:
         token = huggingface_hub.get_token()
     except Exception as error:  # it may come from a file, from a notebook's vault, from a service
-        raise ExportError(f"--push can't get a token to the hub: {_text(error)}") from error
+        raise ExportError(f"`push` can't get a token to the hub: {_text(error)}") from error
     if token is None:
-        raise ExportError("--push needs a token that may write to the hub: set HF_TOKEN, or log in with: hf auth login")
+        raise ExportError("`push` needs a token that may write to the hub: set HF_TOKEN, or log in with: hf auth login")
     if not (token.isascii() and token.isprintable()):
-        raise ExportError("--push has a token to the hub with characters that no token has: set HF_TOKEN again")
+        raise ExportError("`push` has a token to the hub with characters that no token has: set HF_TOKEN again")
     for name, value in XET.items():
         os.environ.setdefault(name, value)
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Upload a folder as a model repository, made where there is none; returns its address.
+    """Upload a folder as a model repository, which is made where there is none, and return its address.
 
-    Files that the folder has replace those of the repository, which keeps its others. With `private` a new repository
-    is private, and one that is there and public is left alone. Raises `ExportError`.
+    Files of the folder replace those of the same name, the repository keeps its others. With `private` a new repository
+    is private, and a public one is refused. Raises `ExportError` where the upload fails.
     """
     api = HfApi(library_name="orientc", library_version=__version__, token=True)
     with _quietly(), _impatiently():
@@ -85,7 +86,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     if shown:
         raise ExportError(
             f"{folder} is written, but not pushed to {repository}: it is there and public; "
-            "make it private on the hub, or leave out --private"
+            "make it private on the hub, or leave out `private`"
         )
     return str(made)
 

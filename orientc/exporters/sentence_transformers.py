@@ -1,4 +1,4 @@
-"""What makes a sentence encoder of a folder: the modules sentence-transformers keeps beside the model."""
+"""Files of a sentence encoder that sentence-transformers keeps beside its model: module list, settings, modules."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def _files_of(source: ModelSource, module: Mapping[str, Any]) -> Iterator[str]:
         raise ExportError(f"{source.id} has a module orientc can't take along: {where}")
     pickled = not source.has(str(place / WEIGHTS)) and source.has(str(place / PICKLE))
     if pickled and not source.allow_pickle:
-        raise TrustError(f"{source.id} has no safetensors weights in {place}: allow .bin files with --allow-pickle")
+        raise TrustError(f"{source.id} has no safetensors weights in {place}: allow .bin files with `allow_pickle`")
     yield str(place / CONFIG)
     yield str(place / (PICKLE if pickled else WEIGHTS))

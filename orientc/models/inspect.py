@@ -1,25 +1,35 @@
-"""What can be said of a table before it is compressed."""
+"""`inspect`: what a model's table is like before it is compressed, or all that an orientc file says of itself.
+
+Torch and transformers are imported only where a table is measured: an artifact can do without transformers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from orientc.methods.svd import gram, norms, principal_directions
 from orientc.modeling.layout import Layout
-from orientc.models.table import Table
-from orientc.storage.artifact import FLOAT_DTYPES
+from orientc.models.resolve import is_artifact
+from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
+from orientc.storage.artifact import Description
+from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB, choose_rank, parameter_ratio
+from orientc.storage.table_info import TableInfo
 
-SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+if TYPE_CHECKING:
+    from orientc.models.source import ModelSource
+    from orientc.models.table import Table
+
+RATIOS = (2.5, 5.0, 10.0)
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of the width: the ranks whose energy is told
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a parameter ratio means for a table: rank, MB of 10⁶ bytes by type, and the energy that rank keeps."""
+    """What a parameter ratio means for a table: rank, MB of 10⁶ bytes by dtype, and the energy that rank keeps."""
 
     ratio: float
     rank: int
@@ -29,22 +39,90 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class TableInspection:
     """A table's facts.
 
     `share` is its part of all the model's parameters. `norms` are over the rows' Euclidean norms. `energy` maps a
     rank to the share of the table's squared norm that the best approximation of that rank keeps.
     """
 
-    table: dict[str, Any]
+    table: TableInfo
     share: float
     norms: dict[str, float]
     energy: dict[int, float]
     sizes: tuple[Size, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
 
-def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
-    """Measure a table. Ratios it does not allow raise `FitError`."""
+
+@dataclass(frozen=True)
+class ArtifactInspection:
+    """An artifact file, and all it says of itself."""
+
+    path: Path
+    description: Description
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"artifact": str(self.path)} | self.description.as_dict()
+
+
+@dataclass(frozen=True)
+class CalibrationInspection:
+    """A calibration file, and what is in it."""
+
+    path: Path
+    calibration: Calibration
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"calibration": str(self.path)} | self.calibration.facts | self.calibration.description.as_dict()
+
+
+def inspect(
+    subject: str | Path | ModelSource | Table,
+    *,
+    ratio: float | Sequence[float] | None = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> TableInspection | ArtifactInspection | CalibrationInspection:
+    """Measure a model's table, or read an artifact or a calibration.
+
+    Args:
+        subject: Hub id, local folder, .gguf file or "demo"; a table; or the file of an artifact or a calibration.
+        ratio: Parameter ratios to work out for a table; 2.5, 5 and 10 unless given.
+        revision: Hub branch, tag or commit of the model.
+        allow_pickle: Read .bin weights (tensors only, no code).
+        trust_remote_code: Run Python code from the model's repository.
+
+    Raises:
+        UsageError: A ratio is below 1.
+        FitError: A ratio is out of the table's reach, or the table has numbers that are not finite.
+        ModelError, ArtifactError, CalibrationError: The model or file can't be read.
+    """
+    if isinstance(subject, str | Path) and is_artifact(str(subject)):
+        path = Path(subject)
+        if calibrations.is_calibration(path):
+            return CalibrationInspection(path, calibrations.load(path))
+        return ArtifactInspection(path, artifacts.load(path).description)
+    from orientc.models.source import ModelSource
+    from orientc.models.table import read_table
+
+    if isinstance(subject, str | Path):
+        trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+        subject = ModelSource.resolve(str(subject), revision=revision, **trust)
+    table = read_table(subject) if isinstance(subject, ModelSource) else subject
+    return _measured(table, [ratio] if isinstance(ratio, int | float) else [*(ratio or RATIOS)])
+
+
+def _measured(table: Table, ratios: Sequence[float]) -> TableInspection:
+    import torch
+
+    from orientc.methods.svd import gram, norms, principal_directions
+
     info = table.info
     table.check_finite()
     lengths = norms(table.weight)
@@ -55,10 +133,10 @@ def inspect(table: Table, ratios: Sequence[float]) -> Inspection:
     for ratio in ratios:
         rank = choose_rank(lambda rank: replace(layout, rank=rank), rank=None, ratio=ratio)
         numbers = replace(layout, rank=rank).numbers
-        mb = {name: numbers * getattr(torch, name).itemsize / MB for name in FLOAT_DTYPES if name != "bfloat16"}
+        mb = {dtype: numbers * getattr(torch, dtype).itemsize / MB for dtype in ("float32", "float16")}
         sizes.append(Size(ratio, rank, parameter_ratio(info.vocab, info.dim, numbers), mb, kept[rank - 1]))
-    return Inspection(
-        table=vars(info),
+    return TableInspection(
+        table=info,
         share=info.vocab * info.dim / info.model_parameters,
         norms={
             "min": lengths.min().item(),

@@ -1,4 +1,4 @@
-"""What strings several steps together: sweeps, and the demo's showcase.
+"""Several steps in a row: sweeps, and the demo.
 
 May import everything but `cli`. Public: `sweep`.
 """

@@ -1,34 +1,24 @@
-"""The paper's claim put to the test on the demo model: SVD against the autoencoder at equal size."""
+"""The demo: the paper's claim put to the test on the packaged model, SVD against the autoencoder at equal size."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from orientc.compression.configs import AUTOENCODER, SVD, Plan
-from orientc.evaluation import perplexity, texts
-from orientc.models.source import DEMO, ModelSource
-from orientc.storage.runs import model_folder
+from orientc.models.source import DEMO
+from orientc.utils import distributed
 from orientc.utils.progress import Progress
-from orientc.workflows.sweep import Outcome, measuring, sweep
+from orientc.workflows.sweep import Sweep, sweep
 
 RATIOS = (5.0, 10.0)  # parameter ratios, fixed before any figure was seen
 
 
-def run(*, out: Path | None, device: torch.device, progress: Progress) -> Outcome:
-    """Fit both methods at every ratio and measure perplexity on the demo's own text, under each head policy."""
-    source = ModelSource.resolve(DEMO)
+def showcase(*, device: str | None = None, out: str | Path | None = None, progress: Progress | None = None) -> Sweep:
+    """Fit both methods at every ratio and measure perplexity on the demo's own text, under each head policy.
 
-    def measurement() -> perplexity.Measurement:
-        return perplexity.Measurement(
-            source,
-            texts.demo_evaluation(),
-            perplexity.Settings(),
-            folder=model_folder(DEMO, out),
-            device=device,
-            progress=progress,
-        )
-
-    plans = [Plan(method, ratio=ratio) for ratio in RATIOS for method in (SVD, AUTOENCODER)]
-    return sweep(source, plans, [measuring("perplexity", measurement)], out=out, device=str(device), progress=progress)
+    Args:
+        device: "cpu", "cuda" …; accelerate's choice unless given.
+        out: Runs folder; `$ORIENTC_RUNS` or "runs" unless given.
+        progress: Told of each fit and evaluation.
+    """
+    distributed.check_alone("demo")
+    return sweep(DEMO, ratios=RATIOS, perplexity=True, device=device, out=out, progress=progress)

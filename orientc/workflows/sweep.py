@@ -1,4 +1,4 @@
-"""Make the artifacts and records that a comparison needs: some fits, and the same measures for each of them.
+"""`sweep`: several artifacts of one model, the same evaluations of each, and their comparison.
 
 What is there already is not made again; a cell that fails is remembered and the rest goes on.
 """
@@ -6,207 +6,163 @@ What is there already is not made again; a cell that fails is remembered and the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from orientc.compression.compress import run
-from orientc.compression.configs import Plan
+from orientc.comparison.compare import Comparisons, compare
+from orientc.compression.configs import AutoencoderConfig, SvdConfig
+from orientc.compression.fit_and_store import fit_and_store
 from orientc.errors import UsageError
-from orientc.evaluation import finetuning, perplexity, similarity, texts
-from orientc.evaluation.finetuning import Settings
-from orientc.evaluation.glue import data as glue_data
-from orientc.evaluation.glue import evaluate as glue
-from orientc.evaluation.glue.tasks import TASKS
-from orientc.evaluation.recording import RecordedMeasurement
-from orientc.evaluation.squad import data as squad_data
-from orientc.evaluation.squad import evaluate as squad
+from orientc.evaluation import finetuning
+from orientc.evaluation.setup import Setup
+from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource, first_line
-from orientc.models.table import Table, read_table
+from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
+from orientc.utils import distributed
+from orientc.utils.devices import pick_device
 from orientc.utils.progress import Progress
+from orientc.workflows import measures
 
-SQUAD = "squad"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """An evaluation by name; `of` evaluates one subject and returns the paths of its records."""
-
-    name: str
-    of: Callable[[Subject], Sequence[Path]]
-
-
-def measuring(name: str, measurement: Callable[[], RecordedMeasurement]) -> Measure:
-    """A measure by what `measurement` makes; it is made when the first subject comes."""
-    made = cache(measurement)
-
-    def of(subject: Subject) -> list[Path]:
-        if subject.path and subject.artifact:
-            found = list(made().compressed(subject.path, subject.artifact))
-        else:
-            found = [made().original()]
-        return [made().folder / record.file_name for record in found]
-
-    return Measure(name, of)
+METHODS: dict[str, type[SvdConfig | AutoencoderConfig]] = {
+    "svd": SvdConfig,
+    "ae": AutoencoderConfig,
+    "autoencoder": AutoencoderConfig,
+}
 
 
 @dataclass(frozen=True)
-class Measures:
-    """The measures there are for one model; data and texts are fetched when the first subject is measured."""
+class Sweep:
+    """What a sweep leaves.
 
-    source: ModelSource
-    out: Path | None
-    device: torch.device
-    progress: Progress
+    `compared` is the comparison of its artifacts and records, None where every cell failed; `paths` are their files,
+    `failed` has a line for each cell that failed.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Where the records go."""
-        return runs.model_folder(self.source.id, self.out)
+    compared: Comparisons | None
+    paths: tuple[Path, ...]
+    failed: tuple[str, ...]
 
-    def perplexity(self, text: Path | None = None, settings: perplexity.Settings | None = None) -> Measure:
-        """Perplexity on a text file, or on the default text."""
-
-        def measurement() -> perplexity.Measurement:
-            perplexity.protocol_of(self.source)  # before a text is fetched for nothing
-            chosen = settings or perplexity.Settings()
-            return perplexity.Measurement(
-                self.source,
-                texts.scored_text(text, self.source),
-                chosen,
-                folder=self.folder,
-                device=self.device,
-                progress=self.progress,
-            )
-
-        return measuring("perplexity", measurement)
-
-    def similarity(self, data: Path | None) -> Measure:
-        """Sentence vectors on STS-B from a folder, or from the hub."""
-        return measuring(
-            "similarity",
-            lambda: similarity.Measurement(
-                self.source,
-                similarity.stsb(data),
-                similarity.Settings(),
-                folder=self.folder,
-                device=self.device,
-                progress=self.progress,
-            ),
-        )
-
-    def task(
-        self,
-        name: str,
-        data: Path | None,
-        limits: Mapping[str, int | None],
-        seeds: Sequence[int],
-        tuned: Mapping[str, Any],
-    ) -> Measure:
-        """Fine-tuning on a GLUE task or "squad", once for each seed; `tuned` are settings that are not the default.
-
-        Raises `UsageError` for a task there is not.
-        """
-        if name not in (SQUAD, *TASKS):
-            raise UsageError(f"there is no task {name!r}: choose from {', '.join([*TASKS, SQUAD])}")
-        kind = squad.Settings if name == SQUAD else Settings
-        settings = [kind(**tuned, seed=seed) for seed in seeds]
-
-        @cache
-        def loaded() -> Any:
-            train = settings[0].epochs > 0
-            if name == SQUAD:
-                return squad_data.load(data, train=train, **limits)
-            return glue_data.load(TASKS[name], data, train=train, **limits)
-
-        def of(subject: Subject) -> list[Path]:
-            found = []
-            for chosen in settings:
-                options: dict[str, Any] = {"limits": limits, "progress": self.progress}
-                if isinstance(chosen, squad.Settings):
-                    work = squad.work(subject, loaded(), chosen, **options)
-                else:
-                    work = glue.work(subject, TASKS[name], loaded(), chosen, **options)
-                run = finetuning.run(
-                    subject,
-                    work,
-                    chosen,
-                    folder=self.folder,
-                    device=self.device,
-                    resume=True,
-                    progress=self.progress,
-                )
-                found.append(run.path)
-            return found
-
-        return Measure(name, of)
-
-
-@dataclass
-class Outcome:
-    """What a sweep leaves: artifacts and records, and a line for each cell that failed."""
-
-    paths: list[Path] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as plain values for JSON."""
+        return self.compared.as_dict() if self.compared else {"comparisons": []}
 
 
 def sweep(
-    source: ModelSource,
-    plans: Sequence[Plan],
-    measures: Sequence[Measure],
+    model: str | Path | ModelSource,
     *,
-    out: Path | None,
-    device: str | None,
-    progress: Progress,
-) -> Outcome:
-    """Carry out every plan, then take every measure of the uncompressed model and of each artifact.
+    ratios: str | Sequence[float] = "2.5,5,10",
+    methods: str | Sequence[str] = "svd,ae",
+    perplexity: bool = False,
+    similarity: bool = False,
+    task: str | Sequence[str] | None = None,
+    text: str | Path | Text | None = None,
+    limit: int | None = None,
+    data: str | Path | None = None,
+    squad_data: str | Path | None = None,
+    limit_train: int | None = None,
+    limit_eval: int | None = None,
+    train_embeddings: str = "decoder",
+    epochs: float = 3,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    seeds: str | Sequence[int] | None = None,
+    precision: str = "float32",
+    device: str | None = None,
+    out: str | Path | None = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Compress a model's table by several methods to several ratios, evaluate each artifact, and compare.
 
-    Raises `ModelError` where the model's table can't be read; anything that goes wrong later fails its cell alone.
+    Args:
+        model: Hub id, local folder, .gguf file, or "demo".
+        ratios: Parameter ratios, a list or text with commas between.
+        methods: "svd" and "ae", the paper's autoencoder; a list or text with commas between.
+        perplexity: Whether to measure perplexity, on `text`.
+        similarity: Whether to measure sentence vectors, on STS-B.
+        task: GLUE tasks, or "squad", to fine-tune on.
+        text: UTF-8 text file for perplexity; WikiText-103's raw test set unless given, for "demo" its own.
+        limit: Perplexity on so many lines (masked) or tokens (causal).
+        data: Folder with GLUE's data; from the hub unless given.
+        squad_data: Folder with SQuAD's data; from the hub unless given.
+        limit_train: Train on so many examples, the first after a seeded shuffle.
+        limit_eval: Score so many examples, the first.
+        train_embeddings: What of a compressed table trains: "decoder", "all" or "none".
+        epochs: Passes over the training set; 0 scores the model as it is.
+        learning_rate: AdamW's; 2e-5 for GLUE and 3e-5 for SQuAD unless given.
+        seed: Draws the head, the order of the examples and dropout.
+        seeds: Several seeds in the place of one, a list or text with commas between.
+        precision: Type the model computes in while it is fine-tuned; its weights stay float32.
+        device: "cpu", "cuda", "cuda:1" …; accelerate's choice unless given.
+        out: Runs folder; `$ORIENTC_RUNS` or "runs" unless given.
+        revision: Hub branch, tag or commit of the model.
+        allow_pickle: Read .bin weights (tensors only, no code).
+        trust_remote_code: Run Python code from the model's repository.
+        progress: Told of each fit and evaluation.
+
+    Raises:
+        UsageError: The request is wrong by itself.
+        ModelError: The model's table can't be read. Whatever goes wrong later fails its cell alone.
     """
-    table = read_table(source)
-    outcome = Outcome()
-    subjects = [("original", Subject(source))]
-    for plan in plans:
-        with _cell(f"{plan.method}, {plan.size}", outcome):
-            path = fit(plan, table, out=out, device=device, progress=progress)
-            outcome.paths.append(path)
-            subjects.append((path.name, Subject(source, path, artifacts.load(path))))
-    for measure in measures:
+    distributed.check_alone("sweep")
+    progress = progress or Progress()
+    configs = [config(ratio=ratio) for ratio in _ratios(ratios) for config in _methods(methods)]
+    tuned: dict[str, Any] = {"epochs": epochs, "train_embeddings": train_embeddings, "precision": precision}
+    if learning_rate is not None:
+        tuned["learning_rate"] = learning_rate
+    if not isinstance(model, ModelSource):
+        trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+        model = ModelSource.resolve(str(model), revision=revision, **trust)
+    chosen, folder = pick_device(device), None if out is None else Path(out)
+    setup = Setup(model, runs.model_folder(model.id, folder), chosen, progress=progress)
+    wanted = [measures.perplexity(setup, text, limit)] if perplexity else []
+    wanted += [measures.similarity(setup, data)] if similarity else []
+    limits = finetuning.limits(limit_train, limit_eval, epochs)
+    for name in [task] if isinstance(task, str) else task or ():
+        own = squad_data if name == measures.SQUAD else data
+        wanted.append(measures.task(setup, name, data=own, limits=limits, seeds=seeds, seed=seed, **tuned))
+
+    table = read_table(model)
+    paths: list[Path] = []
+    failed: list[str] = []
+    subjects = [("original", Subject(model))]
+    for config in configs:
+        with _cell(f"{config.method}, {config.size}", failed):
+            path = fit_and_store(table, config, device=str(chosen), out=folder, progress=progress).path
+            paths.append(path)
+            subjects.append((path.name, Subject(model, path, artifacts.load(path))))
+    for measure in wanted:
         for name, subject in subjects:
-            with _cell(f"{measure.name} of {name}", outcome):
-                outcome.paths += measure.of(subject)
-    return outcome
-
-
-def fit(plan: Plan, table: Table, *, out: Path | None, device: str | None, progress: Progress) -> Path:
-    """Where a plan's artifact is; it is made if it was not there."""
-    plan = plan.for_table(table)
-    path = runs.artifact_path(table.info.id, plan.slug, plan.settings, out)
-
-    def work(log: Callable[[object], None]) -> artifacts.Artifact:
-        progress.stage(f"{plan.method}, rank {plan.rank}", plan.epochs or 1)
-
-        def on_epoch(epoch: object) -> None:
-            log(epoch)
-            progress.advance(1)
-
-        return run(plan, table, device=device, on_epoch=on_epoch)
-
-    runs.produce(plan, table.info, path, work)
-    return path
+            with _cell(f"{measure.name} of {name}", failed):
+                paths += measure.of(subject)
+    return Sweep(compare(paths) if paths else None, tuple(paths), tuple(failed))
 
 
 @contextlib.contextmanager
-def _cell(name: str, outcome: Outcome) -> Iterator[None]:
-    """Within it a failure becomes a line of the outcome; being interrupted does not."""
+def _cell(name: str, failed: list[str]) -> Iterator[None]:
+    """Within it a failure becomes a line of `failed`; being interrupted does not."""
     try:
         yield
     except Exception as error:  # whatever it is, the other cells can still be done
-        outcome.failed.append(f"{name}: {first_line(error)}")
+        failed.append(f"{name}: {first_line(error)}")
+
+
+def _ratios(ratios: str | Sequence[float]) -> list[float]:
+    try:
+        return [float(ratio) for ratio in (ratios.split(",") if isinstance(ratios, str) else ratios)]
+    except ValueError:
+        raise UsageError(f"`ratios` takes numbers with commas between, such as 2.5,5,10, not {ratios!r}") from None
+
+
+def _methods(methods: str | Sequence[str]) -> list[type[SvdConfig | AutoencoderConfig]]:
+    names = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
+    if unknown := [name for name in names if name not in METHODS]:
+        raise UsageError(f"there is no method {unknown[0]!r}: `methods` takes {', '.join(METHODS)}")
+    return [METHODS[name] for name in names]

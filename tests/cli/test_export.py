@@ -423,3 +423,11 @@ def test_a_causal_model_takes_its_generation_settings_along(
     substitute(expected, artifacts.load(Path(artifact)), "tied")
     prompt = {"input_ids": torch.tensor([[5, 6, 7]]), "max_new_tokens": 5, "do_sample": False}
     assert torch.equal(model.generate(**prompt), expected.generate(**prompt))
+
+
+def test_under_a_launcher_it_is_refused_before_any_work(
+    orientc: Orientc, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "export runs in one process" in one_line(orientc("export", artifact, "--to", "out"), 2)
+    assert files_in(tmp_path) == []

@@ -29,9 +29,11 @@ from support.comparisons import (
     tuned,
 )
 
-from orientc.comparison.compare import Comparison, compare
-from orientc.compression.compress import svd
-from orientc.errors import UsageError
+from orientc.comparison.compare import compare
+from orientc.comparison.rows import Comparison
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
+from orientc.errors import RecordError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import records, runs
 from orientc.storage.calibration import save as save_calibration
@@ -98,8 +100,8 @@ def test_calibrations_beside_artifacts_are_no_rows_and_no_problems(tmp_path: Pat
     save_calibration(made_calibration(), calibration)
     assert len(only(tmp_path).rows) == 2
     assert compare([tmp_path]).problems == ()
-    (problem,) = compare([calibration]).problems
-    assert "not an orientc artifact" in problem
+    with pytest.raises(RecordError, match="not an orientc artifact"):
+        compare([calibration])
 
 
 def test_an_untied_model_has_one_policy(tmp_path: Path) -> None:
@@ -365,9 +367,12 @@ def test_a_figure_of_an_artifact_forced_into_another_model_is_named(tmp_path: Pa
     assert [entry.figures for each in findings.comparisons for entry in each.rows if entry.path] == [{}]
 
 
-def test_nothing_gives_nothing(tmp_path: Path) -> None:
-    assert compare([tmp_path]).comparisons == ()
-    assert compare([tmp_path]).problems == ()
+def test_where_there_is_nothing_to_compare_that_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=f"nothing to compare: no artifact and no record in {tmp_path}"):
+        compare([tmp_path])
+    (tmp_path / "half.json").write_text("{")
+    with pytest.raises(RecordError, match=r"nothing to compare: .*half\.json"):
+        compare([tmp_path])
 
 
 def test_histories_are_no_problem_and_give_the_time(tmp_path: Path) -> None:
@@ -417,7 +422,7 @@ def test_comparing_imports_neither_torch_nor_a_library_to_draw_with(tmp_path: Pa
 
 def test_many_files_are_handled(tmp_path: Path) -> None:
     """A hundred artifacts, each with a score from two seeds and perplexity under two policies."""
-    made = svd(table(), rank=1, device="cpu")
+    made = fit_table(table(), SvdConfig(rank=1), device="cpu")
     records.write(record(10.0), tmp_path)
     for number in range(100):
         path = tmp_path / f"svd-{number}.safetensors"
@@ -596,3 +601,37 @@ def test_a_comparison_is_plain_values(tmp_path: Path) -> None:
         "value": 40.0, "ratio": 4.0, "difference": 30.0, "std": None, "seeds": [0]
     }  # fmt: skip
     assert document["rows"][1]["path"] == str(path)
+
+
+# -- what is asked for
+
+
+def test_everything_that_the_command_takes_can_be_asked_of_the_function(tmp_path: Path) -> None:
+    for rank in (1, 2, 3):
+        records.write(record(40.0 - rank, put(tmp_path, rank)), tmp_path)
+    found = compare(
+        str(tmp_path), require=["rank <= 1", "perplexity.tied < 39"], where="rank < 3", quality=TIED,
+        columns="rank, perplexity", sort="rank",
+    )  # fmt: skip
+    assert [entry.rank for entry in found.comparisons[0].rows] == [DIM, 1, 2]
+    assert [str(failure) for failure in found.failures] == [
+        "model-0, svd-r1-float32: perplexity.tied is 39.00, required perplexity.tied < 39",
+        "model-0, svd-r2-float32: rank is 2, required rank <= 1",
+    ]
+    assert (found.columns, found.quality) == (("rank", "perplexity"), TIED)
+    assert found.as_dict() == {"comparisons": [found.comparisons[0].as_dict()]}
+    again = compare([tmp_path], where=["rank < 3"], columns=["rank", "perplexity"], sort="rank")
+    assert (again.comparisons, again.columns) == (found.comparisons, found.columns)
+
+
+def test_unless_paths_are_given_the_runs_folder_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "runs", 1)
+    monkeypatch.setenv("ORIENTC_RUNS", str(tmp_path / "runs"))
+    assert [entry.rank for entry in compare().comparisons[0].rows] == [DIM, 1]
+
+
+@pytest.mark.parametrize("asked", [{"columns": "rnk"}, {"sort": "rnk"}, {"where": "rnk < 1"}, {"quality": "rnk"}])
+def test_a_name_that_is_not_there_is_refused(tmp_path: Path, asked: dict[str, str]) -> None:
+    records.write(record(10.0), tmp_path)
+    with pytest.raises(UsageError, match="'rnk'"):
+        compare(tmp_path, **asked)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 import sys
@@ -13,13 +14,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.cells import cell_len
 from support.comparisons import column, comparison, row
 
 from orientc.comparison import formats, plot
-from orientc.comparison.compare import Column, Comparison, Figure
+from orientc.comparison.compare import Comparisons
 from orientc.comparison.grid import FRONT, grid
 from orientc.comparison.numbers import figure
+from orientc.comparison.rows import Column, Comparison, Figure
 from orientc.errors import OutputError, UsageError
+from orientc.utils.files import strict_json
 
 TIED, SST2 = "perplexity.tied", "sst2.accuracy"
 NASTY = ["a|b", r"back\slash", r"a\|b", "*bold*", "_under_score_", "<b>&amp;", "`x`", "[to](there)", "~~no~~", "$x$",
@@ -141,6 +145,48 @@ def test_without_figures_there_is_no_front_to_explain() -> None:
 )  # fmt: skip
 def test_numbers_are_shown_without_exponents(value: float, digits: int, shown: str) -> None:
     assert figure(value, digits) == shown
+
+
+# -- the table
+
+
+def test_the_table_lines_up_with_its_marks_and_legend() -> None:
+    title, header, rule, *lines = formats.table([grid(full())]).splitlines()
+    assert title == "model"
+    assert header.split() == [word for name in grid(full()).header for word in name.split()]
+    assert (set(rule), len(rule)) == ({"─"}, len(header))
+    assert {len(line) for line in lines[:4]} == {len(header)}
+    assert [line[:8] for line in lines[:4]] == ["◆ origin", "◆ svd-4 ", "◆ svd-2 ", "  mine ("]
+    assert "12.00 (1.50×)*" in lines[1]
+    assert lines[4:] == list(grid(full()).legend("*"))
+
+
+@pytest.mark.parametrize("name", [*NASTY, "tab\there", "表", "\x1b[2J"])
+def test_any_name_keeps_to_its_line_and_column_of_the_table(name: str) -> None:
+    found = comparison([column(TIED)], row(figures={TIED: 1.0}), row(name or "svd", 2, {TIED: 1.0}), model=name)
+    lines = formats.table([grid(found)]).split("\n")
+    assert len(lines) == 3 + 2 + 2 + 1
+    assert {cell_len(line) for line in lines[1:5]} == {cell_len(lines[2])}
+
+
+# -- any format
+
+
+def test_a_format_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="table, markdown, csv, json, html, not 'latex'"):
+        formats.render(Comparisons((full(),)), "latex")
+
+
+def test_what_is_shown_follows_the_columns_and_the_quality_chosen() -> None:
+    found = Comparisons((full(),), columns=("rank", SST2), quality=SST2)
+    table = formats.render(found)
+    assert table.splitlines()[1].split() == ["table", "rank", "sst2", "accuracy"]
+    assert "in sst2 accuracy" in table
+    assert "| table | rank | sst2 accuracy |" in formats.render(found, "markdown")
+    with pytest.raises(UsageError, match="JSON has every column"):
+        formats.render(found, "json")
+    whole = Comparisons((full(),))
+    assert json.loads(formats.render(whole, "json")) == strict_json(whole.as_dict())
 
 
 # -- Markdown

@@ -5,8 +5,8 @@ import math
 import pytest
 from support.comparisons import DIM, column, comparison, row
 
-from orientc.comparison.compare import Comparison
 from orientc.comparison.gates import Condition, check_names, failures, meets, select
+from orientc.comparison.rows import Comparison
 from orientc.errors import UsageError
 
 TIED, INPUT_ONLY = "perplexity.tied", "perplexity.input-only"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from support.commands import Ended, run_here
+from support.commands import Ended, one_line, run_here
 from support.readme import blocks
 
 from orientc.demo import FOLDER, corpus, evaluation_text
@@ -82,6 +82,14 @@ def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Sh
     for row in comparison["rows"][1:]:
         assert row["figures"].keys() == {"perplexity.input-only", "perplexity.tied"}
         assert row["parameter_ratio"] >= (5 if row["rank"] == 37 else 10)
+
+
+def test_under_a_launcher_the_demo_is_refused(
+    orientc: Orientc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "demo runs in one process" in one_line(orientc("demo", "--out", tmp_path), 2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_scored_paragraph_was_trained_on() -> None:

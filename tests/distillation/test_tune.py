@@ -13,6 +13,8 @@ from support.data import SENTENCES
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
+from orientc.compression.configs import SvdConfig
+from orientc.compression.settings import read_config
 from orientc.demo import evaluation_text
 from orientc.distillation import data
 from orientc.distillation.config import TuningConfig
@@ -216,6 +218,12 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedToke
     build("t5").save_pretrained(tmp_path / "t5")
     with pytest.raises(EvaluationError, match="encoder-decoder"):
         tuned(stored(tmp_path / "t5", "svd", tmp_path))
+
+
+def test_settings_of_a_tuned_artifact_are_not_replayed(bert_folder: Path, tmp_path: Path) -> None:
+    made = tuned(stored(bert_folder, "svd", tmp_path), steps=1)
+    with pytest.raises(UsageError, match="tuned artifact"):
+        read_config((SvdConfig,), {}, like=made.path)
 
 
 def test_a_tuned_artifact_is_tuned_again(bert_folder: Path, tmp_path: Path) -> None:

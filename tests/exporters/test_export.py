@@ -21,11 +21,12 @@ from support.architectures import ARCHITECTURES, build
 from support.compact_models import assert_equal, factors_of, outputs_of, own_modules_cache, trained
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from orientc.compression import compress
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import OrientcError
 from orientc.exporters import dense, model_card
 from orientc.exporters.export import Exported, export
-from orientc.exporters.model_card import Facts
+from orientc.exporters.facts import Facts
 from orientc.models import compact_code
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -46,7 +47,7 @@ def fitted(model: Path, **trust: bool) -> Path:
     """An artifact of a model, beside its folder."""
     path = model.with_name(f"{model.name}.safetensors")
     table = read_table(ModelSource.resolve(str(model), **trust))
-    artifacts.save(compress.svd(table, rank=4, center=True), path)
+    artifacts.save(fit_table(table, SvdConfig(rank=4, center=True)), path)
     return path
 
 
@@ -325,7 +326,7 @@ def test_pickled_modules_go_along_only_if_allowed(encoder: Path, tmp_path: Path)
     assert not list((tmp_path / "one-compact").rglob("*.bin"))
     file.unlink()
 
-    assert "no safetensors weights in 2_Dense: allow .bin files with --allow-pickle" in refusal(folder)
+    assert "no safetensors weights in 2_Dense: allow .bin files with `allow_pickle`" in refusal(folder)
     made = exported(folder, overwrite=True, allow_pickle=True)
     assert made.weights == (made.folder / "model.safetensors").stat().st_size
     np.testing.assert_allclose(

@@ -86,7 +86,7 @@ import json, os, sys, time
 import transformers.models.bert.modeling_bert
 from huggingface_hub import constants
 from orientc.cli import app, main
-from orientc.forms import export, push
+from orientc.exporters import export, push
 
 def run(name, arguments, environment, limits):
     for descriptor, stream in ((1, "out"), (2, "err")):

@@ -14,6 +14,7 @@ from support.commands import Ended, files_in, one_line, run_here
 
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
+from orientc.workflows.sweep import sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -65,7 +66,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was done already")
 
     for name in (
-        "orientc.workflows.sweep.run",
+        "orientc.compression.fit_table.Fit.run",
         "orientc.evaluation.perplexity.score",
         "orientc.evaluation.perplexity.load",
         "transformers.Trainer.train",
@@ -283,3 +284,33 @@ def test_a_wrong_request_ends_with_2_before_anything_is_made(
 
 def test_a_model_that_is_not_there_is_named(orientc: Orientc) -> None:
     assert "./nowhere" in one_line(orientc("sweep", "./nowhere"), 1)
+
+
+def test_under_a_launcher_it_is_refused_before_any_work(
+    orientc: Orientc, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "sweep runs in one process" in one_line(orientc("sweep", bert_folder, "--ratios", "4"), 2)
+    assert files_in(tmp_path) == []
+
+
+# -- as a function
+
+
+def test_the_function_does_what_the_command_does(
+    swept: Swept, no_work: None, bert_folder: Path, text_file: Path, glue_folder: Path, orientc: Orientc
+) -> None:
+    done = sweep(
+        bert_folder, ratios=[2, 4], methods=["svd", "autoencoder"], perplexity=True, text=str(text_file), limit=5,
+        task="rte", data=glue_folder, epochs=1, limit_train=4, limit_eval=4, device="cpu", out=swept.runs,
+    )  # fmt: skip
+    assert done.failed == ()
+    assert len(done.paths) == 4 + 9 + 5
+    assert json.loads(json.dumps(done.as_dict())) == json.loads(orientc("compare", swept.runs, "--json").out)
+
+
+def test_the_function_returns_what_failed(bert_folder: Path) -> None:
+    done = sweep(bert_folder, ratios=[500], methods="svd", device="cpu")
+    assert (done.compared, done.paths, done.as_dict()) == (None, (), {"comparisons": []})
+    (line,) = done.failed
+    assert line.startswith("svd, ratio 500: ")

@@ -1,0 +1,85 @@
+"""Which figures share a column: those measured in the same way, on the same text or data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orientc.comparison.rows import Column, Figure
+from orientc.evaluation.statistics import Spread
+from orientc.storage.records import Record
+from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.utils.files import canonical_json, short_hash
+
+
+def columns_of(read: list[Record]) -> tuple[tuple[Column, ...], dict[str, list[tuple[Record, float]]]]:
+    """The columns that records make, and what each has by its key: records with the value of that figure."""
+    ways: dict[str, dict[str, list[tuple[Record, float]]]] = {}
+    for record in read:
+        for name, value in _figures(record).items():
+            ways.setdefault(name, {}).setdefault(canonical_json(_measured(record)), []).append((record, value))
+    columns: list[Column] = []
+    by_column: dict[str, list[tuple[Record, float]]] = {}
+    for name in sorted(ways, key=_order):
+        several = [ways[name][way] for way in sorted(ways[name])]
+        measured = [_measured(own[0][0]) for own in several]
+        for own, way, differs in zip(several, measured, _differences(measured), strict=True):
+            column = Column(name, differs, way)
+            columns.append(column)
+            by_column[column.key] = own
+    return tuple(columns), by_column
+
+
+def _figures(record: Record) -> dict[str, float]:
+    """A record's figures by column name; the uncompressed model's one perplexity stands for every head policy."""
+    if record.artifact is None and record.kind == "perplexity":
+        heads = (INPUT_ONLY, TIED) if record.table.tied else (UNTIED,)
+        return {f"perplexity.{head}": value for value in record.figures.values() for head in heads}
+    return record.figures
+
+
+def _measured(record: Record) -> dict[str, Any]:
+    """All that has to be the same for figures to share a column."""
+    on = record.text or record.data or {}
+    seeded = record.text is not None  # a text's masks; of a fine-tuning figures are taken over seeds
+    settings = {name: value for name, value in record.settings.items() if seeded or name != "seed"}
+    described = {name: value for name, value in on.items() if name not in ("name", "task", "sha256")}
+    return {"on": on.get("name"), **described, **settings, "sha256": str(on.get("sha256"))[:8]}
+
+
+def _differences(measured: list[dict[str, Any]]) -> list[str]:
+    """For each of several ways to measure a figure, what tells it from the others, in words; hashes if all else fails.
+
+    The ways differ among themselves; of one alone there is nothing to tell.
+    """
+    names = dict.fromkeys(name for way in measured for name in way)
+    differing = [name for name in names if len({canonical_json(way.get(name)) for way in measured}) > 1]
+    for told in ([name for name in differing if name != "sha256"], differing):
+        found = [words(way, told) for way in measured]
+        if len(set(found)) == len(found):
+            return found
+    return [short_hash(way) for way in measured]  # 3 and 3.0, or null and nothing at all
+
+
+def words(values: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Names with their values, without those that have none."""
+    shown = ((name.replace("_", " "), values[name]) for name in names if values.get(name) is not None)
+    return ", ".join(
+        f"{name} {str(value).removesuffix('.0') if isinstance(value, float) else value}" for name, value in shown
+    )
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Perplexities first, by head policy; the rest by name."""
+    perplexities = [f"perplexity.{head}" for head in (INPUT_ONLY, TIED, UNTIED)]
+    return (perplexities.index(name), "") if name in perplexities else (len(perplexities), name)
+
+
+def figure_of(own: list[tuple[Record, float]], original: Figure | None) -> Figure:
+    """One record's figure, or the mean of several that differ in their seed alone, against the uncompressed model's."""
+    spread = Spread.of([value for _, value in own])
+    seeds = sorted(record.settings["seed"] for record, _ in own if isinstance(record.settings.get("seed"), int))
+    if original is None:
+        return Figure(spread.mean, None, None, spread.std, tuple(seeds))
+    ratio = spread.mean / original.value if original.value else None
+    return Figure(spread.mean, ratio, spread.mean - original.value, spread.std, tuple(seeds))

@@ -1,0 +1,191 @@
+"""Read artifacts and records, and line them up: one comparison for each base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orientc.comparison.columns import columns_of, figure_of, words
+from orientc.comparison.rows import Comparison, Row
+from orientc.errors import ArtifactError, RecordError
+from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
+from orientc.storage import records
+from orientc.storage.artifact import Description
+from orientc.storage.records import Record
+from orientc.storage.runs import HISTORY_SUFFIX, fit_seconds
+from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes
+from orientc.storage.table_info import TableInfo
+from orientc.utils.files import canonical_json, file_sha256
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    sha256: str
+    description: Description
+
+
+def line_up(paths: Sequence[Path]) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """Read every artifact and record under `paths`, files or folders.
+
+    Returns:
+        One comparison for each base model, and a line for each path that is not there and each file that is damaged or
+        foreign, which is skipped.
+    """
+    problems = [f"there is nothing at {path}" for path in paths if not path.exists()]
+    found: list[_Found] = []
+    for path in records.files_under(paths, artifacts.SUFFIX):
+        try:
+            description = artifacts.read_description(path)
+            found.append(_Found(path, file_sha256(path), description))
+        except ArtifactError as error:
+            if path in paths or not calibrations.is_calibration(path):  # in a runs folder they lie beside artifacts
+                problems.append(str(error))
+    read: list[Record] = []
+    for path in records.files_under(paths, ".json"):
+        if not path.name.endswith(HISTORY_SUFFIX):
+            try:
+                read.append(records.read(path))
+            except RecordError as error:
+                problems.append(str(error))
+    bases = {entry.sha256: entry.description.base.sha256 for entry in found}
+    reasons = [_unusable(record, bases) for record in read]
+    problems += [f"{record.file_name}: {reason}" for record, reason in zip(read, reasons, strict=True) if reason]
+    usable = [record for record, reason in zip(read, reasons, strict=True) if not reason]
+    read = list({canonical_json(record.identity): record for record in usable}.values())  # a copy is no second seed
+    return tuple(_comparison(*group) for group in _by_model(found, read)), tuple(problems)
+
+
+def of_artifact(path: Path) -> Comparison | None:
+    """An artifact beside the uncompressed model, by the records that lie with it; None where there are none."""
+    comparisons, _ = line_up([path, *records.files_under([path.parent], ".json")])
+    for compared in comparisons:
+        for row in compared.rows:
+            if row.path == str(path) and row.figures:
+                measured = tuple(column for column in compared.columns if column.key in row.figures)
+                return replace(compared, columns=measured)
+    return None
+
+
+def _unusable(record: Record, bases: dict[str, str]) -> str | None:
+    """Why a record has no place beside the artifacts there are, hash of the file to hash of its base table."""
+    if not record.figures:
+        return f"nothing in it can be compared: {record.kind}"
+    if record.artifact is None:
+        return None
+    base = bases.get(record.artifact["sha256"])
+    if base is None:
+        return "its artifact is gone or was replaced"
+    return None if base == record.model["table_sha256"] else "its artifact was made from another model's table"
+
+
+def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found], list[Record]]]:
+    """Artifacts and records by the model they belong to; an artifact no record speaks of, by its table alone.
+
+    Two models may share a table, a fine-tuned one and its base for example: records tell them apart.
+    """
+    groups: dict[tuple[str, ...], tuple[dict[str, _Found], list[Record]]] = {}
+    known = {entry.sha256: entry for entry in found}
+    spoken_of = set()
+    for record in sorted(read, key=lambda record: record.file_name):
+        model = record.model
+        key = (model["table_sha256"], str(model.get("revision")), str(model.get("weights_sha256")))
+        artifacts_there, records_there = groups.setdefault(key, ({}, []))
+        records_there.append(record)
+        if record.artifact:
+            artifacts_there[record.artifact["sha256"]] = known[record.artifact["sha256"]]
+            spoken_of.add(record.artifact["sha256"])
+    for entry in found:
+        if entry.sha256 not in spoken_of:
+            base = entry.description.base
+            own: tuple[str, ...] = next((key for key in groups if key[0] == base.sha256), (base.sha256,))
+            groups.setdefault(own, ({}, []))[0][entry.sha256] = entry
+    return [(list(there.values()), of_model) for _, (there, of_model) in sorted(groups.items())]
+
+
+def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
+    columns, by_column = columns_of(read)
+    base = read[0].table if read else found[0].description.base
+    rows = [_original_row(base)]
+    told = _told_apart(found)
+    rows += sorted(
+        (_artifact_row(entry, told[entry.sha256]) for entry in found),
+        key=lambda row: (row.parameter_ratio, row.method, row.settings),
+    )
+    sha256s = {str(entry.path): entry.sha256 for entry in found}
+    for column in columns:
+        measured: dict[str | None, list[tuple[Record, float]]] = {}
+        for record, value in by_column[column.key]:
+            measured.setdefault(record.artifact["sha256"] if record.artifact else None, []).append((record, value))
+        original = figure_of(measured[None], None) if None in measured else None
+        for row in rows:
+            own = measured.get(sha256s[row.path] if row.path else None)
+            if own:
+                row.figures[column.key] = figure_of(own, original)
+    return Comparison(read[0].model["id"] if read else base.id, columns, tuple(rows))
+
+
+def _told_apart(found: list[_Found]) -> dict[str, str]:
+    """For each artifact by hash, the settings that not all artifacts of its method share."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for entry in found:
+        seen = values.setdefault(entry.description.method, {})
+        for name, value in entry.description.settings.items():
+            seen.setdefault(name, set()).add(canonical_json(value))
+    return {
+        entry.sha256: words(
+            entry.description.settings,
+            (
+                name
+                for name, seen in values[entry.description.method].items()
+                if len(seen) > 1 and name not in ("rank", "ratio")
+            ),
+        )
+        for entry in found
+    }
+
+
+def _original_row(base: TableInfo) -> Row:
+    heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
+    return Row(
+        name=records.ORIGINAL,
+        method=records.ORIGINAL,
+        settings="",
+        rank=base.dim,
+        path=None,
+        dtype=base.dtype,
+        parameter_ratio=1.0,
+        byte_ratio=1.0,
+        bits_per_weight=8 * base.nbytes / (base.vocab * base.dim),
+        table_mb=base.nbytes / MB,
+        model_mb=dict.fromkeys(heads, base.model_bytes / MB),
+        cosine=0.0,
+        rmse=0.0,
+        figures={},
+        seconds=None,
+    )
+
+
+def _artifact_row(entry: _Found, settings: str) -> Row:
+    description = entry.description
+    base = description.base
+    heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
+    return Row(
+        name=entry.path.name.removesuffix(artifacts.SUFFIX),
+        method=description.method,
+        settings=settings,
+        rank=description.rank,
+        path=str(entry.path),
+        dtype=description.dtype,
+        parameter_ratio=description.parameter_ratio,
+        byte_ratio=description.byte_ratio,
+        bits_per_weight=description.bits_per_weight,
+        table_mb=description.nbytes / MB,
+        model_mb={head: model_bytes(base.model_bytes, base.nbytes, description.nbytes, head) / MB for head in heads},
+        cosine=description.distances["cosine"],
+        rmse=description.distances["rmse"],
+        figures={},
+        seconds=fit_seconds(entry.path),
+    )

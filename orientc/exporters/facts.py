@@ -1,0 +1,93 @@
+"""What an exported model is: its form, sizes, and how to load it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from orientc.exporters.forms import COMPACT, DENSE
+from orientc.modeling.modules import table_of
+from orientc.models import compact, compact_code
+from orientc.models.resolve import Subject
+from orientc.storage.table_info import TableInfo
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an exported model is.
+
+    Attributes:
+        base: Id of the model it was made from.
+        form: "compact", "dense" or "onnx".
+        head: Head policy it runs under.
+        dtype: Type of its weights.
+        auto_class: The class of transformers' that loads it with the head it was exported with.
+        library: What loads the folder: "transformers" or "sentence-transformers".
+        method: How the table was compressed; None for a model that came in the compact form.
+        rank: Latent width.
+        table: Bytes of the table here.
+        base_table: Bytes of the table before.
+        base_weights: Bytes of all tensors before.
+        vocab: Rows of the table.
+        dim: Columns of the table.
+    """
+
+    base: str
+    form: str
+    head: str
+    dtype: str
+    auto_class: str
+    library: str
+    method: str | None
+    rank: int
+    table: int
+    base_table: int
+    base_weights: int
+    vocab: int
+    dim: int
+
+    def load(self, place: str) -> str:
+        """The Python expression that loads the model from a folder or repository."""
+        call = f"{self.auto_class}.from_pretrained" if self.library == "transformers" else "SentenceTransformer"
+        return f"{call}({self.arguments(place)})"
+
+    def arguments(self, place: str) -> str:
+        """The arguments of that expression's call."""
+        return f'"{place}", trust_remote_code=True' if self.form == COMPACT else f'"{place}"'
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        found: Subject,
+        info: TableInfo,
+        *,
+        form: str,
+        head: str,
+        dtype: str,
+        sentences: bool,
+    ) -> Facts:
+        """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
+        held = compact.stand_in(model)
+        factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
+        if found.artifact:
+            base_table, base_weights = info.nbytes, info.model_bytes
+        else:  # it never was dense; as it would be
+            base_table, base_weights = rebuilt, info.model_bytes - info.nbytes + rebuilt
+        autos = {name: auto for auto, name in compact_code.classes(type(model.config)).items()}
+        return cls(
+            base=found.source.id,
+            form=form,
+            head=head,
+            dtype=dtype,
+            auto_class=autos.get(type(model).__name__, "AutoModel"),
+            library="sentence-transformers" if sentences else "transformers",
+            method=found.artifact.description.method if found.artifact else None,
+            rank=factors.rank,
+            table=rebuilt if form == DENSE else factors.nbytes,
+            base_table=base_table,
+            base_weights=base_weights,
+            vocab=info.vocab,
+            dim=info.dim,
+        )
