@@ -56,7 +56,7 @@ def stored(layout: Layout) -> list[tuple[str, str]]:
             found.append(("row groups", "; ".join(f"{rows} rows in {_ranges(bits)} bits" for rows, bits in groups)))
         else:
             found.append(("bits", _ranges(layout.bits[0])))
-        per_group = f"per row and {layout.group_size} columns"
+        per_group = f"per row and group of {layout.group_size} columns"
         found.append(("scales", per_group if layout.codec == PER_GROUP else "per-channel"))
     if layout.kept:
         found.append(("rows kept", f"{layout.kept} of {layout.vocab}"))

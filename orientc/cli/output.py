@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -71,14 +71,6 @@ def note(message: str, *, quiet: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def bar(total: int | None, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar, pulsing where there is no `total`; yields `update(steps, what)`."""
-    with _bars(quiet) as bars:
-        task = bars.add_task("working", total=total)
-        yield lambda steps, what: bars.update(task, advance=steps, description=what)
-
-
-@contextlib.contextmanager
 def stages(*, quiet: bool) -> Iterator[Progress]:
     """A bar for each stage of an evaluation, and warnings as notes, each once."""
     from orientc.utils.progress import Progress
@@ -87,14 +79,17 @@ def stages(*, quiet: bool) -> Iterator[Progress]:
     with _bars(quiet) as bars:
 
         def stage(name: str, total: int) -> None:
-            bars.add_task(name, total=total)
+            bars.add_task(name, total=total, stage=name)
+
+        def status(text: str) -> None:
+            bars.update(bars.task_ids[-1], description=f"{bars.tasks[-1].fields['stage']}: {text}")
 
         def warn(message: str) -> None:
             if message not in said:
                 note(message, quiet=quiet)
             said.add(message)
 
-        yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count), warn)
+        yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count), warn, status)
 
 
 def _bars(quiet: bool) -> Bars:

@@ -103,6 +103,7 @@ def fit_and_store(
                 log(epoch)
                 track(epoch.epoch, epoch.as_dict())
                 progress.advance(1)
+                progress.status(f"cosine distance {epoch.distances.cosine:.4f}, RMSE {epoch.distances.rmse:.4f}")
 
             epochs = config.epochs if isinstance(config, AutoencoderConfig) else None
             progress.stage(f"{config.method}, {fit.config.size}", epochs or 1)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 class Progress:
     """`stage(name, steps)` begins a stage, `advance(steps)` goes on with it, `warn(message)` is for the user to read.
 
-    All of them do nothing unless given.
+    `status(text)` says how good a stage's result is so far. All of them do nothing unless given.
     """
 
     stage: Callable[[str, int], None] = lambda _name, _total: None
     advance: Callable[[int], None] = lambda _count: None
     warn: Callable[[str], None] = lambda _message: None
+    status: Callable[[str], None] = lambda _text: None
