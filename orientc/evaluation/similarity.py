@@ -65,7 +65,7 @@ class Similarities:
         return str((self.records[0].text or {})["name"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `orientc similarity --json`."""
+        """The command's JSON document."""
         return {"records": [record.as_dict() for record in self.records]}
 
 
