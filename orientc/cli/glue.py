@@ -66,7 +66,7 @@ def glue(
 ) -> None:
     """Fine-tune on a GLUE task and score; by default with the paper's settings.
 
-    Example: `orientc glue --task sst2 --embeddings runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors`
+    Example: `orientc glue --task sst2 --embeddings small.safetensors`
     """
     import orientc
 

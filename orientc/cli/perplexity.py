@@ -84,7 +84,7 @@ def perplexity(
 ) -> None:
     """Measure perplexity, masked or causal by the model's architecture; of an artifact, beside its base model.
 
-    Example: `orientc perplexity runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text wiki.txt`
+    Example: `orientc perplexity small.safetensors --text wiki.txt`
     """
     import orientc
 

@@ -70,7 +70,7 @@ def similarity(
 ) -> None:
     """Measure how far compression turns sentence vectors; for encoders without a language-model head.
 
-    Example: `orientc similarity runs/all-MiniLM-L6-v2/svd-r75-5d1778d0.safetensors --text sentences.txt`
+    Example: `orientc similarity small.safetensors --text sentences.txt`
     """
     import orientc
 

@@ -66,7 +66,7 @@ def squad(
 ) -> None:
     """Fine-tune on SQuAD v1.1 and score by exact match and F1; by default with the paper's settings.
 
-    Example: `orientc squad --embeddings runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors`
+    Example: `orientc squad --embeddings small.safetensors`
     """
     import orientc
     from orientc.evaluation.squad.squad import SquadScore

@@ -1,4 +1,4 @@
-"""The causal-LM protocol: a text cut into windows, every token scored once."""
+"""The protocol of causal language models: a token stream cut into windows, every token scored once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from orientc.evaluation.scoring import Example
 
 
 def windows(ids: Sequence[int], *, window: int, stride: int, bos_id: int | None) -> list[Example]:
-    """Windows of `window` text tokens over `ids`, starting every `stride` tokens.
+    """Cut a token stream into windows; tokens that an earlier window covered are not scored again.
 
-    With `bos_id` each window begins with it and all its tokens are scored; without, a window's first token has
-    nothing to be predicted from and is not. With a stride smaller than the window only tokens that no earlier
-    window covered count.
+    Args:
+        ids: The text's tokens.
+        window: Text tokens in a window.
+        stride: Text tokens from the start of a window to the start of the next.
+        bos_id: A token to stand before each window; without one a window's first token has nothing to be predicted
+            from, and is not scored.
     """
     lead = [] if bos_id is None else [bos_id]
     found: list[Example] = []

@@ -1,6 +1,6 @@
-"""Checkpoints of a training run: which one to go on from, and whose they are.
+"""Checkpoints of a fine-tuning run: find the last complete one of this run, and remove them when it is done.
 
-A checkpoint is whole once it holds the mark, written last: a JSON file that says which run it belongs to.
+A checkpoint is complete once it holds the mark, written last: a JSON file that says which run it belongs to.
 """
 
 from __future__ import annotations

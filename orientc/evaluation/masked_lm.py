@@ -1,4 +1,4 @@
-"""The masked-LM protocol: text to examples, by the paper's whole-word masking made reproducible.
+"""The protocol of masked language models: the paper's whole-word masking, line by line, made reproducible.
 
 Every draw comes from a generator seeded by (seed, line number) alone, so the masks of a text do not depend
 on batch sizes, on the order in which lines are scored, or on the number of processes.

@@ -55,7 +55,7 @@ class Perplexities:
         return str((self.records[0].text or {})["name"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `orientc perplexity --json`."""
+        """The command's JSON document."""
         return {"protocol": self.protocol, "records": [record.as_dict() for record in self.records]}
 
 

@@ -1,6 +1,6 @@
-"""Mean loss of a language model over the positions a protocol asks for; the one place where logits are made.
+"""Mean loss of a language model over the tokens that a protocol scores; the one place where logits are made.
 
-The protocols (`masked.py`, `causal.py`) turn a text into `Example`s, `score` runs a model over them.
+The protocols (`masked_lm`, `causal_lm`) turn a text into `Example`s, `score` runs a model over them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from orientc.utils import distributed
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence for the model.
+    """One input sequence and the tokens to be predicted.
 
-    `input_ids` is what goes in, special tokens and masks in place; the output at `positions[i]` is asked
-    for token `targets[i]`.
+    Args:
+        input_ids: Token ids, special tokens and masks in place.
+        positions: Where in the sequence the model's output is scored.
+        targets: The token to be predicted at each of the positions.
     """
 
     input_ids: list[int]
@@ -45,11 +47,13 @@ class Score:
 
 @contextmanager
 def logits_only_at(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
-    """Within the context `model` returns logits for the positions alone.
+    """Within the context `model` returns logits `[positions.sum(), vocab]`, for these positions alone, row by row.
 
-    `positions` is a boolean `[batch, length]` tensor; logits come out as `[positions.sum(), vocab]`, in
-    row-major order. The rest of the model runs unchanged: only the states that enter the output projection
-    are picked.
+    Only the states that enter the output projection are picked; the rest of the model runs unchanged.
+
+    Args:
+        model: A model with a language-model head.
+        positions: Boolean `[batch, length]`.
     """
     head: nn.Module = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions], *inputs[1:]))
@@ -86,10 +90,12 @@ def losses_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
 
 
 def batches(examples: Sequence[Example], tokens: int, batch_size: int | None = None) -> list[list[Example]]:
-    """Examples of like length together, the longest first.
+    """Batches of examples of like length, the longest first.
 
-    A batch has at most `tokens` of them, padding counted, and at most `batch_size` examples where that is given; a
-    longer example is a batch of its own.
+    Args:
+        examples: The examples.
+        tokens: The most tokens in a batch, padding counted; a longer example is a batch of its own.
+        batch_size: The most examples in a batch, where that is limited too.
     """
     found: list[list[Example]] = []
     room = 0
@@ -115,9 +121,15 @@ def score(
 ) -> Score:
     """Mean loss over all targets of `examples`, on the device the model is on.
 
-    The figure does not depend on the batches, which `tokens` and `batch_size` limit, beyond float32 rounding.
-    Several processes take turns at the batches, which are the same ones, and all get the figure of the whole.
-    `on_batch` is called with the number of examples just scored.
+    The figure does not depend on the batches beyond float32 rounding. Several processes share the batches, and all
+    return the figure of the whole.
+
+    Args:
+        model: A model with a language-model head.
+        examples: What is scored.
+        tokens, batch_size: The most of a batch, as in `batches`.
+        pad_id: Token id that shorter sequences are padded with.
+        on_batch: Called with the number of examples just scored.
     """
     model.eval()
     sums: list[float] = []

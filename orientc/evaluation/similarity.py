@@ -1,4 +1,4 @@
-"""How far compression turns sentence vectors: for encoders without a language-model head, and without any training.
+"""How far compression turns sentence vectors; for encoders without a language-model head, without any training.
 
 Sentences go through the model uncompressed and compressed; the cosine between both vectors of a sentence says what
 compression did to it. Where sentence pairs come with scores (STS-B), Spearman's correlation of the scores with the
@@ -65,7 +65,7 @@ class Similarities:
         return str((self.records[0].text or {})["name"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `orientc similarity --json`."""
+        """The command's JSON document."""
         return {"records": [record.as_dict() for record in self.records]}
 
 

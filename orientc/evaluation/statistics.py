@@ -1,4 +1,4 @@
-"""Figures of the same thing from several seeds, as one."""
+"""Mean and standard deviation of a figure over several seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""transformers' `Trainer`, set up as orientc uses it: quiet, one device a process, checkpoints marked when whole."""
+"""transformers' `Trainer` as fine-tuning uses it: quiet, one device per process, checkpoints marked when complete."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class _Arguments(TrainingArguments):
 
 
 class _Watcher(TrainerCallback):
-    """Tells how it goes, and marks checkpoints."""
+    """Reports progress, and marks checkpoints that are complete."""
 
     def __init__(self, checkpoints: Checkpoints, progress: Progress) -> None:
         self.checkpoints = checkpoints

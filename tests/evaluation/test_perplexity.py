@@ -37,7 +37,7 @@ def text(text_file: Path) -> Text:
 
 def compressed(folder: Path, where: Path, **options: Any) -> Subject:
     path = where / "table.safetensors"
-    artifact = svd(folder, **({"rank": 4, "out": path} | options)).artifact
+    artifact = svd(folder, **({"rank": 4, "out": path, "overwrite": True} | options)).artifact
     return Subject(ModelSource.resolve(str(folder)), path, artifact)
 
 
@@ -143,7 +143,7 @@ def test_each_record_is_written_before_the_next_is_measured(bert_folder: Path, t
     measured = measurement(bert_folder, text, tmp_path, PerplexityConfig(limit=5))
     for count, record in enumerate(measured.compressed(artifact), start=1):
         assert records.read(tmp_path / record.file_name) == record
-        assert len(list(tmp_path.glob("*.json"))) == count
+        assert len(list(tmp_path.glob("*.perplexity-*.json"))) == count
     assert count == 2
 
 

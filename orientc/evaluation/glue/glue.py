@@ -37,7 +37,7 @@ class GlueResult:
     submissions: tuple[Path, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `orientc glue --json`."""
+        """The command's JSON document."""
         return {
             "runs": [run.as_dict() for run in self.runs],
             "summary": {

@@ -1,4 +1,4 @@
-"""From a model's scores for starts and ends to one answer per question."""
+"""Turn start and end logits into one answer per question."""
 
 from __future__ import annotations
 

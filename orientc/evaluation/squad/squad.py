@@ -30,7 +30,7 @@ class SquadResult:
     predictions: tuple[Path, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `orientc squad --json`."""
+        """The command's JSON document."""
         return {
             "runs": [run.as_dict() for run in self.runs],
             "summary": {name: asdict(spread) for name, spread in self.summary.items()},
@@ -53,7 +53,7 @@ class SquadScore:
     extra: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `orientc squad --score FILE --json`."""
+        """The command's JSON document."""
         return asdict(self)
 
 
