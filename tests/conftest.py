@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import os
+from support.environment import settle
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; a test that wants a hub runs processes of its own
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read on import too; several workers share the cores
+settle()  # before anything reads it on import
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from support.commands import Ended
+from support.commands import Client, Commands, Ended
 from support.data import GLUE, SENTENCES, glue_rows, squad_questions
+from support.hub import Hub
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+LONG = ("test_readme.py", "test_demo.py", "test_hub.py", "test_hub_faults.py", "test_distributed.py", "test_kill.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: with them at the end one worker would wait for the other."""
-    long = (
-        "test_readme.py",
-        "test_demo.py",
-        "test_hub.py",
-        "test_distributed.py",
-        "test_push.py",
-        "test_hub_faults.py",
-    )
-    items.sort(key=lambda item: item.path.name not in long)
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture
@@ -68,6 +64,43 @@ def orientc_process(tmp_path: Path) -> Callable[..., Ended]:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _shared_hub() -> Iterator[Hub]:
+    with Hub() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _client(_shared_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    home = tmp_path_factory.mktemp("huggingface")
+    environment = _shared_hub.environment(home)
+    online, offline = Commands(**environment), Commands(**environment | {"HF_HUB_OFFLINE": "1"})
+    yield Client(online, offline, home)
+    online.close()
+    offline.close()
+
+
+@pytest.fixture
+def hub(_shared_hub: Hub, _client: Client) -> Hub:
+    """A loopback hub that has nothing yet, and whose clients have kept nothing."""
+    _shared_hub.clear()
+    for name in ("hub", "datasets"):
+        shutil.rmtree(_client.folder / name, ignore_errors=True)
+    return _shared_hub
+
+
+@pytest.fixture
+def huggingface(hub: Hub, _client: Client) -> Path:
+    """Where the clients of `hub` keep what they have downloaded."""
+    return _client.folder
+
+
+@pytest.fixture
+def online(hub: Hub, _client: Client, tmp_path: Path) -> Client:
+    """Runs commands in the test's folder, in a process that knows `hub`, or knew it and is `offline`."""
+    return replace(_client, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
