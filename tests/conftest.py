@@ -27,6 +27,11 @@ from transformers import PreTrainedTokenizerFast
 LONG = ("test_readme.py", "test_demo.py", "test_hub.py", "test_hub_faults.py", "test_distributed.py", "test_kill.py")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a person may ask of the tests."""
+    parser.addoption("--refresh-readmes", action="store_true", help="write what commands print into the READMEs")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: with them at the end one worker would wait for the other."""
     items.sort(key=lambda item: item.path.name not in LONG)
