@@ -30,6 +30,7 @@ LONG = ("test_readme.py", "test_demo.py", "test_hub.py", "test_hub_faults.py", "
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What a person may ask of the tests."""
     parser.addoption("--refresh-readmes", action="store_true", help="write what commands print into the READMEs")
+    parser.addoption("--all-graphs", action="store_true", help="export every architecture to ONNX")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -593,6 +593,7 @@ AS_IN_A_TERMINAL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_fit_that_is_told_to_stop_leaves_nothing(bert_folder: Path, tmp_path: Path, sent: int, code: int) -> None:
     out = tmp_path / "out" / "x.safetensors"
