@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-import transformers
 from support.commands import Client, Commands, Ended
 from support.data import GLUE, SENTENCES, glue_rows, squad_questions
 from support.hub import Hub
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:  # what starts the workers needs no torch
+    from transformers import PreTrainedTokenizerFast
 
 LONG = ("test_readme.py", "test_demo.py", "test_hub.py", "test_hub_faults.py", "test_distributed.py", "test_kill.py")
 
@@ -112,6 +112,8 @@ def online(hub: Hub, _client: Client, tmp_path: Path) -> Client:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums in the order a launcher's processes add them up; and on a busy machine small models are faster so."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -129,77 +131,37 @@ def assets() -> Path:
 
 @pytest.fixture(scope="session")
 def wordpiece() -> PreTrainedTokenizerFast:
-    """An uncased WordPiece tokenizer in BERT's form: long words in two pieces, unknown ones in letters.
+    """An uncased WordPiece tokenizer in BERT's form."""
+    from support import models
 
-    Its 120 tokens are put together by hand: the library's trainer orders pieces anew in every process.
-    """
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = sorted({word for sentence in SENTENCES for word in sentence.lower().split()})
-    letters = sorted(set("".join(words)))
-    whole = [word for word in words if 1 < len(word) < 6]
-    halves = [
-        piece for word in words if len(word) > 5 for piece in (word[: len(word) // 2], f"##{word[len(word) // 2 :]}")
-    ]
-    pieces = [*specials, *letters, *(f"##{letter}" for letter in letters), *whole, *halves]
-    pieces += [f"[unused{number}]" for number in range(120 - len(pieces))]
-    tokenizer = Tokenizer(models.WordPiece({piece: id for id, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=64,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
+    return models.wordpiece()
 
 
 @pytest.fixture(scope="session")
 def bytes_bpe() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in GPT-2's form, with a BOS token it does not add by itself."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<s>"], initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>")
+    """A byte-level BPE tokenizer in GPT-2's form."""
+    from support import models
+
+    return models.bytes_bpe()
 
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory, wordpiece: PreTrainedTokenizerFast) -> Path:
     """A tied masked language model of a few thousand parameters, saved with its tokenizer."""
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(wordpiece),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
+    from support import models
+
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    transformers.BertForMaskedLM(config).save_pretrained(folder)
-    wordpiece.save_pretrained(folder)
+    models.save_bert(folder, wordpiece)
     return folder
 
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedTokenizerFast) -> Path:
     """A tied causal language model of a few thousand parameters, saved with its tokenizer."""
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=len(bytes_bpe), n_embd=32, n_layer=1, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0
-    )
+    from support import models
+
     folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
-    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
-    bytes_bpe.save_pretrained(folder)
+    models.save_gpt2(folder, bytes_bpe)
     return folder
 
 
