@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from orientc.compression.quantize import quantize
     from orientc.compression.svd import svd
     from orientc.distillation.tune import Tuned, tune
+    from orientc.evaluation.texts import Text
     from orientc.exporters.export import export
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.utils.progress import Progress
 
 _HOMES = {
     "Artifact": "storage.artifact",
@@ -66,10 +68,12 @@ _HOMES = {
     "Description": "storage.artifact",
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
+    "Progress": "utils.progress",
     "QuantizeConfig": "compression.configs",
     "SvdConfig": "compression.configs",
     "Table": "models.table",
     "TargetConfig": "compression.configs",
+    "Text": "evaluation.texts",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
@@ -112,6 +116,7 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Progress",
     "QuantizeConfig",
     "RecordError",
     "SubstitutionError",
@@ -119,6 +124,7 @@ __all__ = [
     "SweepError",
     "Table",
     "TargetConfig",
+    "Text",
     "TrustError",
     "Tuned",
     "UsageError",
