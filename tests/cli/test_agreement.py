@@ -18,7 +18,7 @@ import orientc
 from orientc.cli.app import PANELS
 
 COMMANDS = {command.__name__: command for commands in PANELS.values() for command in commands}
-AGREEING = ("calibrate", "tune")
+AGREEING = ("calibrate", "compress", "quantize", "svd", "tune")
 APART = {"as_json", "quiet", "debug", "config", "progress"}  # of the command or of the function alone
 PUBLIC = {name: getattr(orientc, name) for name in orientc.__all__}  # modules import some for type checkers only
 
