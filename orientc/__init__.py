@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from orientc.evaluation.perplexity import Perplexities, perplexity
     from orientc.evaluation.similarity import Similarities, similarity
     from orientc.evaluation.squad.squad import SquadResult, SquadScore, squad
+    from orientc.evaluation.texts import Text
     from orientc.exporters.export import Exported, export
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from orientc.models.table import Table, read_table
     from orientc.storage.artifact import Artifact, Description, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.utils.progress import Progress
     from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
@@ -78,6 +80,7 @@ _HOMES = {
     "GlueResult": "evaluation.glue.glue",
     "ModelSource": "models.source",
     "Perplexities": "evaluation.perplexity",
+    "Progress": "utils.progress",
     "QuantizeConfig": "compression.configs",
     "Similarities": "evaluation.similarity",
     "SquadResult": "evaluation.squad.squad",
@@ -87,6 +90,7 @@ _HOMES = {
     "Table": "models.table",
     "TableInspection": "models.inspect",
     "TargetConfig": "compression.configs",
+    "Text": "evaluation.texts",
     "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
@@ -141,6 +145,7 @@ __all__ = [
     "OrientcError",
     "OutputError",
     "Perplexities",
+    "Progress",
     "QuantizeConfig",
     "RecordError",
     "Similarities",
@@ -153,6 +158,7 @@ __all__ = [
     "Table",
     "TableInspection",
     "TargetConfig",
+    "Text",
     "TrustError",
     "Tuned",
     "UsageError",

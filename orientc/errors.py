@@ -21,7 +21,7 @@
     ├── GateError              a gate that the caller set is not met
     └── OutputError            a result can't be written, or something else is already there
 
-Each message names fields in backticks, as Python knows them (`keep_rows`); the command line says `--keep-rows` there.
+Each message names fields in backticks, as Python has them; the command line puts its options in their place.
 
 Exit codes of the command line: 0 done, 2 `UsageError`, 3 `GateError`, 1 every other of these (and a file that can't be
 read or written, or too little memory), 70 an error that nobody expected, 130 Ctrl-C, 143 SIGTERM.

@@ -22,7 +22,7 @@ _BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32}  # lines or windows at a time
 
 
 def full_settings(config: CalibrationConfig, tokenized: TokenizedText | None) -> dict[str, Any]:
-    """All that decides what a calibration of a model holds, as its file keeps it; without a text `tokenized` is None."""
+    """Everything that decides what a calibration of a model holds; `tokenized` is None without a text."""
     settings: dict[str, Any] = {"frequency": config.frequency}
     if tokenized:
         settings |= {"tokens": config.tokens, "seed": config.seed}

@@ -66,7 +66,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             return _fail(_more_memory(error), 1)
         if isinstance(error, OSError):
             return _fail(_told(error), 1)
-        where = "above" if debug else f"in {_kept_traceback()}"
+        where = "above" if debug else _kept_traceback()
         return _fail(f"this is a bug of orientc ({_told(error)}); please report it, its traceback is {where}", BUG)
 
 
@@ -94,10 +94,15 @@ def _told(error: Exception) -> str:
 
 
 def _kept_traceback() -> str:
-    """The file that the traceback of the error being handled was written to."""
-    with tempfile.NamedTemporaryFile("w", prefix="orientc-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        file.write(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
-    return file.name
+    """Write the traceback of the error being handled to a file; say where it is."""
+    report = f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
+    try:
+        with tempfile.NamedTemporaryFile(prefix="orientc-", suffix=".txt", delete=False) as file:
+            file.write(report.encode(errors="backslashreplace"))
+    except OSError:
+        print(report, file=sys.stderr, end="")  # noqa: T201
+        return "above"
+    return f"in {file.name}"
 
 
 def _fail(message: str, code: int) -> int:

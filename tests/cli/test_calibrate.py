@@ -118,6 +118,7 @@ def test_a_frequency_beside_a_text_replaces_its_counts(orientc: Orientc, bert_fo
         (["--device", "gpu9"], "gpu9"),
         (["--text", "{text}", "--dataset", "imdb"], "--dataset"),
         (["surplus"], "surplus"),
+        (["--text", "{text}", "--out", "x.bin"], "--out"),
     ],
 )
 def test_a_wrong_request_ends_with_2(
@@ -126,6 +127,13 @@ def test_a_wrong_request_ends_with_2(
     filled = [option.format(text=text_file) for option in options]
     assert named in one_line(orientc("calibrate", bert_folder, *filled), 2)
     assert files_in(tmp_path) == []
+
+
+def test_several_processes_are_refused_before_any_work(
+    orientc: Orientc, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "calibrate runs in one process" in one_line(orientc("calibrate", "./nowhere", "--text", text_file), 2)
 
 
 def test_what_cannot_be_calibrated_ends_with_1(

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from support.commands import Ended, files_in, one_line
 
 from orientc.cli.app import app
+from orientc.errors import FitError
 from orientc.storage import artifact as artifacts
+from orientc.utils.progress import Progress
 
 Orientc = Callable[..., Ended]
 Command = Any  # typer keeps the class of its commands to itself
@@ -152,6 +154,17 @@ def test_an_out_that_cannot_be_written_is_named(orientc: Orientc, bert_folder: P
     assert files_in(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("command", [["svd", "--rank", "4"], ["compress", "--rank", "4"], ["calibrate"]])
+def test_an_out_that_is_neither_a_folder_nor_an_artifact_is_refused(
+    orientc: Orientc, bert_folder: Path, tmp_path: Path, command: list[str]
+) -> None:
+    name, *options = command
+    assert "--out must be a folder" in one_line(orientc(name, bert_folder, *options, "--out", "x.bin"), 2)
+    assert files_in(tmp_path) == []
+    (tmp_path / "v1.2").mkdir()
+    assert orientc("svd", bert_folder, "--rank", "4", "--out", "v1.2").code == 0
+
+
 def test_perplexity_finds_an_unwritable_out_before_it_scores(
     orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +272,89 @@ def test_an_artifact_whose_base_model_is_gone_says_how_to_go_on(
     assert "--model" in one_line(orientc("perplexity", artifact, "--text", text_file), 1)
     arguments = ["--text", text_file, "--limit", "5", "--model", tmp_path / "moved"]
     assert orientc("perplexity", artifact, *arguments).code == 0
+
+
+# -- errors nobody expected
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
+    """A command in which an error comes up."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("orientc.calibration.calibrate.read_table", fail)
+    return ["calibrate", "demo", "--frequency", "zipf"]
+
+
+def test_an_error_nobody_expected_is_one_line_and_its_traceback_a_file(
+    orientc: Orientc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    command = failing(monkeypatch, ValueError("of two minds.\nIndeed\x1b[2J"))
+    said = one_line(orientc(*command), 70)
+    assert "bug of orientc (ValueError: of two minds" in said
+    (file,) = files_in(tmp_path)
+    assert said.endswith(f"its traceback is in {tmp_path / file}")
+    assert "line" in (kept := (tmp_path / file).read_text())
+    assert "ValueError: of two minds.\nIndeed" in kept
+    assert "calibrate demo --frequency zipf" in kept
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_debug_prints_the_traceback(
+    orientc: Orientc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    command = failing(monkeypatch, ValueError("of two minds"))
+    ended = orientc(*command[:place], "--debug", *command[place:])
+    assert ended.code == 70
+    assert ended.err.startswith("Traceback (most recent call last):")
+    assert ended.err.splitlines()[-1].endswith("its traceback is above")
+    assert files_in(tmp_path) == []
+
+
+def test_a_traceback_that_cannot_be_written_is_printed(orientc: Orientc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    ended = orientc(*failing(monkeypatch, ValueError("of two minds")))
+    assert ended.code == 70
+    assert "ValueError: of two minds" in ended.err.splitlines()[-2]
+    assert ended.err.splitlines()[-1].endswith("its traceback is above")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_to_do(
+    orientc: Orientc, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    said = one_line(orientc(*failing(monkeypatch, error)), 1)
+    assert "not enough memory" in said
+    assert said.endswith("try another --device")
+
+
+# -- the library's messages
+
+
+def test_fields_become_the_options_that_a_command_has(orientc: Orientc, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = FitError("`tokens`, `as_json` and `keep_rows` of `model` do not go together")
+    said = one_line(orientc(*failing(monkeypatch, error)), 1)
+    assert said == "orientc: --tokens, --json and keep_rows of model do not go together"
+
+
+def test_warnings_speak_of_options_too(orientc: Orientc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: object, progress: Progress, **__: object) -> None:
+        progress.warn("`force`: going on")
+        progress.warn("`tokens` are few")
+        raise FitError("enough")
+
+    monkeypatch.setattr("orientc.calibration.calibrate.calibrate", warn)
+    assert orientc("calibrate", "demo").err == "orientc: force: going on\norientc: --tokens are few\norientc: enough\n"
 
 
 # -- what a fit leaves behind
@@ -439,9 +535,23 @@ def commands() -> dict[str, Command]:
 
 def test_the_commands() -> None:
     assert list(commands()) == [
-        "demo", "inspect", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "glue", "squad",
-        "similarity", "sweep", "compare", "export",
+        "demo", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue", "squad",
+        "sweep", "compare", "inspect", "export",
     ]  # fmt: skip
+
+
+def test_help_has_the_commands_in_groups(orientc: Orientc) -> None:
+    help = orientc("--help").out
+    places = [help.index(f"─ {panel} ─") for panel in ("Try", "Compress", "Measure", "Ship")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", ["calibrate", "tune"])
+def test_a_commands_options_are_all_in_panels(orientc: Orientc, name: str) -> None:
+    help = orientc(name, "--help").out
+    assert "─ Options ─" not in help
+    assert help.index("─ Output ─") < help.index("─ Hub and trust ─")
+    assert help.index("─ Output ─") < help.index("--help") < help.index("─ Hub and trust ─")
 
 
 @pytest.mark.parametrize("name", commands())

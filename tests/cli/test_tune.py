@@ -101,6 +101,7 @@ def test_a_tuned_artifact_is_inspected_scored_and_compared_as_any_other(
         (["--head", "both"], "--head"),
         (["--device", "gpu9"], "gpu9"),
         (["--dataset", "imdb"], "--dataset"),
+        (["--out", "x.bin"], "--out"),
     ],
 )
 def test_a_wrong_request_ends_with_2(
@@ -131,8 +132,8 @@ def test_what_cannot_be_tuned_ends_with_one_line(
     assert "--overwrite" in one_line(orientc("tune", artifact, "--text", text, *QUICK, "--out", "taken.safetensors"), 1)
 
 
-def test_several_processes_are_refused(
-    orientc: Orientc, artifact: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+def test_several_processes_are_refused_before_any_work(
+    orientc: Orientc, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "one process" in one_line(orientc("tune", artifact, "--text", text), 2)
+    assert "tune runs in one process" in one_line(orientc("tune", "none.safetensors", "--text", text), 2)
