@@ -76,17 +76,21 @@ def compare(
 
     Example: `orientc compare runs/demo --require 'perplexity.tied <= 1.2x'`
     """
-    from orientc.comparison import plot as plots
-    from orientc.comparison.compare import compare as line_up
+    from orientc.comparison.compare import compare as run
+    from orientc.comparison.plot import terminal_plot
 
-    if plot and plot != "-":
-        plots.check_suffix(Path(plot))
-    found = line_up(paths or None, require=require, where=where, quality=quality, columns=columns, sort=sort)
+    found = run(
+        paths or None,
+        require=require,
+        where=where,
+        quality=quality,
+        columns=columns,
+        sort=sort,
+        plot=None if plot == "-" else plot,
+    )
     show(found, "json" if as_json else format, quiet=quiet)
     if plot == "-":
-        output.show(plots.terminal_plot(found))
-    elif plot:
-        plots.save_plot(found, Path(plot))
+        output.show(terminal_plot(found))
     for failure in found.failures:
         output.note(str(failure))
     if missed := len(found.failures):

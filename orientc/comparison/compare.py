@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orientc.comparison import gates
+from orientc.comparison import plot as plots
 from orientc.comparison.gates import Condition, Failure
 from orientc.comparison.line_up import line_up
 from orientc.comparison.rows import FACTS, Comparison
@@ -48,6 +49,7 @@ def compare(
     quality: str | None = None,
     columns: str | Sequence[str] | None = None,
     sort: str | None = None,
+    plot: str | Path | None = None,
 ) -> Comparisons:
     """Put artifacts and what was measured with them side by side, and hold them against gates.
 
@@ -58,11 +60,15 @@ def compare(
         quality: Name of the figure that size is weighed against; perplexity of the smallest model unless given.
         columns: Names of the facts and figures to show, a list or text with commas between.
         sort: Name of the fact or figure to sort rows by; "-" before it sorts the largest first.
+        plot: File to draw quality against size in: .png, .svg or .pdf.
 
     Raises:
-        UsageError: A condition or a name makes no sense here.
+        UsageError: A condition or a name makes no sense here, or there is nothing to draw.
         RecordError: There is nothing to compare.
+        OutputError: The plot can't be written, or the extra is missing.
     """
+    if plot is not None:
+        plots.check_suffix(Path(plot))
     required, wanted = _conditions(require), _conditions(where)
     shown = _names(columns)
     given = _paths(paths)
@@ -76,7 +82,10 @@ def compare(
     chosen = tuple(gates.select(comparison, wanted, sort) for comparison in comparisons)
     for comparison in chosen:
         comparison.chosen(quality)
-    return Comparisons(chosen, problems, tuple(gates.failures(chosen, required)), shown, quality)
+    found = Comparisons(chosen, problems, tuple(gates.failures(chosen, required)), shown, quality)
+    if plot is not None:
+        plots.save_plot(found, Path(plot))
+    return found
 
 
 def _conditions(texts: str | Sequence[str] | None) -> list[Condition]:

@@ -96,7 +96,6 @@ def save_plot(found: Comparisons, path: Path) -> None:
         UsageError: The suffix is another, there is no figure, or there are several base models.
         OutputError: The file can't be written, or the extra is missing.
     """
-    check_suffix(path)
     drawn = _chosen(found)
     if len(drawn) != 1:
         raise UsageError(f"a plot is of one base model, here are {len(drawn)}: name the folder of one")

@@ -620,7 +620,10 @@ def test_everything_that_the_command_takes_can_be_asked_of_the_function(tmp_path
     ]
     assert (found.columns, found.quality) == (("rank", "perplexity"), TIED)
     assert found.as_dict() == {"comparisons": [found.comparisons[0].as_dict()]}
-    again = compare([tmp_path], where=["rank < 3"], columns=["rank", "perplexity"], sort="rank")
+    again = compare(
+        [tmp_path], where=["rank < 3"], columns=["rank", "perplexity"], sort="rank", plot=tmp_path / "x.svg"
+    )
+    assert f">{TIED}<" in (tmp_path / "x.svg").read_text()
     assert (again.comparisons, again.columns) == (found.comparisons, found.columns)
 
 
