@@ -20,8 +20,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError
 from orientc.models import compact
-from orientc.models.source import first_line, usable_positions
+from orientc.models.source import usable_positions
 from orientc.utils.logging import quietly
+from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from onnxscript import ir

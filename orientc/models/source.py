@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import os.path
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +41,7 @@ from orientc.models import compact, hub
 from orientc.models.compact import Compact
 from orientc.utils.files import file_sha256, stays_inside
 from orientc.utils.logging import quietly
+from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -412,9 +412,3 @@ def _require_gguf() -> None:
         importlib.import_module("gguf")
     except ImportError:
         raise ModelError("reading .gguf files needs the extra: pip install 'orientc[gguf]'") from None
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says first, in one line."""
-    lines = re.sub(r":\s*\n\s*", ": ", str(error).strip()).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -26,10 +26,11 @@ from orientc.modeling.factors import CHUNK
 from orientc.modeling.modules import CompressedEmbedding, embedding_scale, table_of
 from orientc.modeling.swap import shares
 from orientc.models.compact import check_left_over
-from orientc.models.source import PICKLES, WEIGHTS, ModelSource, first_line, read_index
+from orientc.models.source import PICKLES, WEIGHTS, ModelSource, read_index
 from orientc.storage.artifact import check_ids
 from orientc.storage.safetensors_file import DamagedError
 from orientc.storage.table_info import TableInfo
+from orientc.utils.messages import first_line
 
 
 @dataclass(frozen=True)

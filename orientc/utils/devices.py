@@ -6,6 +6,7 @@ import torch
 
 from orientc.errors import DeviceError, UsageError
 from orientc.utils import distributed
+from orientc.utils.messages import first_line
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -15,7 +16,7 @@ def pick_device(name: str | None = None) -> torch.device:
     """
     if name is None or distributed.count() > 1:
         if name not in (None, "cpu"):
-            raise UsageError("with several processes accelerate gives each its device: leave --device out, or cpu")
+            raise UsageError("with several processes accelerate gives each its device: leave out `device`, or say cpu")
         device: torch.device = distributed.joined(cpu=name == "cpu").device
         return device
     try:
@@ -25,5 +26,5 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(f"there is no {name} here ({str(error).splitlines()[0]}): choose another --device") from None
+        raise DeviceError(f"there is no {name} here ({first_line(error)}): choose another `device`") from None
     return device

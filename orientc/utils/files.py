@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from orientc.errors import OutputError
+from orientc.utils.messages import first_line
 
 _PART = ".part"
 
@@ -72,7 +73,7 @@ def writing(path: Path) -> Iterator[None]:
     except Exception as error:  # safetensors and tokenizers have errors of their own for it, torch has RuntimeErrors
         if not re.search(r"\(os error \d+\)|PytorchStreamWriter|inline_container", str(error)):
             raise
-        raise OutputError(f"can't write {path}: {str(error).splitlines()[0]}") from error
+        raise OutputError(f"can't write {path}: {first_line(error)}") from error
 
 
 def check_writable(folder: Path) -> None:

@@ -26,10 +26,11 @@ from orientc.evaluation.recording import RecordedMeasurement
 from orientc.evaluation.squad import data as squad_data
 from orientc.evaluation.squad import evaluate as squad
 from orientc.models.resolve import Subject
-from orientc.models.source import ModelSource, first_line
+from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
+from orientc.utils.messages import first_line
 from orientc.utils.progress import Progress
 
 SQUAD = "squad"
