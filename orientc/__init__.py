@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from orientc.compression.configs import PRESETS
     from orientc.distillation.tune import tune
     from orientc.exporters.export import export
-    from orientc.methods.recipe import Settings
+    from orientc.methods.recipe import Recipe
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
     from orientc.models.source import ModelSource
@@ -63,7 +63,7 @@ _HOMES = {
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
     "PRESETS": "compression.configs",
-    "Settings": "methods.recipe",
+    "Recipe": "methods.recipe",
     "Table": "models.table",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
@@ -104,8 +104,8 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Recipe",
     "RecordError",
-    "Settings",
     "SubstitutionError",
     "SweepError",
     "Table",

@@ -16,7 +16,7 @@ from orientc.errors import FitError, UsageError
 from orientc.methods import autoencoder, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
 from orientc.methods.importance import Importance
-from orientc.methods.recipe import Settings
+from orientc.methods.recipe import Recipe
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import FLOAT, PLAIN
 from orientc.models.source import ModelSource
@@ -197,7 +197,7 @@ def compress(
     rank: int | None = None,
     ratio: float | None = None,
     target_bits: float | None = None,
-    settings: Settings | None = None,
+    settings: Recipe | None = None,
     seed: int = 0,
     calibration: str | Path | None = None,
     dtype: str | None = None,

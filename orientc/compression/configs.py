@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orientc.storage.calibration import Calibration
 
 SVD, AUTOENCODER, QUANTIZE, TARGET = "svd", "autoencoder", "quantize", "target"
-PRESETS = {"default": recipe.Settings(), "paper": recipe.PAPER}
+PRESETS = {"default": recipe.Recipe(), "paper": recipe.PAPER}
 BITS = (8, 4, 3, 2)
 GROUP = 64
 TARGETS = ("target_ratio", "target_bits", "target_mb")
@@ -65,7 +65,7 @@ class Plan:
     ratio: float | None = None
     dtype: str = "float32"
     center: bool = False
-    autoencoder: recipe.Settings = field(default_factory=recipe.Settings)
+    autoencoder: recipe.Recipe = field(default_factory=recipe.Recipe)
     seed: int = 0
     init_sha256: str | None = None
     bits: int | None = None
@@ -223,7 +223,7 @@ class Plan:
         the place of any an earlier layer gave, and so does a target; a preset lies under all layers. Raises
         `UsageError` for a key or value that does not belong.
         """
-        own = {entry.name for entry in fields(recipe.Settings)} if method == AUTOENCODER else set()
+        own = {entry.name for entry in fields(recipe.Recipe)} if method == AUTOENCODER else set()
         merged: dict[str, Any] = {}
         for layer in layers:
             given = {key: value for key, value in layer.items() if value is not None}
@@ -265,7 +265,7 @@ _DEFAULTS = {entry.name: entry.default for entry in fields(Plan)}
 
 def _check_types(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
-    kinds = {entry.name: type(entry.default) for entry in fields(recipe.Settings)}
+    kinds = {entry.name: type(entry.default) for entry in fields(recipe.Recipe)}
     kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
     kinds |= {"bits": int, "group_size": int, "keep_rows": int} | dict.fromkeys(_FLOATS, float)
     for name, value in values.items():

@@ -19,7 +19,7 @@ from orientc.errors import FitError, UsageError
 from orientc.methods import losses, svd
 from orientc.methods.blocks import by_blocks
 from orientc.methods.importance import Importance
-from orientc.methods.recipe import Settings
+from orientc.methods.recipe import Recipe
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.utils import distributed
 
@@ -113,7 +113,7 @@ class Autoencoder(nn.Module):
 def fit_autoencoder(
     table: Tensor,
     rank: int,
-    settings: Settings,
+    recipe: Recipe,
     *,
     seed: int = 0,
     start: Factors | None = None,
@@ -125,18 +125,18 @@ def fit_autoencoder(
     With a `importance` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
     average), and an epoch draws rows by weight, as many as there are; what `on_epoch` is told is of those rows too.
     The factors are the table's all the same; a decoder with an ELU can't be brought back from there. Several processes
-    share each batch. `start` is needed with `settings.init == "artifact"`. `on_epoch` is called after every epoch.
+    share each batch. `start` is needed with `recipe.init == "artifact"`. `on_epoch` is called after every epoch.
     Raises `FitError` where the loss leaves the range of a float.
     """
     if importance is not None:
-        return _fit_in_importance(table, rank, settings, importance, seed=seed, start=start, on_epoch=on_epoch)
-    return _fit(table, rank, settings, seed=seed, start=start, weights=None, on_epoch=on_epoch)
+        return _fit_in_importance(table, rank, recipe, importance, seed=seed, start=start, on_epoch=on_epoch)
+    return _fit(table, rank, recipe, seed=seed, start=start, weights=None, on_epoch=on_epoch)
 
 
 def _fit_in_importance(
     table: Tensor,
     rank: int,
-    settings: Settings,
+    recipe: Recipe,
     importance: Importance,
     *,
     seed: int,
@@ -152,7 +152,7 @@ def _fit_in_importance(
         bias = None if start.bias is None else start.bias.float().to(table.device) @ into
         start = Factors.plain(start.latents, into @ start.weight.float().to(table.device), bias)
     rows = by_blocks(table, table.shape[1], lambda block: block.float() @ into)
-    fitted = _fit(rows, rank, settings, seed=seed, start=start, weights=importance.weights, on_epoch=on_epoch)
+    fitted = _fit(rows, rank, recipe, seed=seed, start=start, weights=importance.weights, on_epoch=on_epoch)
     assert fitted.weight is not None
     assert fitted.bias is not None
     return Factors.plain(fitted.latents, back @ fitted.weight, fitted.bias @ back)
@@ -161,7 +161,7 @@ def _fit_in_importance(
 def _fit(
     rows: Tensor,
     rank: int,
-    settings: Settings,
+    recipe: Recipe,
     *,
     seed: int,
     start: Factors | None,
@@ -169,31 +169,31 @@ def _fit(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Factors:
     torch.manual_seed(seed)
-    model = Autoencoder(rows.shape[1], rank, settings.nonlinear).to(rows.device)
-    if settings.init == "subspace":
+    model = Autoencoder(rows.shape[1], rank, recipe.nonlinear).to(rows.device)
+    if recipe.init == "subspace":
         model.start_from_subspace(rows, weights)
-    elif settings.init == "artifact":
+    elif recipe.init == "artifact":
         if start is None:
             raise UsageError("init 'artifact' needs the artifact to start from")
         model.start_from_factors(rows, start)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(seed)
-    steps = math.ceil(len(rows) / settings.batch_size)
-    for epoch in range(settings.epochs):
-        alpha = settings.alpha(epoch)
-        for step, batch in enumerate(_shuffled(rows, settings.batch_size, generator, weights)):
-            progress = (epoch * steps + step) / (settings.epochs * steps)
-            optimizer.param_groups[0]["lr"] = settings.learning_rate_at(epoch, progress)
+    steps = math.ceil(len(rows) / recipe.batch_size)
+    for epoch in range(recipe.epochs):
+        alpha = recipe.alpha(epoch)
+        for step, batch in enumerate(_shuffled(rows, recipe.batch_size, generator, weights)):
+            progress = (epoch * steps + step) / (recipe.epochs * steps)
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate_at(epoch, progress)
             optimizer.zero_grad()
             mine = batch[distributed.index() :: distributed.count()]
             if len(mine):
-                losses.loss(model(mine), mine, alpha, settings.weights).backward()
+                losses.loss(model(mine), mine, alpha, recipe.weights).backward()
             if distributed.count() > 1:
                 _average_gradients(model, len(mine) / len(batch))
             optimizer.step()
-        if on_epoch is None and epoch < settings.epochs - 1:
+        if on_epoch is None and epoch < recipe.epochs - 1:
             continue  # what leaves the range of a float stays out of it, and is found at the end
-        report = _report(model, rows, settings, epoch, optimizer.param_groups[0]["lr"])
+        report = _report(model, rows, recipe, epoch, optimizer.param_groups[0]["lr"])
         if not math.isfinite(report.objective):
             raise FitError("the loss left the range of a float: try a lower learning rate")
         if on_epoch:
@@ -224,12 +224,12 @@ def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator, weights
 
 
 @torch.no_grad()
-def _report(model: Autoencoder, rows: Tensor, settings: Settings, epoch: int, learning_rate: float) -> Epoch:
+def _report(model: Autoencoder, rows: Tensor, recipe: Recipe, epoch: int, learning_rate: float) -> Epoch:
     distances = losses.measure((model(block), block) for block in map(torch.Tensor.float, rows.split(CHUNK)))
     return Epoch(
         epoch=epoch + 1,
-        objective=distances.objective(settings.weights),
+        objective=distances.objective(recipe.weights),
         distances=distances,
         learning_rate=learning_rate,
-        alpha=settings.alpha(epoch),
+        alpha=recipe.alpha(epoch),
     )

@@ -1,6 +1,6 @@
 """How an autoencoder is fitted: the settings, ours and the paper's.
 
-`PAPER` is the published recipe; `Settings`' own defaults reach its objective in a fraction of the time: they start
+`PAPER` is the published recipe; `Recipe`' own defaults reach its objective in a fraction of the time: they start
 from the closed-form principal subspace of the row-normalised table, take large batches, and let the learning rate end
 at zero. This module imports no torch: wrong settings are refused without it.
 """
@@ -27,7 +27,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Recipe:
     """How an autoencoder is fitted.
 
     `alpha` of the power term goes linearly from `alpha_start` to `alpha_end` over `alpha_epochs`, held within an
@@ -86,4 +86,4 @@ class Settings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-PAPER = Settings(epochs=30, batch_size=32, schedule="halving", alpha_epochs=20, init="random")
+PAPER = Recipe(epochs=30, batch_size=32, schedule="halving", alpha_epochs=20, init="random")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from orientc.methods import autoencoder, losses, svd
-from orientc.methods.recipe import PAPER, Settings, Weights
+from orientc.methods.recipe import PAPER, Recipe, Weights
 from orientc.modeling.factors import Factors
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
@@ -64,7 +64,7 @@ def main() -> None:
 
     for rank in options.rank:
         fits = {
-            "default": lambda rank=rank: autoencoder.fit_autoencoder(table, rank, Settings()),
+            "default": lambda rank=rank: autoencoder.fit_autoencoder(table, rank, Recipe()),
             "literal loop": lambda rank=rank: literal_loop(table, rank),
             "svd": lambda rank=rank: svd.truncated_svd(table, rank),
         }

@@ -15,7 +15,7 @@ from torch import Tensor
 from orientc.compression.compress import compress, run, svd
 from orientc.compression.configs import AUTOENCODER, PRESETS, QUANTIZE, SVD, TARGET, Plan
 from orientc.errors import DeviceError, FitError, OrientcError, UsageError
-from orientc.methods.recipe import Settings
+from orientc.methods.recipe import Recipe
 from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table, table_sha256
 from orientc.storage import artifact as artifacts
@@ -23,7 +23,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration
 from orientc.storage.table_info import TableInfo
 
-FAST = Settings(epochs=2, batch_size=32)
+FAST = Recipe(epochs=2, batch_size=32)
 
 
 def table(weight: Tensor | None = None) -> Table:
@@ -155,7 +155,7 @@ def same(one: Artifact, other: Artifact, folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("settings", [FAST, replace(FAST, init="random", nonlinear="both", schedule="halving")])
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, settings: Settings) -> None:
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, settings: Recipe) -> None:
     one = compress(table(), rank=4, settings=settings, seed=3, device="cpu")
     torch.rand(17)  # whatever the program drew meanwhile
     assert same(one, compress(table(), rank=4, settings=settings, seed=3, device="cpu"), tmp_path)

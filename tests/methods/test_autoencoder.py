@@ -7,7 +7,7 @@ from torch import Tensor
 
 from orientc.errors import FitError
 from orientc.methods import autoencoder, losses, svd
-from orientc.methods.recipe import NONLINEAR, PAPER, Settings, Weights
+from orientc.methods.recipe import NONLINEAR, PAPER, Recipe, Weights
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_default_beats_the_paper_preset_and_svd_in_their_own_measures(table:
     reports: list[autoencoder.Epoch] = []
     autoencoder.fit_autoencoder(table, 6, PAPER, on_epoch=reports.append)
     paper = reports[-1]
-    settings = Settings()
+    settings = Recipe()
     factors = autoencoder.fit_autoencoder(table, 6, settings, on_epoch=reports.append)
     assert reports[-1].objective <= paper.objective
     assert cosine_distance(table, factors) < cosine_distance(table, svd.truncated_svd(table, 6))
@@ -44,7 +44,7 @@ def test_the_default_beats_the_paper_preset_and_svd_in_their_own_measures(table:
 @pytest.mark.parametrize("init", ["subspace", "random"])
 def test_the_reported_distances_are_those_of_the_factors(table: Tensor, nonlinear: str, init: str) -> None:
     reports: list[autoencoder.Epoch] = []
-    settings = Settings(epochs=2, nonlinear=nonlinear, init=init)
+    settings = Recipe(epochs=2, nonlinear=nonlinear, init=init)
     factors = autoencoder.fit_autoencoder(table, 6, settings, on_epoch=reports.append)
     assert factors.activation == ("elu" if nonlinear in ("decoder", "both") else None)
     assert losses.distances(factors, table).cosine == pytest.approx(reports[-1].distances.cosine, abs=1e-6)
@@ -57,14 +57,14 @@ def test_starting_from_an_artifacts_factors_starts_where_they_are(table: Tensor)
     model = autoencoder.Autoencoder(24, 6)
     model.start_from_factors(table, start)
     torch.testing.assert_close(model.factors(table).dense(), start.dense(), atol=1e-4, rtol=1e-4)
-    fitted = autoencoder.fit_autoencoder(table, 6, Settings(epochs=2, init="artifact"), start=start)
+    fitted = autoencoder.fit_autoencoder(table, 6, Recipe(epochs=2, init="artifact"), start=start)
     assert cosine_distance(table, fitted) < cosine_distance(table, start)
     with pytest.raises(FitError, match="rank 6, not 5"):
-        autoencoder.fit_autoencoder(table, 5, Settings(init="artifact"), start=start)
+        autoencoder.fit_autoencoder(table, 5, Recipe(init="artifact"), start=start)
 
 
 def test_the_same_seed_gives_the_same_numbers(table: Tensor) -> None:
-    settings = Settings(epochs=2, init="random", batch_size=256)
+    settings = Recipe(epochs=2, init="random", batch_size=256)
     first, again, other = (autoencoder.fit_autoencoder(table, 4, settings, seed=seed).latents for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -72,4 +72,4 @@ def test_the_same_seed_gives_the_same_numbers(table: Tensor) -> None:
 
 def test_a_loss_that_leaves_the_range_of_a_float_is_an_error(table: Tensor) -> None:
     with pytest.raises(FitError, match="lower learning rate"):
-        autoencoder.fit_autoencoder(table, 4, Settings(learning_rate=1e38, epochs=3, rmse_weight=1.0))
+        autoencoder.fit_autoencoder(table, 4, Recipe(learning_rate=1e38, epochs=3, rmse_weight=1.0))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orientc.errors import UsageError
-from orientc.methods.recipe import PAPER, Settings, Weights
+from orientc.methods.recipe import PAPER, Recipe, Weights
 
 
 def test_the_papers_weights_are_the_default() -> None:
@@ -34,4 +34,4 @@ def test_the_papers_schedules_are_the_published_ones() -> None:
 )
 def test_settings_no_fit_can_use_are_refused(wrong: dict[str, float | str]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        Settings(**wrong)  # type: ignore[arg-type]
+        Recipe(**wrong)  # type: ignore[arg-type]

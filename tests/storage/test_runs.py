@@ -14,7 +14,7 @@ from support.calibrations import made as made_calibration
 from orientc.compression import compress
 from orientc.compression.configs import AUTOENCODER, SVD, Plan
 from orientc.errors import OutputError
-from orientc.methods.recipe import Settings
+from orientc.methods.recipe import Recipe
 from orientc.models.table import Table, table_sha256
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
@@ -23,7 +23,7 @@ from orientc.storage.calibration import Calibration
 from orientc.storage.table_info import TableInfo
 from orientc.utils.files import short_hash
 
-PLAN = Plan(AUTOENCODER, rank=3, autoencoder=Settings(epochs=2, batch_size=16))
+PLAN = Plan(AUTOENCODER, rank=3, autoencoder=Recipe(epochs=2, batch_size=16))
 
 
 def table(seed: int = 0, name: str = "some/model") -> Table:

@@ -9,7 +9,7 @@ from functools import partial
 from fit import literal_loop
 
 from orientc.methods import autoencoder, losses
-from orientc.methods.recipe import Settings, Weights
+from orientc.methods.recipe import Recipe, Weights
 from sections.measuring import Row, seconds, side_by_side, table_of, times_less
 
 
@@ -17,7 +17,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     table = table_of(options)
     for rank in options.rank:
         calls = {
-            "ours": partial(autoencoder.fit, table, rank, Settings()),
+            "ours": partial(autoencoder.fit_autoencoder, table, rank, Recipe()),
             "loop": partial(literal_loop, table, rank),
         }
         taken, factors = side_by_side(calls, argparse.Namespace(**vars(options) | {"repeats": options.fit_repeats}))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orientc.evaluation.scoring import Example, score
 from orientc.methods import autoencoder, svd
-from orientc.methods.recipe import Settings
+from orientc.methods.recipe import Recipe
 from orientc.modeling.factors import Factors
 from orientc.models.substitute import substitute
 from orientc.storage.sizes import MB
@@ -74,7 +74,7 @@ def _works(vocab: int, dim: int, rank: int) -> dict[str, Callable[[], object]]:
     table = torch.randn(vocab, dim)
     factors = Factors.plain(torch.randn(vocab, rank), torch.randn(dim, rank))
     return {
-        "fit": partial(autoencoder.fit, table, rank, Settings(epochs=2)),
+        "fit": partial(autoencoder.fit_autoencoder, table, rank, Recipe(epochs=2)),
         "svd": partial(svd.fit, table, rank),
         "perplexity": _perplexity(factors),
     }
