@@ -64,7 +64,7 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
     """Write a file atomically; the same content gives the same bytes. Raises `OutputError`."""
     import torch
 
-    ordered = dict(sorted(tensors.items()))
+    ordered = dict(sorted(tensors.items(), key=lambda entry: (-entry[1].itemsize, entry[0])))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
     for name, tensor in ordered.items():
