@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from orientc.errors import SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
-from orientc.modeling.swap import put_in, record_tied, replacements, shares, users_of
+from orientc.modeling.swap import swap_in, set_tied_weights, replacements, shares, users_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
@@ -36,7 +36,7 @@ def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str
     original table) or "untied" (the projection never shared it, or there is none). Stand-ins take the table's
     dtype and device. Raises `SubstitutionError` where this can't be done right; the model is unchanged then.
     """
-    put_in(model, _plan(model, compressed, head))
+    swap_in(model, _plan(model, compressed, head))
     return model
 
 
@@ -45,13 +45,13 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
     """`substitute` for the length of a context; on leaving it the model is as it was."""
     plan = _plan(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
-    tied = put_in(model, plan)
+    tied = swap_in(model, plan)
     try:
         yield model
     finally:
         for name, module in originals.items():
             model.set_submodule(name, module)
-        record_tied(model, tied)
+        set_tied_weights(model, tied)
 
 
 def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
