@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from orientc.methods.svd import gram, norms, principal_directions
+from orientc.methods.linear_algebra import gram, norms, principal_directions
 from orientc.modeling.layout import Layout
 from orientc.models.table import Table
 from orientc.storage.artifact import FLOAT_DTYPES
