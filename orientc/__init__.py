@@ -51,15 +51,16 @@ if TYPE_CHECKING:
     from orientc.models.source import ModelSource
     from orientc.models.substitute import head_policies, substitute, substituted
     from orientc.models.table import Table, read_table
-    from orientc.storage.artifact import Artifact, Description, load, save
+    from orientc.storage.artifact import Artifact, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.storage.description import Description
 
 _HOMES = {
     "Artifact": "storage.artifact",
     "Calibration": "storage.calibration",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
-    "Description": "storage.artifact",
+    "Description": "storage.description",
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
     "PRESETS": "compression.configs",

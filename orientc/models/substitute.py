@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from orientc.errors import SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
-from orientc.modeling.swap import swap_in, set_tied_weights, replacements, shares, users_of
+from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, users_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
+from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.files import check_writable, short_hash, write_json
 from orientc.utils.versions import versions

@@ -41,7 +41,8 @@ with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.n
     from orientc.modeling.factors import Factors
     from orientc.storage import artifact as artifacts
     from orientc.storage import calibration, records
-    from orientc.storage.artifact import Artifact, Description
+    from orientc.storage.artifact import Artifact
+    from orientc.storage.description import Description
     from orientc.storage.table_info import TableInfo
 
 LONGEST = 1.0  # seconds of computing

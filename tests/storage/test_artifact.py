@@ -21,7 +21,8 @@ from orientc.errors import ArtifactError, ArtifactMismatchError
 from orientc.modeling.factors import Factors
 from orientc.storage import artifact as artifacts
 from orientc.storage import safetensors_file
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
+from orientc.storage.description import Description
 from orientc.storage.safetensors_file import DamagedError
 from orientc.storage.table_info import TableInfo
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, PER_CHANNEL, PER_GROUP, PLAIN, Layout
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
+from orientc.storage.description import Description
 from orientc.storage.table_info import TableInfo
 
 VOCAB, DIM, RANK, KEPT = 29, 10, 7, 4
