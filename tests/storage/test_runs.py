@@ -153,7 +153,7 @@ def test_another_artifact_in_the_way_is_kept(tmp_path: Path, plan: Plan, seed: i
     path = tmp_path / "x.safetensors"
     put(path)
     content = path.read_bytes()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="replace it with `overwrite`"):
         runs.produce(plan, table(seed).info, path, never)
     assert path.read_bytes() == content
     assert put_over(path, plan, table(seed)).description.settings == plan.settings
