@@ -2,9 +2,8 @@
 
     import orientc
 
-    artifact = orientc.compress("bert-base-uncased", rank=128)
-    orientc.save(artifact, "bert-r128.safetensors")
-    orientc.substitute(model, orientc.load("bert-r128.safetensors"), head="tied")
+    made = orientc.compress("bert-base-uncased", rank=128)
+    orientc.substitute(model, made.artifact, head="tied")
 
 Every name below is imported when it is first used: `import orientc` itself takes no time.
 """
@@ -39,13 +38,15 @@ from orientc.errors import (
 )
 
 if TYPE_CHECKING:
-    from orientc.calibration.calibrate import calibrate
+    from orientc.calibration.calibrate import Calibrated, calibrate
     from orientc.comparison.compare import compare
-    from orientc.compression.compress import compress, quantize, svd
-    from orientc.compression.configs import PRESETS
-    from orientc.distillation.tune import tune
+    from orientc.compression.compress import compress
+    from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
+    from orientc.compression.fit_and_store import Compressed
+    from orientc.compression.quantize import quantize
+    from orientc.compression.svd import svd
+    from orientc.distillation.tune import Tuned, tune
     from orientc.exporters.export import export
-    from orientc.methods.recipe import Recipe
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
     from orientc.models.source import ModelSource
@@ -57,38 +58,45 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "storage.artifact",
+    "AutoencoderConfig": "compression.configs",
+    "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
+    "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
     "Description": "storage.description",
     "Factors": "modeling.factors",
     "ModelSource": "models.source",
-    "PRESETS": "compression.configs",
-    "Recipe": "methods.recipe",
+    "QuantizeConfig": "compression.configs",
+    "SvdConfig": "compression.configs",
     "Table": "models.table",
+    "TargetConfig": "compression.configs",
+    "Tuned": "distillation.tune",
     "calibrate": "calibration.calibrate",
     "compare": "comparison.compare",
     "compress": "compression.compress",
     "export": "exporters.export",
     "head_policies": "models.substitute",
     "load": "storage.artifact",
-    "quantize": "compression.compress",
+    "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
-    "svd": "compression.compress",
+    "svd": "compression.svd",
     "tune": "distillation.tune",
 }
 
 __all__ = [
-    "PRESETS",
     "Artifact",
     "ArtifactError",
     "ArtifactMismatchError",
+    "AutoencoderConfig",
+    "Calibrated",
     "Calibration",
     "CalibrationError",
     "CalibrationMismatchError",
+    "Compressed",
     "CompressedEmbedding",
     "CompressedHead",
     "Description",
@@ -105,12 +113,15 @@ __all__ = [
     "NoTableError",
     "OrientcError",
     "OutputError",
-    "Recipe",
+    "QuantizeConfig",
     "RecordError",
     "SubstitutionError",
+    "SvdConfig",
     "SweepError",
     "Table",
+    "TargetConfig",
     "TrustError",
+    "Tuned",
     "UsageError",
     "__version__",
     "calibrate",

@@ -21,10 +21,15 @@
     ├── GateError              a gate that the caller set is not met
     └── OutputError            a result can't be written, or something else is already there
 
-The command line ends with 2 for a `UsageError`, with 3 for a `GateError` and with 1 for every other.
+Each message names fields in backticks, as Python knows them (`keep_rows`); the command line says `--keep-rows` there.
+
+Exit codes of the command line: 0 done, 2 `UsageError`, 3 `GateError`, 1 every other of these (and a file that can't be
+read or written, or too little memory), 70 an error that nobody expected, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
+
+BUG = 70  # exit code of an error that is none of these: EX_SOFTWARE of sysexits.h
 
 
 class OrientcError(Exception):

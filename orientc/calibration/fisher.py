@@ -1,26 +1,27 @@
-"""How much a model feels a change of its table, direction by direction: two matrices, `dim × dim`.
+"""Importance matrices: the Fisher information of a model's predictions with respect to its table's rows.
 
-Let the row of token i change by δe_i. What the model says at the predicted positions of an input changes, and to
-second order the Kullback–Leibler divergence of the changed predictions from the original ones is ½ δᵀ F δ with F the
-Fisher information, E[∇ℓ ∇ℓᵀ] of the loss ℓ on labels *sampled from the model's own prediction* (Amari 1998, "Natural
-gradient works efficiently in learning"; Martens 2020, "New insights and perspectives on the natural gradient method";
-sampled labels, not the text's: Kunstner, Balles, Hennig 2019, "Limitations of the empirical Fisher").
+Let the row of token i change by δe_i. The model's predictions on an input change with it, and to second order their
+Kullback–Leibler divergence from the original ones is ½ δᵀ F δ. F is the Fisher information E[∇ℓ ∇ℓᵀ] of the loss ℓ on
+labels *sampled from the model's own prediction* (Amari 1998, "Natural gradient works efficiently in learning"; Martens
+2020, "New insights and perspectives on the natural gradient method"; sampled labels and not the text's: Kunstner,
+Balles, Hennig 2019, "Limitations of the empirical Fisher").
 
-*Input.* g is the gradient of ℓ, summed over an input's predicted positions, with respect to the row looked up at one
-position. Changes of different tokens' rows are taken as independent, and a position's sensitivity as independent of
-the token that stands there. Then the divergence per input position is `½ Σ_i F_i/ΣF · δe_iᵀ M δe_i` with M = E[g gᵀ]
-over input positions and F_i the count of token i.
+*M, of the lookup.* g is the gradient of ℓ, summed over an input's predicted positions, with respect to the row looked
+up at one position. Assuming that changes of different tokens' rows are independent, and that a position's gradient is
+independent of the token at it, the divergence per input position is `½ Σ_i F_i/ΣF · δe_iᵀ M δe_i`: M = E[g gᵀ] over
+input positions, F_i the count of token i.
 
-*Head.* A tied head computes logit z_v = h·e_v + b_v; the same expansion in its rows, those of different tokens again
-independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. Taking the share of row v in Σ_v p_v (1 − p_v) = 1 − Σ_v p_v²
-to be F_v/ΣF gives `½ Σ_i F_i/ΣF · δe_iᵀ H δe_i` with H the sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per
-input position. So M + H, with no constant to tune, is the importance of a table that serves both, in nats.
+*H, of a tied head.* The head computes the logit z_v = h·e_v + b_v. The same expansion, rows of different tokens again
+independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. With F_v/ΣF for row v's share of Σ_v p_v (1 − p_v) =
+1 − Σ_v p_v² that is `½ Σ_i F_i/ΣF · δe_iᵀ H δe_i`: H is the sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per
+input position. M + H is then the importance matrix of a table that serves both, in nats, with no constant to tune.
 
-*No head.* An encoder's sentence vector is what is used of it: v, the pooled states at unit length. Its change counts as
-that of the mean of a Gaussian of unit variance, whose divergence is ½ ‖δv‖² (= 1 − cosine, to second order) and whose
-Fisher information is JᵀJ. With u drawn from N(0, 1), g = ∇(u·v) has E[g gᵀ] = JᵀJ: M is per input position again.
+*M, of an encoder without a head.* What is used of it is the sentence vector v, its pooled states at unit length. A
+change of v counts as that of the mean of a Gaussian of unit variance: its divergence is ½ ‖δv‖² (1 − cosine, to second
+order), its Fisher information JᵀJ. With u drawn from N(0, 1), g = ∇(u·v) has E[g gᵀ] = JᵀJ; M is again the mean of
+g gᵀ over input positions.
 
-Special tokens' positions are left out of the input's mean: few, and unlike all others.
+Positions of special tokens are left out of M's mean: they are few, and unlike all others.
 """
 
 from __future__ import annotations
@@ -44,15 +45,24 @@ Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Te
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """M and H as this module's docstring has them, float32 `[dim, dim]` on the CPU; H is None without a tied head.
+class ImportanceMatrices:
+    """M and H of this module's docstring.
 
-    `positions` is the number of input positions they are the mean over.
+    Attributes:
+        input_importance: M, float32 `[dim, dim]`, symmetric, on the CPU, in nats per squared unit of the table.
+        head_importance: H, the same; None without a tied head.
+        positions: how many input positions they are the mean over.
     """
 
     input_importance: Tensor
     head_importance: Tensor | None
     positions: int
+
+    @property
+    def present(self) -> dict[str, Tensor]:
+        """The matrices that there are, by name."""
+        both = {"input_importance": self.input_importance, "head_importance": self.head_importance}
+        return {name: matrix for name, matrix in both.items() if matrix is not None}
 
 
 def of_language_model(
@@ -65,11 +75,21 @@ def of_language_model(
     seed: int,
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
-) -> Sensitivity:
-    """M, and H where the head is `tied`, of a masked or causal language model, on the device it is on.
+) -> ImportanceMatrices:
+    """Measure M, and H where the head is `tied`, of a masked or causal language model, on the device it is on.
 
-    Labels are drawn for the examples' `positions`; their `targets` play no part. `on_batch` is called with the number
-    of examples just done. Raises `CalibrationError` for predictions that are not finite.
+    Args:
+        model: the model; its parameters are not changed.
+        examples: inputs; labels are drawn for their `positions`, their `targets` are not used.
+        tied: whether the head shares the table.
+        special_ids: token ids left out of M's mean.
+        pad_id: token id that fills up a batch.
+        seed: draws the labels.
+        batch_size: examples at a time.
+        on_batch: called with the number of examples just done.
+
+    Raises:
+        CalibrationError: for predictions that are not finite.
     """
 
     def backward(
@@ -79,7 +99,7 @@ def of_language_model(
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         residual = logits.detach().float().softmax(-1)
         if not residual.isfinite().all():
-            raise CalibrationError("the model's predictions are not finite numbers: its sensitivity can't be measured")
+            raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
         moment = _head_moment(seen, logits, residual) if tied else None
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits
@@ -98,8 +118,11 @@ def of_sentences(
     seed: int,
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
-) -> Sensitivity:
-    """M of an encoder without a head, by its sentence vectors; `pooling` as `evaluate.similarity.pool` has it."""
+) -> ImportanceMatrices:
+    """Measure M of an encoder without a head by its sentence vectors.
+
+    `pooling` is one of `evaluation.choices.POOLINGS`; the other arguments are those of `of_language_model`.
+    """
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
@@ -114,7 +137,7 @@ def of_sentences(
 
 
 def input_positions(input_ids: Tensor, attention_mask: Tensor, special_ids: Sequence[int]) -> Tensor:
-    """Where the tokens of an input are that count for M: boolean, of the shape of both."""
+    """Mask of the positions that M is the mean over, neither padding nor special: bool `[batch, length]`."""
     special = torch.tensor(sorted(special_ids), device=input_ids.device, dtype=input_ids.dtype)
     return attention_mask.bool() & ~torch.isin(input_ids, special)
 
@@ -128,8 +151,8 @@ def _measured(
     seed: int,
     batch_size: int,
     on_batch: Callable[[int], None] | None,
-) -> Sensitivity:
-    """Batches of examples of like length, and the mean of what `backward` gives for them."""
+) -> ImportanceMatrices:
+    """Run `backward` on batches of examples of like length, and average what it gives over input positions."""
     model.eval()
     embedding = model.get_input_embeddings()
     scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
@@ -150,11 +173,11 @@ def _measured(
             if on_batch:
                 on_batch(len(chosen))
     assert inputs is not None
-    return Sensitivity(_mean(inputs, positions), None if heads is None else _mean(heads, positions), positions)
+    return ImportanceMatrices(_mean(inputs, positions), None if heads is None else _mean(heads, positions), positions)
 
 
 def _head_moment(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
-    """Sum over positions of w · h hᵀ, `[dim, dim]`; w is Σ_v p_v (1 − p_v) times the squared slope of the logits."""
+    """Sum over predicted positions of w · h hᵀ, `[dim, dim]`; w = Σ_v p_v (1 − p_v) · (slope of logit v)²."""
     if logits is seen.projected:
         weights = 1 - p.square().sum(-1)
     else:  # what comes behind the projection (a factor, a soft cap) acts on each number by itself
@@ -166,7 +189,7 @@ def _head_moment(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
 
 @dataclass
 class _Seen:
-    """What goes through a model's table: the looked-up rows, for gradients, and what enters and leaves the head."""
+    """What hooks see of a forward pass: looked-up rows, to take gradients of, and what enters and leaves the head."""
 
     rows: Tensor = field(init=False)
     states: Tensor = field(init=False)
@@ -202,7 +225,7 @@ class _Seen:
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Within it no parameter asks for a gradient: that saves most of the memory."""
+    """Within it no parameter requires a gradient, which saves most of the memory."""
     with ExitStack() as stack:
         for parameter in model.parameters():
             if parameter.requires_grad:

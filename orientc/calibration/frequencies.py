@@ -1,7 +1,7 @@
-"""How often tokens are met, where no text is at hand: from the word lists of `wordfreq`, or from Zipf's law.
+"""Token counts without a text: from the word lists of `wordfreq`, or from Zipf's law over the order of token ids.
 
-Both are scaled to the counts of a text of a million tokens. The special tokens that a model's inputs have are added at
-the rate at which a text in pieces of 256 tokens has them, for no word list knows of those.
+Both are scaled to a text of a million tokens. Special tokens of a model's inputs, which no word list has, are added at
+the rate that a text in inputs of 256 tokens has them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from orientc.errors import CalibrationError, UsageError
 
-ZIPF, WORDFREQ = "zipf", "wordfreq"
+ZIPF = "zipf"
 TOTAL = 1_000_000
 _PIECE = 256  # tokens
 _MASKS = 0.12  # of the tokens, where a tokenizer has a mask: 80 % of the 15 % that masking takes
@@ -25,23 +25,16 @@ _RESERVED = re.compile(r"[\[<].*(unused|reserved).*[\]>]", re.IGNORECASE)
 _BYTE = re.compile("<0x[0-9A-F]{2}>")  # a byte that no piece of SentencePiece covers
 
 
-def check(name: str) -> None:
-    """Raise `UsageError` unless `name` is "zipf" or "wordfreq:" and a language."""
-    kind, _, language = name.partition(":")
-    if not (name == ZIPF or (kind == WORDFREQ and language)):
-        raise UsageError(f"--frequency must be zipf or wordfreq:LANGUAGE (wordfreq:en), not {name!r}")
-
-
 def counts(name: str, tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
-    """Counts of each token in a million, float64 `[vocab]`, by the frequencies called `name`.
+    """Count each token in a million, float64 `[vocab]`, by a `frequency` of `CalibrationConfig`.
 
-    Raises `UsageError` for a name or language there is none of, `CalibrationError` where the package is missing or
-    nothing listed is in the vocabulary.
+    Raises:
+        UsageError: for a language that wordfreq has no list of.
+        CalibrationError: where wordfreq is missing, or nothing listed is in the vocabulary.
     """
-    check(name)
     found = zipf(tokenizer, vocab) if name == ZIPF else by_words(_listed(name.partition(":")[2]), tokenizer, vocab)
     if not found.any():
-        raise CalibrationError(f"--frequency {name} says nothing of this tokenizer's tokens")
+        raise CalibrationError(f"`frequency` {name} says nothing of this tokenizer's tokens")
     found *= TOTAL / found.sum()
     for token_id in _around(tokenizer):
         found[token_id] += TOTAL / _PIECE
@@ -51,7 +44,7 @@ def counts(name: str, tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
 
 
 def zipf(tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
-    """1 / (rank + 1) for tokens in the order of their ids, float64 `[vocab]`; 0 for special and reserved ones.
+    """Zipf's law, 1 / (rank + 1) over the order of token ids: float64 `[vocab]`, 0 for special and reserved tokens.
 
     Tokenizers are trained by frequency: BPE's merges and WordPiece's pieces come in about the order of theirs. Before
     them comes an alphabet; what of it is not ASCII is there to leave nothing unknown, and is ranked last. It is a rough
@@ -70,7 +63,7 @@ def zipf(tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
 
 
 def by_words(words: Mapping[str, float], tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
-    """Frequencies of tokens from those of words, float64 `[vocab]`; each word as it is tokenized inside a text."""
+    """Frequencies of tokens from those of words, float64 `[vocab]`; a word is tokenized as inside a text."""
     before = len(tokenizer(_BEFORE, add_special_tokens=False)["input_ids"])
     weights = torch.zeros(vocab, dtype=torch.float64)
     listed = list(words)

@@ -1,8 +1,8 @@
-"""A text as a model would read it: the counts of its tokens, and the pieces of it that sensitivity is measured on.
+"""A text as a model's tokenizer gives it: counts of its tokens, and the inputs that are measured or trained on.
 
-Which pieces those are goes by the objective: a masked model's lines as its perplexity protocol masks them, a causal
-model's windows behind a BOS token, lines as they are for sentence vectors. They are taken in a shuffled order, so that
-a part of a text speaks for all of it.
+What inputs are depends on the objective: a masked model's lines, masked as its perplexity protocol does; a causal
+model's windows behind a BOS token; whole lines for sentence vectors. They come in a shuffled order, so that a part of
+the text is representative of all of it.
 """
 
 from __future__ import annotations
@@ -21,37 +21,44 @@ from orientc.errors import CalibrationError
 from orientc.evaluation import causal_lm, masked_lm, perplexity, similarity
 from orientc.evaluation.masked_lm import WholeWordMasker
 from orientc.evaluation.scoring import Example
+from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
 from orientc.utils.progress import Progress
 
 T = TypeVar("T")
 
 MASKED, CAUSAL, SENTENCE = perplexity.MASKED, perplexity.CAUSAL, "sentence"
-LONGEST = 256  # tokens of a piece: of longer ones there would be too few to speak for a text
+LONGEST = 256  # tokens of an input: the fewer and longer inputs are, the less of the text they represent
 _MASKS = 0.8 * masked_lm.SHARE  # of a masked model's tokens, the share that its input has as masks
 _BATCH = 512  # lines tokenized at a time
 
 
 def objective_of(source: ModelSource) -> str:
-    """What a model's sensitivity is measured by: "masked", "causal" or, without a language-model head, "sentence".
+    """What a model's importance matrices are measured by: "masked", "causal", or "sentence" without a head.
 
     Raises `CalibrationError` for an encoder-decoder.
     """
     if source.config.is_encoder_decoder:
         raise CalibrationError(
-            f"{source.id} is an encoder-decoder, whose sensitivity can't be measured: calibrate it by frequencies "
-            "alone, with --frequency"
+            f"{source.id} is an encoder-decoder, whose importance matrices can't be measured: calibrate it with a "
+            "`frequency` and no text, for counts alone"
         )
     return perplexity.head_protocol(source) or SENTENCE
 
 
-class Passages:
-    """One text as one model reads it. Raises `CalibrationError` or `EvaluationError` where the model can't be measured.
+class TokenizedText:
+    """One text as one model reads it.
 
-    `settings` says how it is cut up.
+    Attributes:
+        objective: "masked", "causal", or "sentence" for an encoder without a language-model head.
+        settings: how the text is cut up: `max_ids` or `window` tokens, and `bos` or `pooling`.
+
+    Raises:
+        CalibrationError: for an encoder-decoder.
+        EvaluationError: where the model can't be evaluated, as a masked one without a mask token.
     """
 
-    def __init__(self, source: ModelSource, text: str) -> None:
+    def __init__(self, source: ModelSource, text: Text) -> None:
         self.tokenizer, self.text = source.tokenizer, text
         self.objective = objective_of(source)
         if self.objective == SENTENCE:
@@ -65,7 +72,7 @@ class Passages:
                 self.settings = {"window": min(LONGEST, full["window"]), "bos": full["bos"]}
 
     def counts(self, vocab: int, progress: Progress) -> Tensor:
-        """How often each token stands in the inputs that the whole text makes, float64 `[vocab]`; special ones too.
+        """Count each token in the inputs that the whole text makes, special ones too: float64 `[vocab]`.
 
         Raises `CalibrationError` where the tokenizer knows more tokens than the table has rows.
         """
@@ -89,7 +96,7 @@ class Passages:
         return total
 
     def examples(self, tokens: int, seed: int) -> tuple[list[Example], int]:
-        """Pieces with at least `tokens` input positions that are no special token's, or all; and how many they are."""
+        """Take inputs until they have `tokens` positions without a special token, or all; and how many they have."""
         special = frozenset(self.tokenizer.all_special_ids)
         found: list[Example] = []
         positions = 0
@@ -101,18 +108,18 @@ class Passages:
         return found, positions
 
     def stream(self, seed: int) -> Iterator[Example]:
-        """All pieces, each once, in an order and with masks drawn by `seed`; made as they are asked for."""
+        """Yield all inputs, each once, in an order and with masks drawn by `seed`."""
         kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._sentences}
         return kinds[self.objective](seed)
 
     @cached_property
     def _lines(self) -> list[str]:
-        return [line for line in self.text.split("\n") if line.strip()]
+        return [line for line in self.text.content.split("\n") if line.strip()]
 
     @cached_property
     def _stream(self) -> NDArray[np.int64]:
         """All tokens of the text, one after the other."""
-        encoded = self.tokenizer(self.text, add_special_tokens=False, verbose=False)["input_ids"]
+        encoded = self.tokenizer(self.text.content, add_special_tokens=False, verbose=False)["input_ids"]
         return np.array(encoded, dtype=np.int64)
 
     @property

@@ -8,21 +8,25 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import time
+import traceback
 from types import FrameType
 
 import typer
 
-from orientc.errors import GateError, OrientcError, UsageError
+from orientc.cli import messages
+from orientc.errors import BUG, GateError, OrientcError, UsageError
 from orientc.utils import distributed
 
 _CODES = {UsageError: 2, GateError: 3}  # every other error of ours: 1
+_DEBUG = "--debug"
 _MAIN_FIRST = 10  # seconds
 _COLLECT_EVERY = 20_000  # new objects; importing torch and transformers makes a million that all stay
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code: 0, 1, 2, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command line and leave with its exit code; `orientc.errors` lists the codes."""
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(_COLLECT_EVERY)
     atexit.register(gc.freeze)  # nor is there any point in a last search among them: it took most of a second
@@ -32,7 +36,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack our signs: × ∞ –
     try:
-        code = _run()
+        code = _run([argument for argument in sys.argv[1:] if argument != _DEBUG], debug=_DEBUG in sys.argv)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -40,11 +44,12 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
+def _run(arguments: list[str], *, debug: bool) -> int:
+    messages.begin([])
     try:
         from orientc.cli.app import app
 
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
         return _fail(error.format_message(), error.exit_code)
@@ -54,12 +59,45 @@ def _run() -> int:
         return 130
     except BrokenPipeError:
         raise
-    except (OSError, MemoryError) as error:
-        return _fail(f"{type(error).__name__}: {error}", 1)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if _out_of_memory(error):
+            return _fail(_more_memory(error), 1)
+        if isinstance(error, OSError):
+            return _fail(_told(error), 1)
+        where = "above" if debug else f"in {_kept_traceback()}"
+        return _fail(f"this is a bug of orientc ({_told(error)}); please report it, its traceback is {where}", BUG)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # which need not be imported to know that nobody else has
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's words, on a CPU
+
+
+def _more_memory(error: Exception) -> str:
+    ways = {"batch_size": "a smaller `batch_size`", "device": "another `device`"}
+    offered = [way for field, way in ways.items() if messages.has(field)] or ["a machine that has more"]
+    return f"there is not enough memory ({_told(error)}): try {' or '.join(offered)}"
+
+
+def _told(error: Exception) -> str:
+    """An error's type and the first sentence of what it says."""
+    said = " ".join(str(error).split()).replace("`", "").partition(". ")[0]
+    return ": ".join(part for part in (type(error).__name__, said) if part)
+
+
+def _kept_traceback() -> str:
+    """The file that the traceback of the error being handled was written to."""
+    with tempfile.NamedTemporaryFile("w", prefix="orientc-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
+    return file.name
 
 
 def _fail(message: str, code: int) -> int:
@@ -68,5 +106,5 @@ def _fail(message: str, code: int) -> int:
     if message:  # none where the help was shown instead
         from orientc.cli.output import plain
 
-        print(f"orientc: {plain(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
+        print(f"orientc: {plain(' '.join(messages.translated(message).split()))}", file=sys.stderr)  # noqa: T201
     return code

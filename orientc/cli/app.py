@@ -1,10 +1,11 @@
-"""The commands, each in a file of its own."""
+"""The commands, each in a file of its own, in the panels that help shows them in."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from orientc._version import __version__
 from orientc.cli import (
@@ -15,6 +16,8 @@ from orientc.cli import (
     export,
     glue,
     inspect,
+    messages,
+    options,
     perplexity,
     quantize,
     similarity,
@@ -24,6 +27,21 @@ from orientc.cli import (
     tune,
 )
 
+PANELS = {
+    "Try": (demo.demo,),
+    "Compress": (compress.compress, svd.svd, quantize.quantize, calibrate.calibrate, tune.tune),
+    "Measure": (
+        perplexity.perplexity,
+        similarity.similarity,
+        glue.glue,
+        squad.squad,
+        sweep.sweep,
+        compare.compare,
+        inspect.inspect,
+    ),
+    "Ship": (export.export,),
+}
+
 app = typer.Typer(
     name="orientc",
     help="Make the token-embedding table of a Transformer small, and measure what that cost.",
@@ -32,6 +50,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class Command(TyperCommand):
+    """A command whose options errors can name, and whose `--help` has no panel of its own."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options as help shows them."""
+        parameters: list[Any] = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.name == "help":
+                parameter.rich_help_panel = options.OUTPUT
+        return parameters
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        messages.begin(self.params)
+        return super().invoke(ctx)
 
 
 def _version(wanted: bool) -> None:
@@ -45,21 +80,13 @@ def orientc(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error nobody expected; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Make the token-embedding table of a Transformer small, and measure what that cost."""
 
 
-app.command()(demo.demo)
-app.command()(inspect.inspect)
-app.command()(compress.compress)
-app.command()(svd.svd)
-app.command()(quantize.quantize)
-app.command()(calibrate.calibrate)
-app.command()(tune.tune)
-app.command()(perplexity.perplexity)
-app.command()(glue.glue)
-app.command()(squad.squad)
-app.command()(similarity.similarity)
-app.command()(sweep.sweep)
-app.command()(compare.compare)
-app.command()(export.export)
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel, cls=Command)(_command)

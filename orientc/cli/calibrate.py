@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,35 +15,30 @@ if TYPE_CHECKING:
 
 def calibrate(
     model: options.Model,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="UTF-8 text to count and measure on; not the one you score on. "
-            "[default: WikiText-103 raw validation; docstrings for demo]",
-            show_default=False,
-        ),
-    ] = None,
+    text: options.CalibrationText = None,
     dataset: options.Dataset = None,
     column: options.Column = "text",
-    tokens: Annotated[int, typer.Option(help="Measure on about so many tokens; all of the text is counted.")] = 16384,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            help="Measure on about so many tokens; all of the text is counted.", rich_help_panel=options.CALIBRATION
+        ),
+    ] = 16384,
     frequency: Annotated[
         str | None,
         typer.Option(
             metavar="wordfreq:LANG|zipf",
             help="Counts from a word list or from the order of token ids. Without a text nothing else is measured.",
             show_default=False,
+            rich_help_panel=options.CALIBRATION,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the pieces of the text, masks and labels.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Draws the pieces of the text, masks and labels.", rich_help_panel=options.CALIBRATION),
+    ] = 0,
     device: options.Device = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Runs folder, or the file itself where it ends in .safetensors. [default: $ORIENTC_RUNS or runs]",
-            show_default=False,
-        ),
-    ] = None,
+    out: options.Out = None,
     overwrite: options.Overwrite = False,
     revision: options.Revision = None,
     allow_pickle: options.AllowPickle = False,
@@ -52,46 +46,36 @@ def calibrate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Count tokens and measure how much a model feels its table, for fitting with --calibration.
+    """Measure token counts and importance matrices, for compressing with --calibration.
 
     Example: `orientc calibrate bert-base-uncased --text articles.txt`
     """
-    import time
+    from orientc.calibration.calibrate import calibrate
 
-    from orientc.calibration import calibrate
-    from orientc.models.source import ModelSource
-    from orientc.models.table import read_table
-    from orientc.storage import calibration, runs
-    from orientc.utils.devices import pick_device
-
-    settings = calibrate.Settings(tokens, frequency, seed)
-    chosen = pick_device(device)
-    source = ModelSource.resolve(
-        model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-    )
-    counted = calibrate.text_for(source, path=text, dataset=dataset, column=column, frequency=frequency)
-    table = read_table(source).info
-    plan = calibrate.Plan(source, counted, settings)
-    path = runs.calibration_path(source.id, plan.settings, out)
-    start = time.perf_counter()
     with output.stages(quiet=quiet) as progress:
-        fresh = runs.keep_calibration(
-            plan.settings,
-            table,
-            path,
-            lambda: plan.run(table, device=chosen, progress=progress),
+        made = calibrate(
+            model,
+            text=text,
+            dataset=dataset,
+            column=column,
+            tokens=tokens,
+            frequency=frequency,
+            seed=seed,
+            device=device,
+            out=out,
             overwrite=overwrite,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
         )
-    seconds = round(time.perf_counter() - start, 3) if fresh else None
-    if not fresh:
-        output.note(f"done already: {path} has these settings", quiet=quiet)
-    made = calibration.load(path)
+    if not made.fresh:
+        output.note(f"done already: {made.path} has these settings", quiet=quiet)
     if as_json:
-        about = {"calibration": str(path), "fresh": fresh, "seconds": seconds}
-        output.show_json(about | made.facts | made.description.as_dict())
+        output.show_json(made.as_dict())
         return
-    taken = [] if seconds is None else [("measured in", f"{seconds:.1f} s")]
-    output.show_facts([("calibration", str(path)), *facts(made), *taken])
+    taken = [] if made.seconds is None else [("measured in", f"{made.seconds:.1f} s")]
+    output.show_facts([("calibration", str(made.path)), *facts(made.calibration), *taken])
 
 
 def facts(made: Calibration) -> list[tuple[str, str]]:

@@ -2,94 +2,92 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from orientc.cli import options
+from orientc.compression.configs import PRESETS, AutoencoderConfig
+from orientc.methods.recipe import NONLINEAR, SCHEDULES
 
 
-class Preset(StrEnum):
-    """Recipes the other options start from."""
-
-    default = "default"
-    paper = "paper"
+def _target(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel=options.SIZE, show_default=False)
 
 
-class Nonlinear(StrEnum):
-    """Where an ELU follows a linear map."""
+def _recipe(name: str, text: str, choices: Sequence[str] = (), **shown: Any) -> Any:
+    """An option for a field of the recipe, whose help ends with the presets' defaults."""
+    values = {preset: getattr(recipe, name) for preset, recipe in PRESETS.items()}
+    default = values.pop("default")
+    differing = "".join(f"; {preset} {_shown(value)}" for preset, value in values.items() if value != default)
+    shown |= {"help": f"{text} [default: {_shown(default)}{differing}]", "rich_help_panel": options.METHOD}
+    return (
+        options.choice(choices, show_default=False, **shown) if choices else typer.Option(show_default=False, **shown)
+    )
 
-    none = "none"
-    encoder = "encoder"
-    decoder = "decoder"
-    both = "both"
 
-
-class Schedule(StrEnum):
-    """How the learning rate goes."""
-
-    cosine = "cosine"
-    halving = "halving"
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def compress(
     model: options.Model,
+    target_bits: Annotated[float | None, _target("Bits per weight at most, in the form that costs least.")] = None,
+    target_ratio: Annotated[float | None, _target("The same for a byte ratio of at least this.")] = None,
+    target_mb: Annotated[float | None, _target("The same for at most so many MB.")] = None,
     rank: options.Rank = None,
     ratio: options.Ratio = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="Recipe to start from: ours, or the paper's to the letter. [default: default]"),
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(metavar="subspace|random|ARTIFACT", help="Where the fit starts from.", show_default=False),
-    ] = None,
-    nonlinear: Annotated[Nonlinear | None, typer.Option(help="Where an ELU follows.", show_default=False)] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the table.", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows per step.", show_default=False)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's, at the first step.", show_default=False)] = None,
-    schedule: Annotated[
-        Schedule | None,
-        typer.Option(help="Learning rate to zero, or halved now and then.", show_default=False),
-    ] = None,
-    halve_every: Annotated[int | None, typer.Option(help="Epochs between two halvings.", show_default=False)] = None,
-    cosine_weight: Annotated[
-        float | None, typer.Option(help="Weight of the cosine distance.", show_default=False)
-    ] = None,
-    power_weight: Annotated[float | None, typer.Option(help="Weight of |x|^α.", show_default=False)] = None,
-    rmse_weight: Annotated[float | None, typer.Option(help="Weight of the RMSE.", show_default=False)] = None,
-    alpha_start: Annotated[float | None, typer.Option(help="First α.", show_default=False)] = None,
-    alpha_end: Annotated[float | None, typer.Option(help="Last α.", show_default=False)] = None,
-    alpha_epochs: Annotated[
-        int | None, typer.Option(help="Epochs over which α is annealed.", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Draws first weights and batches.", show_default=False)] = None,
-    target_bits: Annotated[
-        float | None, typer.Option(help="Choose the best form of at most so many bits per weight.", show_default=False)
-    ] = None,
-    target_ratio: Annotated[
-        float | None, typer.Option(help="The same for a byte ratio of at least this.", show_default=False)
-    ] = None,
-    target_mb: Annotated[
-        float | None, typer.Option(help="The same for at most so many MB.", show_default=False)
-    ] = None,
     bits: options.Bits = None,
     group_size: options.GroupSize = None,
-    calibration: options.Calibrated = None,
-    head_weight: options.HeadWeight = None,
     keep_rows: options.KeepRows = None,
-    dtype: Annotated[
-        options.Dtype | None,
-        typer.Option(help="Type of the stored numbers. [default: float32; float16 with a target]", show_default=False),
+    dtype: options.StoredDtype = None,
+    preset: Annotated[
+        str | None,
+        options.choice(
+            tuple(PRESETS),
+            help="Recipe that other options change: ours, or the paper's to the letter. [default: default]",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
+    init: Annotated[
+        str | None, _recipe("init", "What the fit starts from.", metavar="subspace|random|ARTIFACT")
+    ] = None,
+    nonlinear: Annotated[str | None, _recipe("nonlinear", "After which linear map an ELU follows.", NONLINEAR)] = None,
+    epochs: Annotated[int | None, _recipe("epochs", "Passes over the table.")] = None,
+    batch_size: Annotated[int | None, _recipe("batch_size", "Rows per step.")] = None,
+    learning_rate: Annotated[float | None, _recipe("learning_rate", "Adam's, at the first step.")] = None,
+    schedule: Annotated[
+        str | None, _recipe("schedule", "Learning rate to zero by a cosine, or halved every few epochs.", SCHEDULES)
+    ] = None,
+    halve_every: Annotated[int | None, _recipe("halve_every", "Epochs between two halvings.")] = None,
+    cosine_weight: Annotated[float | None, _recipe("cosine_weight", "Weight of the cosine distance.")] = None,
+    power_weight: Annotated[float | None, _recipe("power_weight", "Weight of the |x|^α term.")] = None,
+    rmse_weight: Annotated[float | None, _recipe("rmse_weight", "Weight of the RMSE.")] = None,
+    alpha_start: Annotated[float | None, _recipe("alpha_start", "First α.")] = None,
+    alpha_end: Annotated[float | None, _recipe("alpha_end", "Last α.")] = None,
+    alpha_epochs: Annotated[int | None, _recipe("alpha_epochs", "Epochs over which α falls linearly.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Draws first weights and batches. [default: {AutoencoderConfig.seed}]",
+            rich_help_panel=options.METHOD,
+            show_default=False,
+        ),
     ] = None,
     config: options.Config = None,
     like: options.Like = None,
-    log_with: Annotated[
-        list[str] | None, typer.Option(help="tensorboard, wandb … (accelerate's trackers); may be repeated.")
-    ] = None,
+    calibration: options.Calibrated = None,
+    head_weight: options.HeadWeight = None,
     device: options.Device = None,
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Log each epoch with tensorboard, wandb … (accelerate's trackers); may be repeated.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     revision: options.Revision = None,
@@ -98,44 +96,55 @@ def compress(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compress a table by the paper's autoencoder, cosine distance and annealed |x|^α, or best to a target size.
+    """Compress a table to a target size in the form that costs least, or by the paper's autoencoder.
 
-    Example: `orientc compress bert-base-uncased --rank 128`
+    The least loss for a size needs a calibration: measure one first, with `orientc calibrate MODEL`.
+
+    Example: `orientc compress bert-base-uncased --target-bits 3.5 --calibration FILE`
+
+    Example: `orientc compress bert-base-uncased --ratio 10 --preset paper`
     """
-    from orientc.cli import artifacts
-    from orientc.compression.configs import AUTOENCODER, TARGET, TARGETS, Plan
-    from orientc.models.resolve import is_artifact
+    from orientc.cli import artifacts, output
+    from orientc.compression import compress as library
 
-    given: dict[str, Any] = {
-        "rank": rank, "ratio": ratio, "preset": preset, "nonlinear": nonlinear, "epochs": epochs,
-        "batch_size": batch_size, "learning_rate": learning_rate, "schedule": schedule, "halve_every": halve_every,
-        "cosine_weight": cosine_weight, "power_weight": power_weight, "rmse_weight": rmse_weight,
-        "alpha_start": alpha_start, "alpha_end": alpha_end, "alpha_epochs": alpha_epochs, "seed": seed,
-        "dtype": dtype, "bits": bits, "group_size": group_size, "head_weight": head_weight,
-        "keep_rows": options.count_or_auto(keep_rows), "target_bits": target_bits,
-        "target_ratio": target_ratio, "target_mb": target_mb,
-    }  # fmt: skip
-    start = Path(init) if init and is_artifact(init) else None
-    given["init"] = "artifact" if start else init
-    layers = artifacts.layers(like, config, given)
-    plan = Plan.from_layers(
-        TARGET if any(layer.get(name) is not None for layer in layers for name in TARGETS) else AUTOENCODER,
-        *layers,
-        init_sha256=artifacts.sha256_of(start),
-        calibration_sha256=artifacts.sha256_of(calibration),
-    )
-    stored = artifacts.fit(
-        model,
-        plan,
-        init=start,
-        calibration=calibration,
-        out=out,
-        overwrite=overwrite,
-        device=device,
-        quiet=quiet,
-        log_with=log_with,
-        revision=revision,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-    )
-    artifacts.show(stored, as_json=as_json)
+    with output.stages(quiet=quiet) as progress:
+        compressed = library.compress(
+            model,
+            target_bits=target_bits,
+            target_ratio=target_ratio,
+            target_mb=target_mb,
+            rank=rank,
+            ratio=ratio,
+            bits=bits,
+            group_size=group_size,
+            keep_rows=options.count_or_auto(keep_rows),
+            dtype=dtype,
+            preset=preset,
+            init=init,
+            nonlinear=nonlinear,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            halve_every=halve_every,
+            cosine_weight=cosine_weight,
+            power_weight=power_weight,
+            rmse_weight=rmse_weight,
+            alpha_start=alpha_start,
+            alpha_end=alpha_end,
+            alpha_epochs=alpha_epochs,
+            seed=seed,
+            config=config,
+            like=like,
+            calibration=calibration,
+            head_weight=head_weight,
+            device=device,
+            log_with=log_with,
+            out=out,
+            overwrite=overwrite,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
+    artifacts.show(compressed, as_json=as_json, quiet=quiet)

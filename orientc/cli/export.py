@@ -10,6 +10,7 @@ import typer
 
 from orientc.cli import options, output
 from orientc.errors import UsageError
+from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
@@ -50,7 +51,13 @@ def export(
         typer.Option(help="What a tied head runs from: the compressed table or the original. [default: tied]"),
     ] = None,
     dtype: Annotated[
-        options.Dtype | None, typer.Option(help="Type of all weights. [default: the base checkpoint's]")
+        str | None,
+        options.choice(
+            FLOAT_DTYPES,
+            help="Type of all weights. [default: the base checkpoint's]",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     push: Annotated[
         str | None,

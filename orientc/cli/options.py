@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-# The panels that a command's help groups its options in.
+from orientc.evaluation.choices import TRAIN_EMBEDDINGS
+from orientc.storage.artifact import FLOAT_DTYPES
+
+# The panels that a command's help groups its options in, in this order.
 SIZE, METHOD, CALIBRATION = "Size", "Method", "Calibration"
 EVALUATION, OUTPUT, HUB = "Evaluation", "Output", "Hub and trust"
+
+
+def choice(values: Sequence[str], *names: str, **settings: Any) -> Any:
+    """A `typer.Option` of type `str` that takes one of `values`, which help and errors list."""
+
+    def parse(value: str) -> str:
+        if value not in values:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(values)}")
+        return value
+
+    return typer.Option(*names, parser=parse, metavar="|".join(values), **settings)
+
 
 # -- what to work on
 Model = Annotated[
@@ -29,64 +44,73 @@ Subject = Annotated[
 ]
 BaseModel = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODEL", help="Base model of the artifact, where it is not the one it names."),
-]
-Revision = Annotated[str | None, typer.Option(help="Hub branch, tag or commit of the model.")]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read .bin weights (tensors only, no code).")]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code from the model's repository.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Go on, with a warning, where the artifact is of another table.")]
-
-
-# -- texts other than the one that is scored
-Dataset = Annotated[
-    str | None,
     typer.Option(
-        metavar="NAME[:CONFIG][:SPLIT]",
-        help="Text out of a data set, as the datasets library names it; the split is train unless given.",
+        "--model",
+        metavar="MODEL",
+        help="Base model of the artifact. [default: the one it names]",
         show_default=False,
+        rich_help_panel=HUB,
     ),
 ]
-Column = Annotated[str, typer.Option(help="The data set's column that holds the text.")]
-
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Hub branch, tag or commit of the model.", show_default=False, rich_help_panel=HUB),
+]
+AllowPickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Read .bin weights (tensors only, no code).", rich_help_panel=HUB),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code from the model's repository.", rich_help_panel=HUB),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on, with a warning, where the artifact was made from another table.",
+        rich_help_panel=HUB,
+    ),
+]
 
 # -- how small
-class Dtype(StrEnum):
-    """Float types numbers are stored or computed in."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
-Rank = Annotated[int | None, typer.Option(help="Numbers kept per token.", show_default=False)]
+Rank = Annotated[int | None, typer.Option(help="Latent width.", show_default=False, rich_help_panel=SIZE)]
 Ratio = Annotated[
     float | None,
-    typer.Option(help="Largest rank whose parameter ratio is at least this.", show_default=False),
-]
-Calibrated = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibration",
-        metavar="FILE",
-        help="Importance and token counts of orientc calibrate: errors count as the model feels them.",
-        show_default=False,
-    ),
-]
-HeadWeight = Annotated[
-    float | None,
-    typer.Option(help="Weight of the head in the metric; 0 if the model is to keep its head. [default: 1]"),
-]
-KeepRows = Annotated[
-    str | None,
-    typer.Option(metavar="N|auto", help="Keep the N most frequent rows as they are. [default: 0]", show_default=False),
+    typer.Option(help="Largest rank whose parameter ratio is at least this.", show_default=False, rich_help_panel=SIZE),
 ]
 Bits = Annotated[
     int | None,
-    typer.Option(metavar="8|4|3|2", help="Store latents in so many bits. [default: as numbers]", show_default=False),
+    typer.Option(
+        metavar="8|4|3|2",
+        help="Bits per latent. [default: none, latents are floats]",
+        show_default=False,
+        rich_help_panel=SIZE,
+    ),
 ]
-GroupSize = Annotated[int | None, typer.Option(help="Latents that share a scale. [default: 64]", show_default=False)]
+GroupSize = Annotated[
+    int | None,
+    typer.Option(help="Latents that share a scale. [default: 64]", show_default=False, rich_help_panel=SIZE),
+]
+KeepRows = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Store the N most frequent rows uncompressed. [default: 0]",
+        show_default=False,
+        rich_help_panel=SIZE,
+    ),
+]
+StoredDtype = Annotated[
+    str | None,
+    choice(
+        FLOAT_DTYPES,
+        "--dtype",
+        help="Type of the stored floats. [default: float32; float16 with a target]",
+        show_default=False,
+        rich_help_panel=SIZE,
+    ),
+]
 
 
 def count_or_auto(text: str | None) -> int | str | None:
@@ -98,27 +122,86 @@ def count_or_auto(text: str | None) -> int | str | None:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--keep-rows takes a whole number or auto, not {text!r}") from None
+        raise UsageError(f"`keep_rows` takes a whole number or auto, not {text!r}") from None
 
 
-StoredDtype = Annotated[
-    Dtype | None,
-    typer.Option("--dtype", help="Type of the stored numbers. [default: float32]", show_default=False),
+# -- with a calibration
+Calibrated = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Token counts and importance matrices of orientc calibrate, to weight errors by.",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+HeadWeight = Annotated[
+    float | None,
+    typer.Option(
+        help="Weight of the head's importance matrix; 0 if the model is to keep its head. [default: 1]",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+CalibrationText = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="UTF-8 text to measure or tune on; not the one you score on. "
+        "[default: WikiText-103 raw validation; docstrings for demo]",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:CONFIG][:SPLIT]",
+        help="Text out of a data set, as the datasets library names it; the split is train unless given.",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Column = Annotated[str, typer.Option(help="The data set's column that holds the text.", rich_help_panel=CALIBRATION)]
+
+# -- settings from elsewhere
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="Settings from a TOML or JSON file, named as the options are.",
+        show_default=False,
+        rich_help_panel=METHOD,
+    ),
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ARTIFACT",
+        help="The settings of another artifact, rank and all.",
+        show_default=False,
+        rich_help_panel=METHOD,
+    ),
 ]
 
-
-# -- fine-tuning
-class TrainEmbeddings(StrEnum):
-    """What of the table trains."""
-
-    decoder = "decoder"
-    all = "all"
-    none = "none"
-
-
+# -- evaluation and fine-tuning
+ComputeDtype = Annotated[
+    str,
+    choice(FLOAT_DTYPES, "--dtype", help="Type the model computes in.", rich_help_panel=EVALUATION),
+]
+Precision = Annotated[
+    str,
+    choice(FLOAT_DTYPES, help="Type the model computes in; its weights stay float32.", rich_help_panel=EVALUATION),
+]
 Embeddings = Annotated[
     Path | None,
-    typer.Option(metavar="ARTIFACT", help="Compressed table to put in. [default: none]", show_default=False),
+    typer.Option(
+        metavar="ARTIFACT",
+        help="Compressed table to put in. [default: none]",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
 ]
 TaskModel = Annotated[
     str | None,
@@ -127,71 +210,125 @@ TaskModel = Annotated[
         metavar="MODEL",
         help="Hub id, local folder or demo. [default: the artifact's base, else bert-base-uncased]",
         show_default=False,
+        rich_help_panel=EVALUATION,
     ),
 ]
 LimitTrain = Annotated[
-    int | None, typer.Option(min=1, help="Train on so many, the first after a seeded shuffle.", show_default=False)
-]
-LimitEval = Annotated[int | None, typer.Option(min=1, help="Score only so many, the first.", show_default=False)]
-Epochs = Annotated[float, typer.Option(help="Passes over the training set; 0 scores the model as it is.")]
-BatchSize = Annotated[int, typer.Option(help="Examples at a time, over all processes together.")]
-GradientAccumulation = Annotated[int, typer.Option(help="Batches per step.")]
-LearningRate = Annotated[float, typer.Option(help="AdamW's; falls linearly to 0.")]
-Warmup = Annotated[float, typer.Option(help="Share of the steps in which the learning rate rises.")]
-WeightDecay = Annotated[float, typer.Option(help="AdamW's.")]
-MaxLength = Annotated[int, typer.Option(help="Tokens per example, special ones included.")]
-Seed = Annotated[int, typer.Option(help="Draws the head, the order of the examples and dropout.")]
-Seeds = Annotated[
-    str | None,
-    typer.Option(metavar="N,N,…", help="Several seeds: mean ± standard deviation.", show_default=False),
-]
-TrainEmbeddingsOption = Annotated[
-    TrainEmbeddings,
+    int | None,
     typer.Option(
-        "--train-embeddings",
-        help="Of a compressed table its decoder, all of it, or nothing trains; an uncompressed one with all alone.",
+        min=1,
+        help="Train on so many, the first after a seeded shuffle.",
+        show_default=False,
+        rich_help_panel=EVALUATION,
     ),
 ]
-Precision = Annotated[Dtype, typer.Option(help="Type the model computes in; its weights stay float32.")]
+LimitEval = Annotated[
+    int | None,
+    typer.Option(min=1, help="Score only so many, the first.", show_default=False, rich_help_panel=EVALUATION),
+]
+Epochs = Annotated[
+    float,
+    typer.Option(help="Passes over the training set; 0 scores the model as it is.", rich_help_panel=EVALUATION),
+]
+BatchSize = Annotated[
+    int, typer.Option(help="Examples at a time, over all processes together.", rich_help_panel=EVALUATION)
+]
+GradientAccumulation = Annotated[int, typer.Option(help="Batches per step.", rich_help_panel=EVALUATION)]
+LearningRate = Annotated[float, typer.Option(help="AdamW's; falls linearly to 0.", rich_help_panel=EVALUATION)]
+Warmup = Annotated[
+    float,
+    typer.Option(help="Share of the steps in which the learning rate rises.", rich_help_panel=EVALUATION),
+]
+WeightDecay = Annotated[float, typer.Option(help="AdamW's.", rich_help_panel=EVALUATION)]
+MaxLength = Annotated[int, typer.Option(help="Tokens per example, special ones included.", rich_help_panel=EVALUATION)]
+Seed = Annotated[
+    int,
+    typer.Option(help="Draws the head, the order of the examples and dropout.", rich_help_panel=EVALUATION),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,…",
+        help="Several seeds: mean ± standard deviation.",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
+]
+TrainEmbeddings = Annotated[
+    str,
+    choice(
+        TRAIN_EMBEDDINGS,
+        help="Of a compressed table its decoder, all of it, or nothing trains; an uncompressed one with all alone.",
+        rich_help_panel=EVALUATION,
+    ),
+]
 Attention = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="eager, sdpa, flash_attention_2 … [default: transformers' choice]"),
+    typer.Option(
+        metavar="NAME",
+        help="eager, sdpa, flash_attention_2 … [default: transformers' choice]",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
 ]
 GroupByLength = Annotated[
-    bool, typer.Option("--group-by-length", help="Batches of examples of like length: faster, in another order.")
+    bool,
+    typer.Option(
+        "--group-by-length",
+        help="Batches of examples of like length: faster, in another order.",
+        rich_help_panel=EVALUATION,
+    ),
 ]
 CheckpointDir = Annotated[
     Path | None,
-    typer.Option(help="Folder for checkpoints while training. [default: beside the record]", show_default=False),
+    typer.Option(
+        help="Folder for checkpoints while training. [default: beside the record]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 SaveSteps = Annotated[
-    int | None, typer.Option(min=1, help="Checkpoint every so many steps. [default: every epoch]", show_default=False)
+    int | None,
+    typer.Option(
+        min=1,
+        help="Checkpoint every so many steps. [default: every epoch]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run.")]
-OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Run again what was run before.")]
-
-# -- settings from elsewhere
-Config = Annotated[Path | None, typer.Option(help="Settings from a TOML or JSON file, named as the options are.")]
-Like = Annotated[Path | None, typer.Option(metavar="ARTIFACT", help="The settings of another artifact, rank and all.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run was.", rich_help_panel=OUTPUT)]
+OverwriteRun = Annotated[
+    bool, typer.Option("--overwrite", help="Measure again what was measured before.", rich_help_panel=OUTPUT)
+]
 
 # -- where things go, and what is said meanwhile
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Runs folder, or the artifact itself where it ends in .safetensors. [default: $ORIENTC_RUNS or runs]",
+        help="Runs folder, or the file itself where it ends in .safetensors. [default: $ORIENTC_RUNS or runs]",
         show_default=False,
+        rich_help_panel=OUTPUT,
     ),
 ]
 RunsFolder = Annotated[
     Path | None,
-    typer.Option("--out", help="Runs folder. [default: $ORIENTC_RUNS or runs]", show_default=False),
+    typer.Option(
+        "--out",
+        help="Runs folder. [default: $ORIENTC_RUNS or runs]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]
 Device = Annotated[
     str | None,
-    typer.Option(help="cpu, cuda, cuda:1, mps …  [default: accelerate's choice]", show_default=False),
+    typer.Option(
+        help="cpu, cuda, cuda:1, mps … [default: accelerate's choice]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT)]
 
 
 def _quieten(quiet: bool) -> bool:
@@ -201,4 +338,13 @@ def _quieten(quiet: bool) -> bool:
     return quiet
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.", callback=_quieten)]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Nothing but errors on stderr.",
+        callback=_quieten,
+        rich_help_panel=OUTPUT,
+    ),
+]

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from orientc.cli import messages
 from orientc.utils import distributed
 from orientc.utils.files import strict_json
 
@@ -64,9 +65,9 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 def note(message: str, *, quiet: bool = False) -> None:
-    """A line on stderr."""
+    """A line on stderr, the library's fields in it as the options of the running command."""
     if not quiet and distributed.is_main():
-        print(f"orientc: {plain(message)}", file=sys.stderr)  # noqa: T201
+        print(f"orientc: {plain(messages.translated(message))}", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def perplexity(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the masks (masked).")] = 0,
-    dtype: Annotated[options.Dtype, typer.Option(help="Type the model computes in.")] = options.Dtype.float32,
+    dtype: options.ComputeDtype = "float32",
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,

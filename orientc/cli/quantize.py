@@ -9,12 +9,12 @@ def quantize(
     model: options.Model,
     bits: options.Bits = None,
     group_size: options.GroupSize = None,
-    calibration: options.Calibrated = None,
-    head_weight: options.HeadWeight = None,
     keep_rows: options.KeepRows = None,
     dtype: options.StoredDtype = None,
     config: options.Config = None,
     like: options.Like = None,
+    calibration: options.Calibrated = None,
+    head_weight: options.HeadWeight = None,
     device: options.Device = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
@@ -24,30 +24,32 @@ def quantize(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Round the rows of a table to a few bits a number; with a calibration, errors are fed back in the model's metric.
+    """Round the numbers of a table to a few bits; with a calibration, so that the model's predictions change least.
+
+    Example: `orientc quantize bert-base-uncased --bits 4 --calibration FILE`
 
     Example: `orientc quantize bert-base-uncased --bits 4`
     """
-    from orientc.cli import artifacts
-    from orientc.compression.configs import QUANTIZE, Plan
+    from orientc.cli import artifacts, output
+    from orientc.compression import quantize as library
 
-    given = {
-        "bits": bits, "group_size": group_size, "head_weight": head_weight,
-        "keep_rows": options.count_or_auto(keep_rows), "dtype": dtype,
-    }  # fmt: skip
-    plan = Plan.from_layers(
-        QUANTIZE, *artifacts.layers(like, config, given), calibration_sha256=artifacts.sha256_of(calibration)
-    )
-    stored = artifacts.fit(
-        model,
-        plan,
-        calibration=calibration,
-        out=out,
-        overwrite=overwrite,
-        device=device,
-        quiet=quiet,
-        revision=revision,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-    )
-    artifacts.show(stored, as_json=as_json)
+    with output.stages(quiet=quiet) as progress:
+        compressed = library.quantize(
+            model,
+            bits=bits,
+            group_size=group_size,
+            keep_rows=options.count_or_auto(keep_rows),
+            dtype=dtype,
+            config=config,
+            like=like,
+            calibration=calibration,
+            head_weight=head_weight,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
+    artifacts.show(compressed, as_json=as_json, quiet=quiet)

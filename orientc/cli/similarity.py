@@ -39,7 +39,7 @@ def similarity(
         int | None, typer.Option(help="Tokens per sentence. [default: as the model's folder says]")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Sentences at a time; does not change the figures.")] = 64,
-    dtype: Annotated[options.Dtype, typer.Option(help="Type the model computes in.")] = options.Dtype.float32,
+    dtype: options.ComputeDtype = "float32",
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,

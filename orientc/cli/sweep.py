@@ -35,14 +35,14 @@ def sweep(
     ] = None,
     limit_train: options.LimitTrain = None,
     limit_eval: options.LimitEval = None,
-    train_embeddings: options.TrainEmbeddingsOption = options.TrainEmbeddings.decoder,
+    train_embeddings: options.TrainEmbeddings = "decoder",
     epochs: options.Epochs = 3,
     learning_rate: Annotated[
         float | None, typer.Option(help="AdamW's. [default: 2e-5 for GLUE, 3e-5 for SQuAD]", show_default=False)
     ] = None,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
-    precision: options.Precision = options.Dtype.float32,
+    precision: options.Precision = "float32",
     device: options.Device = None,
     out: options.RunsFolder = None,
     revision: options.Revision = None,
@@ -56,7 +56,7 @@ def sweep(
     Example: `orientc sweep bert-base-uncased --ratios 5,10 --perplexity --task sst2`
     """
     from orientc.cli import sweeping
-    from orientc.compression.configs import Plan
+    from orientc.compression.configs import AutoencoderConfig, SvdConfig
     from orientc.evaluation import finetuning
     from orientc.evaluation.perplexity import Settings
     from orientc.models.source import ModelSource
@@ -64,7 +64,8 @@ def sweep(
     from orientc.workflows.sweep import Measures
     from orientc.workflows.sweep import sweep as run
 
-    plans = [Plan(method, ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
+    kinds = {kind.method: kind for kind in (SvdConfig, AutoencoderConfig)}
+    configs = [kinds[method](ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
     tuned = {"epochs": epochs, "train_embeddings": train_embeddings, "precision": precision}
     if learning_rate is not None:
         tuned["learning_rate"] = learning_rate
@@ -80,7 +81,7 @@ def sweep(
         limits = finetuning.limits(limit_train, limit_eval, epochs)
         for name in task or []:
             wanted.append(measures.task(name, squad_data if name == "squad" else data, limits, numbers, tuned))
-        outcome = run(source, plans, wanted, out=out, device=str(chosen), progress=progress)
+        outcome = run(source, configs, wanted, out=out, device=str(chosen), progress=progress)
     sweeping.end(outcome, as_json=as_json, quiet=quiet)
 
 

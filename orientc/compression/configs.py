@@ -1,277 +1,342 @@
-"""What is to be made of a table, decided in every detail: settings from options, files and artifacts, and back.
+"""One config per method: a frozen dataclass that says how a table is to be compressed.
 
-This module imports no torch before there is a table: a plan that no table fits is refused without it.
+A config is complete but for two files, the calibration and the artifact that a fit may start from: these are given to
+the functions that fit. Values are checked as a config is made. This module imports no torch.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from functools import cache
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
-from orientc.errors import FitError, UsageError
-from orientc.methods import recipe
-from orientc.modeling.layout import PER_GROUP, WIDEST_GROUP, Layout
+from orientc.errors import UsageError
+from orientc.methods.recipe import PAPER, Recipe
+from orientc.modeling.layout import WIDEST_GROUP
 from orientc.storage.artifact import FLOAT_DTYPES
-from orientc.storage.sizes import check_size, choose_rank
+from orientc.storage.sizes import check_size
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from orientc.methods.importance import Importance
-    from orientc.models.table import Table
-    from orientc.storage.calibration import Calibration
-
-SVD, AUTOENCODER, QUANTIZE, TARGET = "svd", "autoencoder", "quantize", "target"
-PRESETS = {"default": recipe.Recipe(), "paper": recipe.PAPER}
+PRESETS = {"default": Recipe(), "paper": PAPER}
 BITS = (8, 4, 3, 2)
-GROUP = 64
-TARGETS = ("target_ratio", "target_bits", "target_mb")
-_FLOATS = {"head_weight", *TARGETS}
-AUTO = -1  # for `keep_rows`: as many as pays; options and files say "auto"
-# Settings by method, besides those of the autoencoder; an artifact records those that are not their defaults.
-_CODING = ("bits", "group_size")
-_CALIBRATED = ("calibration_sha256", "head_weight", "keep_rows")
-_OWN = {
-    SVD: ("rank", "ratio", "dtype", "center", *_CODING, *_CALIBRATED),
-    AUTOENCODER: ("rank", "ratio", "dtype", "seed", *_CODING, *_CALIBRATED, "preset"),
-    QUANTIZE: ("dtype", *_CODING, *_CALIBRATED),
-    TARGET: ("dtype", *TARGETS, "calibration_sha256", "head_weight"),
-}
-_ALWAYS = {
-    SVD: ("rank", "dtype", "center"),
-    AUTOENCODER: ("rank", "dtype", "seed"),
-    QUANTIZE: ("dtype", "bits", "group_size"),
-    TARGET: ("dtype",),
-}
+TARGETS = ("target_bits", "target_ratio", "target_mb")
+AUTO = "auto"
+_WITH_ELU = ("decoder", "both")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A fit decided in every detail but the table: what is recorded, hashed into the artifact's name, and replayed.
+@dataclass(frozen=True, kw_only=True)
+class Config(ABC):
+    """What the configs of all methods have in common."""
 
-    `method` "svd" or "autoencoder" takes exactly one of `rank` and `ratio`, "target" exactly one of the three targets,
-    "quantize" takes `bits`. `dtype` is that of stored numbers that are not in codes. `bits` a latent, `group_size` latents
-    to a scale. `calibration_sha256` names the calibration whose importance and
-    counts are used, the head's with `head_weight`; `keep_rows` is how many of the most frequent rows are kept as they
-    are (`AUTO`: as many as pays). `center` is SVD's, `autoencoder` and `seed`
-    the autoencoder's; `init_sha256` names the artifact file an autoencoder starts from.
-    """
+    method: ClassVar[str]
+    # Fields that an artifact's settings hold only where they are not the default; the others are always there.
+    _if_changed: ClassVar[frozenset[str]] = frozenset(
+        ("ratio", "bits", "group_size", "keep_rows", "head_weight", *TARGETS)
+    )
 
-    method: str
-    rank: int | None = None
-    ratio: float | None = None
     dtype: str = "float32"
-    center: bool = False
-    autoencoder: recipe.Recipe = field(default_factory=recipe.Recipe)
-    seed: int = 0
-    init_sha256: str | None = None
-    bits: int | None = None
-    group_size: int = GROUP
-    calibration_sha256: str | None = None
     head_weight: float = 1.0
-    keep_rows: int = 0
-    target_ratio: float | None = None
-    target_bits: float | None = None
-    target_mb: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise `UsageError` for a plan no table fits."""
-        for name in _FLOATS:
-            if (value := getattr(self, name)) is not None:  # 4 and 4.0 are the same settings, and get the same name
-                object.__setattr__(self, name, float(value))
-        if self.method in (SVD, AUTOENCODER):
-            check_size(self.rank, self.ratio)
-        if self.method == TARGET:
-            if len(self._targets) != 1:
-                raise UsageError("give one target: --target-bits 4, --target-ratio 4 or --target-mb 10")
-            for name, value in self._targets.items():
-                if not 0 < value < float("inf"):
-                    raise UsageError(f"{name} must be above 0, not {value:g}")
-        if self.method == QUANTIZE and self.bits is None:
-            raise UsageError("give the bits a number is to take: --bits 4")
+        """Raise `UsageError` for a value of the wrong type, or one that fits no table."""
+        for name, kinds in _types(type(self)).items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), kinds))
         if self.dtype not in FLOAT_DTYPES:
-            raise UsageError(f"dtype must be one of {', '.join(FLOAT_DTYPES)}, not {self.dtype!r}")
-        if self.seed.bit_length() > 63:
-            raise UsageError(f"seed must fit into 64 bits, {self.seed} does not")
-        self._check_coding()
-        if not 0 <= self.head_weight < float("inf"):
-            raise UsageError(f"head_weight must be at least 0, not {self.head_weight:g}")
-        if self.keep_rows < 0 and (self.keep_rows != AUTO or self.ratio is None):
-            raise UsageError("keep_rows must be at least 0, or auto with a ratio: a rank leaves no bytes to share out")
-        if self.keep_rows and not self.calibration_sha256:
-            raise UsageError("which rows are the most frequent, a calibration says: name one with --calibration")
-        if self.calibration_sha256 and self.method == AUTOENCODER and self.autoencoder.nonlinear in ("decoder", "both"):
-            raise UsageError(
-                "in a calibration's importance a decoder with an ELU can't be fitted: choose another nonlinear"
-            )
+            raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {self.dtype!r}")
+        if not 0 <= self.head_weight < math.inf:
+            raise UsageError(f"`head_weight` must be at least 0, not {self.head_weight:g}")
 
-    def _check_coding(self) -> None:
-        if self.group_size != GROUP and self.bits is None:
-            raise UsageError("group_size is about bits: give --bits too")
-        if self.bits is not None and self.bits not in BITS:
-            raise UsageError(f"bits must be one of {', '.join(map(str, BITS))}, not {self.bits}")
-        if not 1 <= self.group_size <= WIDEST_GROUP:
-            raise UsageError(f"group_size must be from 1 to {WIDEST_GROUP}, not {self.group_size}")
+    def check_inputs(self, *, calibration: bool, init: bool) -> None:
+        """Check which of the two files are given.
 
-    def for_table(self, table: Table, calibration: Calibration | None = None) -> Plan:
-        """The same plan with the rank it means for this table, and the number of rows kept.
+        Args:
+            calibration: Whether there is a calibration.
+            init: Whether there is an artifact to start from.
 
-        Raises `FitError` where there is none such, `CalibrationMismatchError` for another table's calibration.
+        Raises:
+            UsageError: A file is missing, or has no meaning with these settings.
         """
-        vocab, dim = table.info.vocab, table.info.dim
-        if calibration:
-            calibration.check_base(table.info.sha256)
-        if self.keep_rows >= vocab:
-            raise FitError(f"keep_rows {self.keep_rows} leaves none of the table's {vocab} rows to compress")
-        if self.method not in (SVD, AUTOENCODER):
-            return self
-        bias = self.center if self.method == SVD else True
-        if self.keep_rows == AUTO:
-            from orientc.methods import kept_rows
-
-            assert self.ratio is not None
-            budget = int(vocab * dim / self.ratio) - (dim if bias else 0)
-            best = kept_rows.best(
-                table.weight, budget, self.importance(table.weight, calibration), itemsize=1, id_size=1
-            )
-            keep = best[0] if best else 0
-        else:
-            keep = self.keep_rows
-        plain = Layout(vocab, dim, 1, bias=bias, kept=keep)
-        rank = choose_rank(partial(self._laid_out, plain), rank=self.rank, ratio=self.ratio)
-        return replace(self, rank=rank, ratio=None, keep_rows=keep)
-
-    def _laid_out(self, plain: Layout, rank: int) -> Layout:
-        """The layout of a table at a rank, from that of plain latents of any rank."""
-        layout = replace(plain, rank=rank)
-        if self.bits is None:
-            return layout
-        layout = replace(layout, codec=PER_GROUP, group_size=self.group_size)
-        return replace(layout, bits=((self.bits,) * layout.groups,), row_group_sizes=(layout.rows,))
-
-    def importance(self, weight: Tensor, calibration: Calibration | None) -> Importance:
-        """What a change of a table `[vocab, dim]` is taken to cost; without a calibration every change the same."""
-        from orientc.methods.importance import Importance
-
-        return (
-            Importance.of(calibration, weight, head_weight=self.head_weight)
-            if calibration
-            else Importance.plain(weight)
-        )
+        if not calibration and self.head_weight != 1:
+            raise UsageError("`head_weight` is about a calibration's importance matrices: give `calibration` too")
+        if init and getattr(self, "init", None) != "artifact":
+            raise UsageError("only an autoencoder whose init is 'artifact' starts from an artifact: leave `init` out")
 
     @property
-    def _targets(self) -> dict[str, float]:
-        """The targets given, by name."""
-        return {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
+    @abstractmethod
+    def size(self) -> str:
+        """The size asked for, in words."""
+
+    @property
+    @abstractmethod
+    def slug(self) -> str:
+        """Method and size as they go into a file's name."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Method and fields as one flat dict, as an artifact records them; equal settings give equal artifacts."""
+        found: dict[str, Any] = {"method": self.method}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name not in self._if_changed or value != entry.default:
+                found[entry.name] = value
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodedConfig(Config):
+    """What methods have in common that can round their numbers and keep rows as they are."""
+
+    bits: int | None = None
+    group_size: int = 64
+    keep_rows: int | str = 0
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that fits no table."""
+        super().__post_init__()
+        if self.bits is not None and self.bits not in BITS:
+            raise UsageError(f"`bits` must be one of {', '.join(map(str, BITS))}, not {self.bits}")
+        if not 1 <= self.group_size <= WIDEST_GROUP:
+            raise UsageError(f"`group_size` must be from 1 to {WIDEST_GROUP}, not {self.group_size}")
+        if self.bits is None and self.group_size != CodedConfig.group_size:
+            raise UsageError("`group_size` is about rounded numbers: give `bits` too")
+        if isinstance(self.keep_rows, str):
+            if self.keep_rows != AUTO:
+                raise UsageError(f"`keep_rows` must be a whole number or {AUTO}, not {self.keep_rows!r:.60}")
+            if getattr(self, "ratio", None) is None:
+                raise UsageError(
+                    f"`keep_rows` can be {AUTO} only with a ratio: nothing else leaves numbers to share out"
+                )
+        elif self.keep_rows < 0:
+            raise UsageError(f"`keep_rows` must be at least 0, or {AUTO} with a ratio, not {self.keep_rows}")
+
+    def check_inputs(self, *, calibration: bool, init: bool) -> None:
+        """Raise `UsageError` where a file is missing, or has no meaning with these settings."""
+        super().check_inputs(calibration=calibration, init=init)
+        if self.keep_rows and not calibration:
+            raise UsageError("`keep_rows` keeps the most frequent rows, which a calibration names: give `calibration`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankConfig(CodedConfig):
+    """What methods have in common that keep latents of a chosen width."""
+
+    rank: int | None = None
+    ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that fits no table."""
+        super().__post_init__()
+        check_size(self.rank, self.ratio)
 
     @property
     def size(self) -> str:
         """The size asked for, in words."""
-        for name, value in self._targets.items():
-            return f"{name.replace('_', ' ')} {value:g}"
-        if self.method == QUANTIZE:
-            return f"{self.bits} bits"
         return f"rank {self.rank}" if self.rank is not None else f"ratio {self.ratio:g}"
 
     @property
     def slug(self) -> str:
-        """Method and size as they go into a file's name."""
-        parts = [self.method]
-        if self.rank is not None:
-            parts.append(f"r{self.rank}")
-        if self.bits is not None:
-            parts.append(f"b{self.bits}")
-        parts += [f"{name.removeprefix('target_')}{value:g}" for name, value in self._targets.items()]
-        return "-".join(parts)
+        """Method and size as they go into a file's name; the rank must have been chosen."""
+        return f"{self.method}-r{self.rank}" + (f"-b{self.bits}" if self.bits is not None else "")
 
-    @property
-    def epochs(self) -> int | None:
-        """How many epochs the fit takes; None for a closed form."""
-        return self.autoencoder.epochs if self.method == AUTOENCODER else None
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Flat and complete, as the artifact records them; equal settings give equal artifacts.
+@dataclass(frozen=True, kw_only=True)
+class SvdConfig(RankConfig):
+    """Exact truncated SVD, the baseline; with a calibration the best factors by the model's importance matrices.
 
-        What a method always had is always there, further settings where they are not their defaults.
-        """
-        found: dict[str, Any] = {"method": self.method}
-        for name in _OWN[self.method]:
-            if name == "preset":
-                continue
-            entry = getattr(self, name)
-            if name in _ALWAYS[self.method] or entry != _DEFAULTS[name]:
-                found[name] = entry
-        if self.method == AUTOENCODER:
-            found |= asdict(self.autoencoder) | ({"init_sha256": self.init_sha256} if self.init_sha256 else {})
-        return found
+    Exactly one of `rank` and `ratio` is given.
+
+    Args:
+        rank: Width of the latents: numbers kept per token.
+        ratio: Parameter ratio; the largest rank that reaches it is taken.
+        center: Subtract the mean row first and keep it as the decoder's bias. Default: False.
+        bits: Round latents to 8, 4, 3 or 2 bits. Default: None, latents are stored as numbers.
+        group_size: With `bits`, latents that share a scale and an offset. Default: 64.
+        keep_rows: How many of the most frequent rows are stored as they are, or "auto", with a ratio, for as many as
+            lower the predicted loss. Needs a calibration. Default: 0.
+        dtype: "float32", "float16" or "bfloat16", type of the stored numbers that are not rounded. Default: "float32".
+        head_weight: With a calibration, the weight of the head's importance matrix beside the input's; 0 for a model
+            that keeps its head. Default: 1.
+    """
+
+    method: ClassVar[str] = "svd"
+
+    center: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(RankConfig, Recipe):
+    """The paper's autoencoder (arXiv 2106.08181), fitted on the table itself.
+
+    Exactly one of `rank` and `ratio` is given. The fields of `Recipe` say how it is trained; their defaults are the
+    preset "default". `AutoencoderConfig.preset("paper", rank=75)` starts from the published recipe.
+
+    Args:
+        rank: Width of the latents: numbers kept per token.
+        ratio: Parameter ratio; the largest rank that reaches it is taken.
+        seed: Draws the first weights and the batches, a signed 64-bit number. Default: 0.
+        bits: Round latents to 8, 4, 3 or 2 bits. Default: None, latents are stored as numbers.
+        group_size: With `bits`, latents that share a scale and an offset. Default: 64.
+        keep_rows: How many of the most frequent rows are stored as they are, or "auto", with a ratio, for as many as
+            lower the predicted loss. Needs a calibration. Default: 0.
+        dtype: "float32", "float16" or "bfloat16", type of the stored numbers that are not rounded. Default: "float32".
+        head_weight: With a calibration, the weight of the head's importance matrix beside the input's; 0 for a model
+            that keeps its head. Default: 1.
+        epochs: Passes over the table. Default: 4.
+        batch_size: Rows per step. Default: 1024.
+        learning_rate: Adam's, at the first step. Default: 1e-3.
+        schedule: "cosine" takes the learning rate to zero, step by step; "halving" halves it every `halve_every`
+            epochs. Default: "cosine".
+        halve_every: Epochs between two halvings. Default: 4.
+        alpha_start: Exponent of the |x|^α term in the first epoch. Default: 1.
+        alpha_end: Its exponent from epoch `alpha_epochs` on. Default: 0.1.
+        alpha_epochs: Epochs over which it falls linearly. Default: 3.
+        cosine_weight: Weight of the cosine distance in the loss. Default: 0.1995.
+        power_weight: Weight of the |x|^α term. Default: 0.0025.
+        rmse_weight: Weight of the root mean squared error. Default: 0.
+        nonlinear: After which linear map an ELU follows: "none", "encoder", "decoder" or "both". Default: "none".
+        init: What the fit starts from: "subspace" (the principal one), "random" or "artifact". Default: "subspace".
+    """
+
+    method: ClassVar[str] = "autoencoder"
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that fits no table."""
+        super().__post_init__()
+        Recipe.__post_init__(self)
+        if self.seed.bit_length() > 63:
+            raise UsageError(f"`seed` must fit into 64 bits, {self.seed} does not")
+        if self.schedule != "halving" and self.halve_every != Recipe.halve_every:
+            raise UsageError("`halve_every` is for a learning rate that is halved: set `schedule` to halving")
 
     @classmethod
-    def from_layers(
-        cls,
-        method: str,
-        *layers: Mapping[str, Any],
-        init_sha256: str | None = None,
-        calibration_sha256: str | None = None,
-    ) -> Plan:
-        """A plan from flat settings, later layers over earlier ones; an entry that is None says nothing.
+    def preset(cls, name: str, **settings: Any) -> Self:
+        """A preset's recipe with some settings changed or added.
 
-        The keys are those of `settings`, and `ratio` and `preset`; `keep_rows` can be "auto" too. A rank or ratio takes
-        the place of any an earlier layer gave, and so does a target; a preset lies under all layers. Raises
-        `UsageError` for a key or value that does not belong.
+        Args:
+            name: "default" or "paper".
+            **settings: Fields of the config.
+
+        Raises:
+            UsageError: There is no such preset, or a value fits no table.
         """
-        own = {entry.name for entry in fields(recipe.Recipe)} if method == AUTOENCODER else set()
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            given = {key: value for key, value in layer.items() if value is not None}
-            for several in (("rank", "ratio"), TARGETS):
-                if any(name in given for name in several):
-                    merged = {key: value for key, value in merged.items() if key not in several}
-            merged.update(given)
-        if "method" in merged and "preset" in merged:
-            raise UsageError("a preset and an artifact's settings are both complete: give one of them")
-        if "tuned_from_sha256" in merged:
+        if name not in PRESETS:
+            raise UsageError(f"`preset` must be one of {', '.join(PRESETS)}, not {name!r}")
+        return cls(**asdict(PRESETS[name]) | settings)
+
+    def check_inputs(self, *, calibration: bool, init: bool) -> None:
+        """Raise `UsageError` where a file is missing, or has no meaning with these settings."""
+        super().check_inputs(calibration=calibration, init=init)
+        if self.init == "artifact" and not init:
+            raise UsageError("these settings start from an artifact: name it with `init`")
+        if calibration and self.nonlinear in _WITH_ELU:
             raise UsageError(
-                "these settings are of a tuned artifact: replay those of the one it was tuned from, then orientc tune"
+                "by a calibration's importance a decoder with an ELU can't be fitted: choose another `nonlinear`"
             )
-        if merged.pop("method", method) != method:
-            raise UsageError(f"these are settings of another method than {method}")
-        merged.pop("init_sha256", None)
-        if merged.get("init") == "artifact" and init_sha256 is None:
-            raise UsageError("these settings start from an artifact: name it with --init")
-        if merged.pop("calibration_sha256", None) and calibration_sha256 is None:
-            raise UsageError("these settings are of a calibration: name it with --calibration")
-        known = own | {*_OWN[method]} - {"calibration_sha256"}
-        if unknown := sorted(merged.keys() - known):
-            raise UsageError(f"{method} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
-        if method == TARGET:
-            merged.setdefault("dtype", "float16")
-        if merged.get("keep_rows") == "auto":
-            merged["keep_rows"] = AUTO
-        _check_types(merged)
-        preset = merged.pop("preset", "default")
-        if preset not in PRESETS:
-            raise UsageError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-        chosen = replace(PRESETS[preset], **{key: value for key, value in merged.items() if key in own})
-        rest = {key: value for key, value in merged.items() if key not in own}
-        return cls(method, autoencoder=chosen, init_sha256=init_sha256, calibration_sha256=calibration_sha256, **rest)
 
 
-_DEFAULTS = {entry.name: entry.default for entry in fields(Plan)}
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig(CodedConfig):
+    """The table's own rows, each number rounded to a few bits.
+
+    Args:
+        bits: Bits per number: 8, 4, 3 or 2. Required.
+        group_size: Numbers of a row that share a scale and an offset. Default: 64.
+        keep_rows: How many of the most frequent rows are stored as they are. Needs a calibration. Default: 0.
+        dtype: "float32", "float16" or "bfloat16", type of the rows kept. Default: "float32".
+        head_weight: With a calibration, the weight of the head's importance matrix beside the input's; 0 for a model
+            that keeps its head. Default: 1.
+    """
+
+    method: ClassVar[str] = "quantize"
+    _if_changed: ClassVar[frozenset[str]] = Config._if_changed - {"group_size"}
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that fits no table."""
+        super().__post_init__()
+        if self.bits is None:
+            raise UsageError(f"`bits` is missing: how many a number is to take, {', '.join(map(str, BITS))}")
+
+    @property
+    def size(self) -> str:
+        """The size asked for, in words."""
+        return f"{self.bits} bits"
+
+    @property
+    def slug(self) -> str:
+        """Method and size as they go into a file's name."""
+        return f"{self.method}-b{self.bits}"
 
 
-def _check_types(values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` where a configuration file gives a setting as something else than what it is."""
-    kinds = {entry.name: type(entry.default) for entry in fields(recipe.Recipe)}
-    kinds |= {"rank": int, "ratio": float, "dtype": str, "center": bool, "seed": int, "preset": str}
-    kinds |= {"bits": int, "group_size": int, "keep_rows": int} | dict.fromkeys(_FLOATS, float)
-    for name, value in values.items():
-        kind = kinds[name]
-        allowed = (int, float) if kind is float else (kind,)
-        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise UsageError(f"{name} must be of type {kind.__name__}, not {value!r:.60}")
-        if kind is float and isinstance(value, int) and abs(value) > sys.float_info.max:
-            raise UsageError(f"{name} is larger than any number of type float")
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig(Config):
+    """The form of a given size that costs least: transform coding, rounded rows, or latents with rows kept.
+
+    Exactly one of the three targets is given. A calibration tells what a change of the table costs the model; without
+    one every number counts the same.
+
+    Args:
+        target_bits: Bits per weight at most.
+        target_ratio: Byte ratio at least.
+        target_mb: Size at most, in MB of 10⁶ bytes.
+        dtype: "float32", "float16" or "bfloat16", type of the stored numbers that are not rounded. Default: "float16".
+        head_weight: With a calibration, the weight of the head's importance matrix beside the input's; 0 for a model
+            that keeps its head. Default: 1.
+    """
+
+    method: ClassVar[str] = "target"
+
+    dtype: str = "float16"
+    target_bits: float | None = None
+    target_ratio: float | None = None
+    target_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that fits no table."""
+        super().__post_init__()
+        given = {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            raise UsageError(f"give one target: {', '.join(f'`{name}`' for name in TARGETS)}")
+        for name, value in given.items():
+            if not 0 < value < math.inf:
+                raise UsageError(f"`{name}` must be above 0, not {value:g}")
+
+    @property
+    def target(self) -> str:
+        """Which of the targets is given."""
+        return next(name for name in TARGETS if getattr(self, name) is not None)
+
+    @property
+    def size(self) -> str:
+        """The size asked for, in words."""
+        return f"{self.target.replace('_', ' ')} {getattr(self, self.target):g}"
+
+    @property
+    def slug(self) -> str:
+        """Method and size as they go into a file's name."""
+        return f"{self.method}-{self.target.removeprefix('target_')}{getattr(self, self.target):g}"
+
+
+@cache
+def _types(kind: type[Config]) -> dict[str, tuple[type, ...]]:
+    """The types that each field of a config may have."""
+    hints = get_type_hints(kind)
+    return {entry.name: get_args(hints[entry.name]) or (hints[entry.name],) for entry in fields(kind)}
+
+
+def _checked(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
+    """A field's value in its own type: 4 and 4.0 are the same float. Raises `UsageError` for another type."""
+    if isinstance(value, Enum):
+        value = value.value
+    if float in kinds and type(value) is int:
+        if abs(value) > sys.float_info.max:
+            raise UsageError(f"`{name}` is larger than any number of type float")
+        return float(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        named = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+        raise UsageError(f"`{name}` must be of type {named}, not {value!r:.60}")
+    return value

@@ -1,7 +1,4 @@
-"""Tune an artifact: its floats are trained until the model with it says again what the original model says.
+"""Distil the original model into an artifact: train the artifact's floats until the model with it predicts the same.
 
-The original model is the teacher, a copy that shares all its numbers but the table is the student, and of that only the
-artifact's floats train: latents, or scales and offsets, the decoder, rows kept. Codes stay as they are. The
-text's last part is held out: by the loss on it, of the numbers as they would be stored, the best state is kept, the
-untuned one among the candidates, and training ends where nothing is gained any more.
+May import `calibration` and what lies below it. Public: `tune`.
 """

@@ -1,11 +1,11 @@
-"""How far a model is from the one it was made from, on the same input: what distillation makes smaller.
+"""The loss of distillation: how far a student model's predictions and hidden states are from its teacher's.
 
 *Language models.* The Kullback–Leibler divergence of the student's predictions from the teacher's (Hinton, Vinyals,
-Dean 2015, arXiv 1503.02531), in nats per predicted position, and `1 − cosine` of the states that meet the head, per
-input position: of a masked model's positions few are predicted, and all of them say something.
+Dean 2015, arXiv 1503.02531), in nats per predicted position, and `1 − cosine` of the hidden states that enter the head,
+per input position: a masked model predicts few of its positions, and all of them carry signal.
 
-*Encoders without a head.* `1 − cosine` of the sentence vectors, per sentence, in the place of the divergence; the
-states are those of the last layer.
+*Encoders without a head.* `1 − cosine` of the sentence vectors, per sentence, in the place of the divergence, and of
+the last layer's hidden states.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Gap:
-    """How far a student is from its teacher: sums, scalars, over `predictions` predictions and `states` positions."""
+    """Sums of both parts of the loss over a batch.
+
+    Attributes:
+        prediction: divergence, or cosine distance of sentence vectors; a scalar.
+        hidden: cosine distance of hidden states; a scalar.
+        predictions: how many predictions or sentences the first is over.
+        states: how many input positions the second is over.
+    """
 
     prediction: Tensor
     hidden: Tensor
@@ -35,7 +42,7 @@ class Gap:
     states: int
 
     def loss(self, hidden_weight: float) -> Tensor:
-        """The mean per prediction, and `hidden_weight` times that per position; a scalar, differentiable."""
+        """Mean per prediction plus `hidden_weight` times the mean per position; a differentiable scalar."""
         return self.prediction / self.predictions + hidden_weight * self.hidden / self.states
 
 
@@ -49,7 +56,7 @@ def of_language_model(teacher: PreTrainedModel, student: PreTrainedModel, batch:
 
 
 def of_sentences(teacher: PreTrainedModel, student: PreTrainedModel, batch: Batch, *, pooling: str) -> Gap:
-    """The gap of an encoder without a head; `pooling` as `evaluate.similarity.pool` has it."""
+    """The gap of an encoder without a head; `pooling` is one of `evaluation.choices.POOLINGS`."""
     mask = batch["attention_mask"]
 
     def states_of(model: PreTrainedModel) -> Tensor:
@@ -59,30 +66,30 @@ def of_sentences(teacher: PreTrainedModel, student: PreTrainedModel, batch: Batc
     with torch.no_grad():
         wanted = states_of(teacher)
     found = states_of(student)
-    vectors = _turn(pool(found, mask, pooling), pool(wanted, mask, pooling))
+    vectors = _cosine_distance(pool(found, mask, pooling), pool(wanted, mask, pooling))
     return _gap(vectors, len(wanted), found, wanted, batch)
 
 
 def _gap(prediction: Tensor, predictions: int, found: Tensor, wanted: Tensor, batch: Batch) -> Gap:
     there = batch["attention_mask"].bool()
-    return Gap(prediction, _turn(found[there], wanted[there]), predictions, int(there.sum()))
+    return Gap(prediction, _cosine_distance(found[there], wanted[there]), predictions, int(there.sum()))
 
 
-def _turn(found: Tensor, wanted: Tensor) -> Tensor:
-    """Sum over rows of `1 − cosine`."""
+def _cosine_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Sum over rows of `1 − cosine`, a scalar."""
     return (1 - functional.cosine_similarity(found.float(), wanted.float(), dim=-1)).sum()
 
 
 def _predicted(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Log-probabilities `[positions, vocab]` at a batch's positions; the head's states `[batch, length, dim]`."""
-    with _meeting_head(model) as seen, logits_only_at(model, batch["positions"]):
+    """Log-probabilities `[positions, vocab]` at a batch's positions, and hidden states `[batch, length, dim]`."""
+    with _head_inputs(model) as seen, logits_only_at(model, batch["positions"]):
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return logits.float().log_softmax(-1), seen[0]
 
 
 @contextmanager
-def _meeting_head(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Within it the list gets what goes into the output projection, before positions are picked."""
+def _head_inputs(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """Within it the list gets the head's input, before positions are picked."""
     seen: list[Tensor] = []
     head = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

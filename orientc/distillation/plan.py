@@ -1,47 +1,63 @@
-"""What is to be tuned, on what and how: decided before a model is loaded."""
+"""What `tune` is going to do, settled before a model is loaded."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, Passages
-from orientc.distillation import data
-from orientc.distillation.config import Settings
-from orientc.errors import EvaluationError, UsageError
+from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText
+from orientc.distillation.config import TuningConfig
+from orientc.distillation.data import split
+from orientc.errors import EvaluationError
 from orientc.evaluation.texts import Text
-from orientc.models.resolve import Subject
+from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
+from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import TIED, UNTIED
-from orientc.utils.files import file_sha256
 
-_BATCH = {MASKED: 32, CAUSAL: 4, SENTENCE: 32}
+_BATCH = {MASKED: 32, CAUSAL: 4, SENTENCE: 32}  # lines or windows a step
+_PREFIX = "tuned_"  # of an artifact's settings that are those of its tuning
 
 
+@dataclass(frozen=True)
 class Plan:
-    """Tuning that is settled but not done: its full `settings` are those of the artifact it leads to.
+    """One tuning run.
 
-    `head` is a head policy; None for tied where the head shares the table. Raises `UsageError` or `EvaluationError`
-    where the artifact can't be tuned so.
+    Attributes:
+        source: the original model.
+        artifact: what is tuned.
+        head: head policy that it is tuned under.
+        config: options, with the batch size filled in.
+        train: the text that is trained on.
+        held_out: the text that is evaluated on.
+        settings: the full settings of the artifact to be made: those of `artifact`, and the tuning's.
     """
 
-    def __init__(self, found: Subject, text: Text, settings: Settings, head: str | None = None) -> None:
-        if found.artifact is None or found.path is None:
-            raise UsageError("what is tuned is an artifact, which ends in .safetensors")
-        data.check(found.source)
-        allowed = head_policies(found.source.skeleton)
-        self.head = head or (TIED if TIED in allowed else UNTIED)
-        if self.head not in allowed:
-            raise EvaluationError(f"the head of {found.source.id} can be {' or '.join(allowed)}, not {self.head}")
-        self.source, self.artifact, self.text = found.source, found.artifact, text
-        parts = data.parted(text.content)
-        self.passages, self.held_out = (Passages(found.source, part) for part in parts)
-        self.batch_size = settings.batch_size or _BATCH[self.passages.objective]
-        self.asked = replace(settings, batch_size=self.batch_size)
-        own = {name: value for name, value in asdict(self.asked).items() if value is not None}
-        own |= {"from_sha256": file_sha256(found.path), "head": self.head}
-        own |= {"text": text.name, "text_sha256": text.sha256, **self.passages.settings}
-        untuned = {
-            name: value for name, value in self.artifact.description.settings.items() if not name.startswith("tuned_")
-        }
-        self.settings: dict[str, Any] = untuned | {f"tuned_{name}": value for name, value in own.items()}
+    source: ModelSource
+    artifact: Artifact
+    head: str
+    config: TuningConfig
+    train: TokenizedText
+    held_out: TokenizedText
+    settings: dict[str, Any]
+
+
+def plan(
+    source: ModelSource, artifact: Artifact, artifact_sha256: str, text: Text, config: TuningConfig, head: str | None
+) -> Plan:
+    """Settle a tuning run; `head` None is tied where the head shares the table.
+
+    Raises `EvaluationError` for a head policy that the model does not have.
+    """
+    allowed = head_policies(source.skeleton)
+    policy = head or (TIED if TIED in allowed else UNTIED)
+    if policy not in allowed:
+        raise EvaluationError(f"the head of {source.id} can be {' or '.join(allowed)}, not {policy}")
+    train, held_out = (TokenizedText(source, part) for part in split(text))
+    config = replace(config, batch_size=config.batch_size or _BATCH[train.objective])
+    tuning = {name: value for name, value in asdict(config).items() if value is not None}
+    tuning |= {"from_sha256": artifact_sha256, "head": policy}
+    tuning |= {"text": text.name, "text_sha256": text.sha256, **train.settings}
+    fitted = {name: value for name, value in artifact.description.settings.items() if not name.startswith(_PREFIX)}
+    settings = fitted | {f"{_PREFIX}{name}": value for name, value in tuning.items()}
+    return Plan(source, artifact, policy, config, train, held_out, settings)

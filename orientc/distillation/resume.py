@@ -1,7 +1,7 @@
-"""Where a long run stands, as a file to go on from: one safetensors file beside what the run is to leave.
+"""The state of an unfinished tuning run, in one safetensors file beside the artifact to be made.
 
-Tensors as the run names them; string metadata: `format` ("orientc-state"), `run` (JSON: all its result depends on),
-`step`, and `reports` (JSON: what it reported so far). Written whole or not at all.
+Tensors by the names that training gives them; string metadata: `format` ("orientc-state"), `run` (JSON: everything that
+the run's result depends on), `step`, and `evaluations` (JSON: those so far). The file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ SUFFIX = ".unfinished"
 
 
 @dataclass(frozen=True)
-class State:
-    """Where a run stands after `step` steps."""
+class ResumeState:
+    """What training needs to continue after `step` steps."""
 
     step: int
     tensors: dict[str, Tensor]
-    reports: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """The file of one run; `run` is all its result depends on, as JSON values."""
+class ResumeFile:
+    """The file that one run keeps its state in; `run` is everything that its result depends on, as JSON values."""
 
     path: Path
     run: dict[str, Any]
 
-    def save(self, state: State) -> None:
-        """Keep a state in the place of the one before. Raises `OutputError`."""
+    def save(self, state: ResumeState) -> None:
+        """Replace the state in the file. Raises `OutputError`."""
         metadata = {
             "format": FORMAT,
             "run": self._identity,
             "step": str(state.step),
-            "reports": canonical_json(state.reports),
+            "evaluations": canonical_json(state.evaluations),
         }
         safetensors_file.write(self.path, metadata, state.tensors)
 
-    def last(self, *, resume: bool, overwrite: bool) -> State | None:
-        """The state to go on from; None where the run starts afresh.
+    def load(self, *, resume: bool, overwrite: bool) -> ResumeState | None:
+        """Read the state to continue from; None where the run starts from the beginning.
 
-        Raises `OutputError` where the file is no state of this run, or is one and neither `resume` nor `overwrite`
-        says what to do with it.
+        Raises `OutputError` where the file is damaged or of another run, and where it is of this one but neither
+        `resume` nor `overwrite` is set.
         """
         if overwrite or not self.path.exists():
             return None
@@ -60,20 +60,20 @@ class Unfinished:
             metadata = safetensors_file.read_header(self.path).metadata
             if metadata.get("format") != FORMAT:
                 raise DamagedError("it is something else")
-            step, reports = int(metadata["step"]), json.loads(metadata["reports"])
+            step, evaluations = int(metadata["step"]), json.loads(metadata["evaluations"])
             same, tensors = metadata["run"] == self._identity, safetensors_file.read_tensors(self.path)
         except (DamagedError, OSError, ValueError, KeyError, RecursionError) as error:
-            raise OutputError(f"{self.path} can't be gone on from ({error}): start over with --overwrite") from None
+            raise OutputError(f"{self.path} can't be resumed from ({error}): start over with `overwrite`") from None
         if not same:
-            raise OutputError(f"{self.path} is of another run: start over with --overwrite")
+            raise OutputError(f"{self.path} is of another run: start over with `overwrite`")
         if not resume:
             raise OutputError(
-                f"an interrupted run has left {self.path}: go on from step {step} with --resume, or start over with "
-                "--overwrite"
+                f"an interrupted run has left {self.path}: go on from step {step} with `resume`, or start over with "
+                "`overwrite`"
             )
-        return State(step, tensors, reports)
+        return ResumeState(step, tensors, evaluations)
 
-    def clear(self) -> None:
+    def remove(self) -> None:
         """Remove the file, if it is there."""
         self.path.unlink(missing_ok=True)
 

@@ -1,9 +1,10 @@
-"""Carry out a plan: an artifact tuned, kept in its place, gone on with where it was interrupted."""
+"""`tune`: distil the original model into an artifact, and keep the tuned artifact as a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +12,203 @@ import torch
 
 from orientc._version import __version__
 from orientc.distillation import data
-from orientc.distillation.config import Settings
-from orientc.distillation.plan import Plan
-from orientc.distillation.resume import SUFFIX, State, Unfinished
+from orientc.distillation.config import TuningConfig
+from orientc.distillation.plan import Plan, plan
+from orientc.distillation.resume import SUFFIX, ResumeFile, ResumeState
 from orientc.distillation.training import Evaluation, Training
 from orientc.errors import EvaluationError, OutputError
 from orientc.evaluation.subjects import check_base
 from orientc.evaluation.texts import Text
 from orientc.methods import losses
-from orientc.models.resolve import subject
+from orientc.models import resolve
 from orientc.models.table import Table, read_table
+from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.storage.artifact import Artifact
-from orientc.storage.runs import Stored
+from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
+from orientc.utils.files import file_sha256
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 
-REPORTS = "evaluations"  # what a history calls them
+_HISTORY = "evaluations"  # what an artifact's history calls them
 
 
-def place(device: str | None = None) -> torch.device:
-    """Where tuning goes on: `device`, or accelerate's choice. Raises `UsageError` under a launcher, and as it does."""
-    distributed.check_alone("tuning")
-    return pick_device(device)
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned artifact in its file.
+
+    Attributes:
+        path: the file.
+        description: what it says of itself.
+        fresh: whether it was made just now; False where the same one was there already.
+        seconds: how long tuning took, resumed parts included; None where that is not known any more.
+        evaluations: those on the held-out text, the untuned artifact's first; none where its history is gone.
+    """
+
+    path: Path
+    description: Description
+    fresh: bool
+    seconds: float | None
+    evaluations: tuple[Evaluation, ...]
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """The artifact, read from the file when first asked for."""
+        return artifacts.load(self.path)
+
+    @property
+    def tuning(self) -> dict[str, Any] | None:
+        """Steps taken, the best of them, and the held-out loss before and after; None without evaluations."""
+        if not self.evaluations:
+            return None
+        best = min(self.evaluations, key=lambda entry: entry.loss)
+        first, last = self.evaluations[0], self.evaluations[-1]
+        return {"steps": last.step, "best_step": best.step, "before": first.loss, "after": best.loss}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of the command."""
+        about = {"artifact": str(self.path), "fresh": self.fresh, "seconds": self.seconds, "tuning": self.tuning}
+        return about | self.description.as_dict()
 
 
-def run(
+def tune(
+    artifact: str | Path,
+    *,
+    text: str | Path | Text | None = None,
+    dataset: str | None = None,
+    column: str = "text",
+    head: str | None = None,
+    steps: int = 300,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float = 0.01,
+    hidden_weight: float = 1.0,
+    eval_steps: int = 25,
+    patience: int = 5,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    model: str | Path | None = None,
+    force: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Distil the original model into an artifact, and write the tuned artifact to a file.
+
+    Args:
+        artifact: the `.safetensors` file.
+        text: UTF-8 file or `Text` to tune on, its last 5 % held out; not the one that is scored. By default
+            WikiText-103's validation set, docstrings for "demo".
+        dataset: a text out of a data set instead, NAME[:CONFIG][:SPLIT].
+        column: the data set's column that holds the text.
+        head: head policy to tune under, "tied", "input-only" or "untied"; tied by default where the head is.
+        steps: steps at most.
+        minutes: minutes at most.
+        batch_size: lines or windows a step; 32 lines or 4 windows by default.
+        learning_rate: relative to the size of what is trained; falls linearly to 0.
+        hidden_weight: weight of the hidden states' cosine distance in the loss.
+        eval_steps: evaluate on the held-out text every so many steps.
+        patience: stop after so many evaluations without a gain.
+        seed: draws the order of the text and masks.
+        resume: go on where an interrupted run was.
+        device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
+        out: runs folder, or the file itself where it ends in `.safetensors`; beside `artifact` by default.
+        overwrite: tune again, and replace what is there.
+        model: base model of the artifact; the one it names by default.
+        force: go on, with a warning, where the artifact was made from another table.
+        revision: hub branch, tag or commit of the model.
+        allow_pickle: read `.bin` weights.
+        trust_remote_code: run Python code from the model's repository.
+        progress: told of stages, steps and warnings.
+
+    Returns:
+        Where the tuned artifact is, and what tuning did; the same settings again find the file that is there.
+
+    Raises:
+        UsageError: for an option out of range, two texts, something that is no artifact, or several processes.
+        ModelError: where the model can't be read.
+        ArtifactError: where the artifact is damaged, or made from another table.
+        EvaluationError: where the text can't be had or has too little, or the model can't be tuned so.
+        FitError: where training diverges.
+        OutputError: where something else is at the place, an interrupted run is, or it can't be written.
+    """
+    distributed.check_alone("tune")
+    config = TuningConfig(steps, minutes, batch_size, learning_rate, hidden_weight, eval_steps, patience, seed)
+    place = None if out is None else Path(out)
+    runs.check_out(place)
+    chosen, progress = pick_device(device), progress or Progress()
+    found = resolve.subject(
+        resolve.artifact(Path(artifact)),
+        model=None if model is None else str(model),
+        revision=revision,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
+    assert found.artifact
+    assert found.path
+    source = found.source
+    if source.config.is_encoder_decoder:
+        raise EvaluationError(f"{source.id} is an encoder-decoder, whose artifacts can't be tuned")
+    read = data.tuning_text(source, text, dataset, column)
+    planned = plan(source, found.artifact, file_sha256(found.path), read, config, head)
+    path = runs.tuned_path(found.path, source.id, planned.settings, place)
+    table = read_table(source)
+    check_base(found.artifact, table.info, force=force, progress=progress)
+    unfinished = ResumeFile(path.with_name(path.name + SUFFIX), {"settings": planned.settings, "versions": versions()})
+    seconds_before = 0.0
+
+    def fit(report: Callable[[Evaluation], None]) -> Artifact:
+        nonlocal seconds_before
+        state = unfinished.load(resume=resume, overwrite=overwrite)
+        made = _tuned(planned, table, chosen, state, unfinished.save, report, progress)
+        seconds_before = float(state.evaluations[-1]["seconds"]) if state else 0.0
+        return made
+
+    stored = runs.produce(
+        planned,
+        found.artifact.description.base,
+        path,
+        fit,
+        overwrite=overwrite,
+        reports=_HISTORY,
+        spent=lambda: seconds_before,
+    )
+    unfinished.remove()
+    return Tuned(path, stored.description, stored.fresh, stored.seconds, _evaluations(path))
+
+
+def _tuned(
     plan: Plan,
     table: Table,
-    *,
     device: torch.device,
-    state: State | None = None,
-    keep: Callable[[State], None] | None = None,
-    progress: Progress | None = None,
-    on_evaluation: Callable[[Evaluation], None] | None = None,
+    state: ResumeState | None,
+    keep: Callable[[ResumeState], None],
+    report: Callable[[Evaluation], None],
+    progress: Progress,
 ) -> Artifact:
-    """Carry out a plan. `table` is the model's; `state` is what an interrupted run has left, `keep` is handed such.
-
-    `on_evaluation` is told of each evaluation, of those up to `state` too. Raises `EvaluationError` for a text with
-    too little in it, `FitError` where numbers that are not finite come out, `OutputError` for a state that does
-    not fit.
-    """
-    progress = progress or Progress()
-    examples = data.held_out_examples(plan.held_out, plan.text.name, plan.asked.seed)
-    if next(plan.passages.stream(plan.asked.seed), None) is None:
-        raise EvaluationError(f"{plan.text.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
+    """Train to the end, from `state` if there is one; `keep` is handed the state after each evaluation."""
+    examples = data.held_out_examples(plan.held_out, plan.config.seed)
+    if next(plan.train.stream(plan.config.seed), None) is None:
+        raise EvaluationError(f"{plan.train.text.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
     training = Training(plan, examples, device)
     if state:
         try:
             training.restore(state)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            raise OutputError("what an interrupted run left does not fit: start over with --overwrite") from error
-    tell = on_evaluation or (lambda _: None)
-    for report in training.reports:
-        tell(report)
-    progress.stage("tuning", plan.asked.steps)
+            raise OutputError("what an interrupted run left does not fit: start over with `overwrite`") from error
+    for evaluation in training.evaluations:
+        report(evaluation)
+    progress.stage("tuning", plan.config.steps)
     progress.advance(training.step)
-    for report in training.go_on(progress):
-        tell(report)
-        if keep:
-            keep(training.state())
+    for evaluation in training.run(progress):
+        report(evaluation)
+        keep(training.state())
     factors = plan.artifact.factors.with_tensors({**plan.artifact.factors.tensors, **training.best})
     description = replace(
         plan.artifact.description,
@@ -83,84 +219,9 @@ def run(
     return Artifact(description, factors)
 
 
-def produce(
-    plan: Plan,
-    path: Path,
-    *,
-    device: torch.device,
-    resume: bool = False,
-    overwrite: bool = False,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Stored:
-    """Tune an artifact into `path`, with a history beside it, unless that is done already.
-
-    An interrupted run is gone on from with `resume`. Raises `ArtifactMismatchError` for an artifact of another table
-    unless `force`, and as `run`, `runs.produce` and `Unfinished.last` do.
-    """
-    progress = progress or Progress()
-    table = read_table(plan.source)
-    check_base(plan.artifact, table.info, force=force, progress=progress)
-    unfinished = Unfinished(path.with_name(path.name + SUFFIX), {"settings": plan.settings, "versions": versions()})
-    before: list[State] = []
-
-    def tuned(report: Callable[[Evaluation], None]) -> Artifact:
-        state = unfinished.last(resume=resume, overwrite=overwrite)
-        before.extend([state] if state else [])
-        return run(
-            plan, table, device=device, state=state, keep=unfinished.save, progress=progress, on_evaluation=report
-        )
-
-    stored = runs.produce(
-        plan,
-        plan.artifact.description.base,
-        path,
-        tuned,
-        overwrite=overwrite,
-        reports=REPORTS,
-        spent=lambda: sum(float(state.reports[-1]["seconds"]) for state in before),
-    )
-    unfinished.clear()
-    return stored
-
-
-def outcome(path: Path) -> dict[str, Any] | None:
-    """What tuning did for the artifact at `path`: steps taken, the best one, held-out loss `before` and `after`.
-
-    None where its history does not say.
-    """
+def _evaluations(path: Path) -> tuple[Evaluation, ...]:
+    """Evaluations in the history of the artifact at `path`; none where they can't be read."""
     try:
-        found = [Evaluation(**entry) for entry in runs.fit_reports(path, REPORTS)]
+        return tuple(Evaluation(**entry) for entry in runs.fit_reports(path, _HISTORY))
     except TypeError:
-        return None
-    if not found:
-        return None
-    best = min(found, key=lambda entry: entry.loss)
-    return {"steps": found[-1].step, "best_step": best.step, "before": found[0].loss, "after": best.loss}
-
-
-def tune(
-    artifact: str | Path,
-    *,
-    text: str | Path | Text | None = None,
-    model: str | None = None,
-    head: str | None = None,
-    settings: Settings | None = None,
-    device: str | None = None,
-    progress: Progress | None = None,
-    on_evaluation: Callable[[Evaluation], None] | None = None,
-) -> Artifact:
-    """Distil the original model into an artifact file's numbers and return the tuned artifact.
-
-    `text` is a UTF-8 file or a `Text`, by default what `calibrate` takes; `model` is the base model where it is not the
-    one that the artifact names. `head` is "tied", "input-only" or "untied", by default what makes a model small.
-    Raises `UsageError`, `ModelError`, `ArtifactError`, `EvaluationError` or `FitError`.
-    """
-    chosen = place(device)
-    found = subject(str(artifact), model=model)
-    if not isinstance(text, Text):
-        text = data.text_for(found.source, path=Path(text) if text is not None else None)
-    plan = Plan(found, text, settings or Settings(), head)
-    table = read_table(plan.source)
-    plan.artifact.check_base(table.info.sha256)
-    return run(plan, table, device=chosen, progress=progress, on_evaluation=on_evaluation)
+        return ()

@@ -21,6 +21,7 @@ from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedMo
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation.checkpoints import SUFFIX, Checkpoints
+from orientc.evaluation.choices import TRAIN_EMBEDDINGS
 from orientc.evaluation.subjects import base_table, described_artifact, described_model
 from orientc.evaluation.trainer import trainer_for
 from orientc.modeling.modules import CompressedTable
@@ -37,7 +38,6 @@ from orientc.utils.logging import quietly
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 
-TRAIN_EMBEDDINGS = ("decoder", "all", "none")
 HISTORY = "training.json"
 
 Outputs = Any  # what a model gives for all examples of a set: one array `[examples, …]`, or a tuple of them

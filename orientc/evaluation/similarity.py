@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
+from orientc.evaluation.choices import POOLINGS
 from orientc.evaluation.finetuning import tokenizer_for
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.tasks import TASKS
@@ -39,7 +40,6 @@ from orientc.utils import distributed
 from orientc.utils.progress import Progress
 
 KIND = "similarity"
-POOLINGS = ("mean", "cls", "max", "last")
 Vectors = NDArray[np.float64]
 
 

@@ -25,7 +25,7 @@ class Weights:
     rmse: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Settings of an autoencoder's fit.
 

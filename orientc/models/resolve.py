@@ -1,12 +1,10 @@
-"""What a MODEL|ARTIFACT argument stands for, and settings from files."""
+"""What a MODEL|ARTIFACT argument stands for."""
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orientc.errors import ModelNotFoundError, UsageError
 from orientc.storage import artifact as artifacts
@@ -55,17 +53,3 @@ def subject(argument: str, *, model: str | None = None, revision: str | None = N
             raise ModelNotFoundError(f"{error} (the base model of {path}): say where it is with --model") from None
         raise
     return Subject(source, path, artifact)
-
-
-def settings_from(path: Path) -> dict[str, Any]:
-    """Flat settings from a TOML or JSON file, keys as the options are called. Raises `UsageError`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} does not hold settings by name")
-    return {key.replace("-", "_"): value for key, value in values.items()}

@@ -209,9 +209,16 @@ def keep_calibration(
     return True
 
 
+def check_out(out: Path | None) -> None:
+    """Raise `UsageError` for an `out` that looks like a file but is no `.safetensors`: a folder was not meant."""
+    if out is not None and out.suffix not in ("", artifacts.SUFFIX) and not out.is_dir():
+        raise UsageError(f"`out` must be a folder, or a file that ends in {artifacts.SUFFIX}, not {out}")
+
+
 def _placed(name: str, model: str, out: Path | None) -> Path:
-    """The file `out` where it has the suffix of `name`, else `name` in the model's folder."""
-    return out if out is not None and out.suffix == Path(name).suffix else model_folder(model, out) / name
+    """The file `out` where it ends in ".safetensors", else `name` in the model's folder. Raises as `check_out`."""
+    check_out(out)
+    return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
 
 
 def _done(

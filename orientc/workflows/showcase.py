@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from orientc.compression.configs import AUTOENCODER, SVD, Plan
+from orientc.compression.configs import AutoencoderConfig, SvdConfig
 from orientc.evaluation import perplexity, texts
 from orientc.models.source import DEMO, ModelSource
 from orientc.storage.runs import model_folder
@@ -30,5 +30,7 @@ def run(*, out: Path | None, device: torch.device, progress: Progress) -> Outcom
             progress=progress,
         )
 
-    plans = [Plan(method, ratio=ratio) for ratio in RATIOS for method in (SVD, AUTOENCODER)]
-    return sweep(source, plans, [measuring("perplexity", measurement)], out=out, device=str(device), progress=progress)
+    configs = [kind(ratio=ratio) for ratio in RATIOS for kind in (SvdConfig, AutoencoderConfig)]
+    return sweep(
+        source, configs, [measuring("perplexity", measurement)], out=out, device=str(device), progress=progress
+    )

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from orientc.compression.compress import run
-from orientc.compression.configs import Plan
+from orientc.compression.configs import Config
+from orientc.compression.fit_and_store import fit_and_store
 from orientc.errors import UsageError
 from orientc.evaluation import finetuning, perplexity, similarity, texts
 from orientc.evaluation.finetuning import Settings
@@ -27,7 +27,7 @@ from orientc.evaluation.squad import data as squad_data
 from orientc.evaluation.squad import evaluate as squad
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
-from orientc.models.table import Table, read_table
+from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.utils.messages import first_line
@@ -160,23 +160,23 @@ class Outcome:
 
 def sweep(
     source: ModelSource,
-    plans: Sequence[Plan],
+    configs: Sequence[Config],
     measures: Sequence[Measure],
     *,
     out: Path | None,
     device: str | None,
     progress: Progress,
 ) -> Outcome:
-    """Carry out every plan, then take every measure of the uncompressed model and of each artifact.
+    """Fit every config, then take every measure of the uncompressed model and of each artifact.
 
     Raises `ModelError` where the model's table can't be read; anything that goes wrong later fails its cell alone.
     """
     table = read_table(source)
     outcome = Outcome()
     subjects = [("original", Subject(source))]
-    for plan in plans:
-        with _cell(f"{plan.method}, {plan.size}", outcome):
-            path = fit(plan, table, out=out, device=device, progress=progress)
+    for config in configs:
+        with _cell(f"{config.method}, {config.size}", outcome):
+            path = fit_and_store(table, config, out=out, device=device, progress=progress).path
             outcome.paths.append(path)
             subjects.append((path.name, Subject(source, path, artifacts.load(path))))
     for measure in measures:
@@ -184,24 +184,6 @@ def sweep(
             with _cell(f"{measure.name} of {name}", outcome):
                 outcome.paths += measure.of(subject)
     return outcome
-
-
-def fit(plan: Plan, table: Table, *, out: Path | None, device: str | None, progress: Progress) -> Path:
-    """Where a plan's artifact is; it is made if it was not there."""
-    plan = plan.for_table(table)
-    path = runs.artifact_path(table.info.id, plan.slug, plan.settings, out)
-
-    def work(log: Callable[[object], None]) -> artifacts.Artifact:
-        progress.stage(f"{plan.method}, rank {plan.rank}", plan.epochs or 1)
-
-        def on_epoch(epoch: object) -> None:
-            log(epoch)
-            progress.advance(1)
-
-        return run(plan, table, device=device, on_epoch=on_epoch)
-
-    runs.produce(plan, table.info, path, work)
-    return path
 
 
 @contextlib.contextmanager

@@ -22,11 +22,10 @@ from typing import Any
 
 import torch
 
-from orientc.compression.compress import run
-from orientc.compression.configs import AUTO, AUTOENCODER, QUANTIZE, SVD, TARGET, Plan
+from orientc.compression.configs import AUTO, AutoencoderConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
+from orientc.compression.fit_table import fit_table
 from orientc.evaluation.perplexity import Measurement, Settings
 from orientc.evaluation.texts import from_file
-from orientc.methods.recipe import PAPER
 from orientc.modeling.factors import Factors
 from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
@@ -35,51 +34,48 @@ from orientc.storage import calibration as calibrations
 from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import bits_per_weight
-from orientc.utils.files import file_sha256
 
 Make = Callable[[], Artifact]
 
 
-def by_bits(bits: float, table: Table, calibration: Calibration, sha256: str) -> Iterator[tuple[str, Make]]:
+def by_bits(bits: float, table: Table, calibration: Calibration) -> Iterator[tuple[str, Make]]:
     """What there is at so many bits per weight."""
-    known = {"calibration_sha256": sha256}
     dim, vocab = table.info.dim, table.info.vocab
     rank = max(1, int(bits * vocab * dim / 8 / (2 * (vocab + dim))))  # in float16
 
-    def fit(plan: Plan) -> Make:
-        return lambda: run(plan, table, calibration=calibration if plan.calibration_sha256 else None)
+    def fit(config: Config, known: Calibration | None = None) -> Make:
+        return lambda: fit_table(table, config, calibration=known)
 
-    yield "svd, float16", fit(Plan(SVD, rank, dtype="float16"))
-    yield "preset paper, float16", fit(Plan(AUTOENCODER, rank, dtype="float16", autoencoder=PAPER))
-    yield "calibrated svd, float16", fit(Plan(SVD, rank, dtype="float16", **known))
+    yield "svd, float16", fit(SvdConfig(rank=rank, dtype="float16"))
+    yield "preset paper, float16", fit(AutoencoderConfig.preset("paper", rank=rank, dtype="float16"))
+    yield "calibrated svd, float16", fit(SvdConfig(rank=rank, dtype="float16"), calibration)
     whole = int(bits)
     if whole in (2, 3, 4, 8):
         group = next((size for size in (16, 32, 48, 64, 96, 128) if whole + 32 / size <= bits * 1.01), dim)
-        yield f"rounding {whole} bits, groups of {group}", fit(Plan(QUANTIZE, bits=whole, group_size=group))
-        yield "the same with feedback", fit(Plan(QUANTIZE, bits=whole, group_size=group, **known))
-    yield "not calibrated, target", fit(Plan(TARGET, target_bits=bits, dtype="float16"))
-    yield "target", fit(Plan(TARGET, target_bits=bits, dtype="float16", **known))
+        yield f"rounding {whole} bits, groups of {group}", fit(QuantizeConfig(bits=whole, group_size=group))
+        yield "the same with feedback", fit(QuantizeConfig(bits=whole, group_size=group), calibration)
+    yield "not calibrated, target", fit(TargetConfig(target_bits=bits))
+    yield "target", fit(TargetConfig(target_bits=bits), calibration)
 
 
-def by_ratio(ratio: float, table: Table, calibration: Calibration, sha256: str) -> Iterator[tuple[str, Make]]:
+def by_ratio(ratio: float, table: Table, calibration: Calibration) -> Iterator[tuple[str, Make]]:
     """Rank and kept rows alone, float32, at a parameter ratio."""
-    known = {"calibration_sha256": sha256}
 
-    def fit(plan: Plan) -> Make:
-        return lambda: run(plan, table, calibration=calibration if plan.calibration_sha256 else None)
+    def fit(config: Config, known: Calibration | None = None) -> Make:
+        return lambda: fit_table(table, config, calibration=known)
 
-    yield "svd", fit(Plan(SVD, ratio=ratio))
-    yield "preset paper", fit(Plan(AUTOENCODER, ratio=ratio, autoencoder=PAPER))
-    yield "autoencoder, calibrated", fit(Plan(AUTOENCODER, ratio=ratio, **known))
-    yield "svd, calibrated", fit(Plan(SVD, ratio=ratio, **known))
-    yield "svd, calibrated, rows kept", fit(Plan(SVD, ratio=ratio, keep_rows=AUTO, **known))
+    yield "svd", fit(SvdConfig(ratio=ratio))
+    yield "preset paper", fit(AutoencoderConfig.preset("paper", ratio=ratio))
+    yield "autoencoder, calibrated", fit(AutoencoderConfig(ratio=ratio), calibration)
+    yield "svd, calibrated", fit(SvdConfig(ratio=ratio), calibration)
+    yield "svd, calibrated, rows kept", fit(SvdConfig(ratio=ratio, keep_rows=AUTO), calibration)
 
 
 def torchao_tables(table: Table) -> Iterator[tuple[str, Make]]:
     """torchao's weight-only rounding of an embedding, int8 by row and int4 in groups of 32, as it is dequantized."""
     from torchao.quantization import IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
 
-    blank = run(Plan(QUANTIZE, bits=8), table)
+    blank = fit_table(table, QuantizeConfig(bits=8))
     for dtype, bits, granularity in ((torch.int8, 8, PerAxis(0)), (torch.int4, 4, PerGroup(32))):
         module = torch.nn.Embedding.from_pretrained(table.weight.float().clone())
         config = IntxWeightOnlyConfig(weight_dtype=dtype, granularity=granularity)
@@ -117,20 +113,19 @@ def main() -> None:
 
     source = ModelSource.resolve(options.model)
     table, calibration = read_table(source), calibrations.load(options.calibration)
-    sha256 = file_sha256(options.calibration)
 
     def numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",") if part]
 
     def rows() -> Iterator[tuple[str, Make]]:
         for bits in numbers(options.bits):
-            for name, make in by_bits(bits, table, calibration, sha256):
+            for name, make in by_bits(bits, table, calibration):
                 yield f"{bits:g} bits: {name}", make
         for ratio in numbers(options.ratios):
-            for name, make in by_ratio(ratio, table, calibration, sha256):
+            for name, make in by_ratio(ratio, table, calibration):
                 yield f"ratio {ratio:g}: {name}", make
         for bits in numbers(options.rank_bits):
-            for name, make in by_ratio(32 / bits, table, calibration, sha256):
+            for name, make in by_ratio(32 / bits, table, calibration):
                 yield f"{bits:g} bits, float32: {name}", make
         if options.bits and importlib.util.find_spec("torchao"):
             yield from torchao_tables(table)

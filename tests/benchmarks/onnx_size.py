@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from orientc.compression import compress
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.evaluation import similarity, texts
 from orientc.evaluation.finetuning import tokenizer_for
 from orientc.exporters import onnx
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
+from orientc.models.table import read_table
 from orientc.storage.sizes import MB
 
 BATCH = 16
@@ -71,7 +73,7 @@ def main() -> None:
 
     source = ModelSource.resolve(options.model)
     tokenizer = tokenizer_for(source)
-    artifact = compress.svd(options.model, ratio=options.ratio)
+    artifact = fit_table(read_table(source), SvdConfig(ratio=options.ratio))
     sizes = {}
     for name in ("uncompressed", f"rank {artifact.factors.rank}"):
         model = source.load(None, dtype=torch.float32)

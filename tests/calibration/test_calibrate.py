@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from support.data import SENTENCES
 from transformers import PreTrainedTokenizerFast
 
 import orientc
-from orientc.calibration.calibrate import Plan, Settings, calibrate, text_for
+from orientc.calibration.config import CalibrationConfig
+from orientc.calibration.texts import calibration_text
 from orientc.errors import CalibrationError, EvaluationError, UsageError
 from orientc.evaluation import texts
 from orientc.evaluation.texts import Text
@@ -20,6 +22,7 @@ from orientc.storage import calibration as calibrations
 from orientc.storage.calibration import Calibration
 
 TEXT = Text("sentences", "\n".join(SENTENCES))
+Made = Callable[..., Calibration]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +34,20 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) 
     return folder
 
 
-def made(folder: Path, **options: Any) -> Calibration:
-    return calibrate(str(folder), **({"text": TEXT, "tokens": 300} | options))
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Calibration]:
+    """Calibrate a model on the sentences, each time into another folder."""
+
+    def make(folder: Path, **options: Any) -> Calibration:
+        out = tmp_path / f"runs-{len(list(tmp_path.iterdir()))}"
+        given = {"text": TEXT, "tokens": 300, "device": "cpu"} | options
+        return orientc.calibrate(folder, out=out, **given).calibration
+
+    return make
 
 
 def test_masked_causal_and_headless_models_are_calibrated(
-    bert_folder: Path, gpt2_folder: Path, encoder_folder: Path, tmp_path: Path
+    made: Made, bert_folder: Path, gpt2_folder: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
     metrics = ("input_importance", "head_importance")
     for folder, objective, held in (
@@ -61,7 +72,9 @@ def test_masked_causal_and_headless_models_are_calibrated(
         assert calibrations.load(path).description == described
 
 
-def test_the_same_seed_gives_the_same_file_and_another_one_another(bert_folder: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_one_another(
+    made: Made, bert_folder: Path, tmp_path: Path
+) -> None:
     files = [tmp_path / f"{name}.safetensors" for name in ("first", "again", "other")]
     for path, seed in zip(files, (0, 0, 1), strict=True):
         calibrations.save(made(bert_folder, seed=seed), path)
@@ -69,24 +82,24 @@ def test_the_same_seed_gives_the_same_file_and_another_one_another(bert_folder: 
     assert first == again != other
 
 
-def test_a_frequency_alone_gives_counts_alone(bert_folder: Path) -> None:
-    found = calibrate(str(bert_folder), frequency="zipf")
+def test_a_frequency_alone_gives_counts_alone(made: Made, bert_folder: Path) -> None:
+    found = made(bert_folder, text=None, frequency="zipf")
     assert found.description.metrics == ()
     assert found.description.objective is None
     assert (found.description.counted, found.description.measured) == (0, 0)
     assert found.description.settings == {"frequency": "zipf"}
 
 
-def test_with_a_text_too_the_metrics_are_the_texts(bert_folder: Path) -> None:
+def test_with_a_text_too_the_matrices_are_the_texts(made: Made, bert_folder: Path) -> None:
     both, text = made(bert_folder, frequency="zipf"), made(bert_folder)
-    assert torch.equal(both.counts, calibrate(str(bert_folder), frequency="zipf").counts)
+    assert torch.equal(both.counts, made(bert_folder, text=None, frequency="zipf").counts)
     assert both.description.counted == 0
     assert both.input_importance is not None
     assert text.input_importance is not None
     assert torch.equal(both.input_importance, text.input_importance)
 
 
-def test_too_little_text_is_one_line_with_numbers(bert_folder: Path, gpt2_folder: Path) -> None:
+def test_too_little_text_is_one_line_with_numbers(made: Made, bert_folder: Path, gpt2_folder: Path) -> None:
     short = Text("short.txt", "\n".join(SENTENCES[:3]))
     for folder, named in ((bert_folder, "lines of at least 20"), (gpt2_folder, "tokens to measure,")):
         with pytest.raises(CalibrationError, match=rf"short\.txt has \d+ .*{named}.* 256 are needed") as caught:
@@ -95,7 +108,7 @@ def test_too_little_text_is_one_line_with_numbers(bert_folder: Path, gpt2_folder
 
 
 def test_numbers_that_are_not_finite_are_refused(
-    tmp_path: Path, bert_folder: Path, wordpiece: PreTrainedTokenizerFast
+    made: Made, tmp_path: Path, bert_folder: Path, wordpiece: PreTrainedTokenizerFast
 ) -> None:
     model = transformers.BertForMaskedLM.from_pretrained(bert_folder)
     with torch.no_grad():
@@ -107,22 +120,18 @@ def test_numbers_that_are_not_finite_are_refused(
 
 
 @pytest.mark.parametrize(
-    "options", [{"tokens": 255}, {"tokens": 2**31}, {"seed": -1}, {"frequency": "often"}, {"seed": 2**32}]
+    "options",
+    [{"tokens": 255}, {"tokens": 2**31}, {"seed": -1}, {"seed": 2**32}]
+    + [{"frequency": name} for name in ("often", "wordfreq", "wordfreq:", "zipf:en", "", "words.txt")],
 )
-def test_settings_nothing_can_be_measured_by_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        Settings(**options)
-
-
-def test_a_plan_needs_a_text_or_a_frequency(bert_folder: Path) -> None:
-    with pytest.raises(UsageError, match="--frequency"):
-        Plan(ModelSource.resolve(str(bert_folder)), None, Settings())
+def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"^`{next(iter(options))}` must be"):
+        CalibrationConfig(**options)
 
 
 def test_a_text_is_a_file_or_a_data_set_not_both(bert_folder: Path, tmp_path: Path) -> None:
-    source = ModelSource.resolve(str(bert_folder))
     with pytest.raises(UsageError, match="one of them"):
-        text_for(source, path=tmp_path / "text.txt", dataset="imdb")
+        calibration_text(ModelSource.resolve(str(bert_folder)), tmp_path / "text.txt", "imdb")
     with pytest.raises(EvaluationError, match=r"none\.txt"):
         orientc.calibrate(str(bert_folder), text=tmp_path / "none.txt")
 
@@ -130,11 +139,20 @@ def test_a_text_is_a_file_or_a_data_set_not_both(bert_folder: Path, tmp_path: Pa
 def test_without_a_text_it_is_none_that_is_scored(monkeypatch: pytest.MonkeyPatch, bert_folder: Path) -> None:
     asked = []
     monkeypatch.setattr("orientc.evaluation.texts.wikitext", lambda split: asked.append(split) or TEXT)
-    assert text_for(ModelSource.resolve(str(bert_folder))) is TEXT
+    assert calibration_text(ModelSource.resolve(str(bert_folder))) is TEXT
     assert asked == ["validation"]
-    text = text_for(ModelSource.resolve("demo"))
+    text = calibration_text(ModelSource.resolve("demo"))
     assert text == texts.demo_calibration()
-    assert text is not None
     lines, scored = ({line.lower() for line in one.content.split("\n")} for one in (text, texts.demo_evaluation()))
     assert len(lines) > 3000
     assert not lines & scored
+
+
+def test_a_model_may_be_a_source_and_the_result_is_the_file(bert_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "made.safetensors"
+    options: dict[str, Any] = {"text": TEXT, "tokens": 300, "device": "cpu", "out": path}
+    first = orientc.calibrate(ModelSource.resolve(str(bert_folder)), **options)
+    assert (first.path, first.fresh) == (path, True)
+    assert first.calibration.description == calibrations.read_description(path)
+    again = orientc.calibrate(str(bert_folder), **options)
+    assert again.as_dict() == first.as_dict() | {"fresh": False, "seconds": None}

@@ -9,7 +9,7 @@ from support.architectures import VOCAB, build
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from orientc.calibration.fisher import Sensitivity, input_positions, of_language_model, of_sentences
+from orientc.calibration.fisher import ImportanceMatrices, input_positions, of_language_model, of_sentences
 from orientc.evaluation.scoring import Example, collate, logits_only_at
 from orientc.evaluation.similarity import pool
 from orientc.modeling.modules import embedding_scale
@@ -45,7 +45,7 @@ def model_of(name: str) -> PreTrainedModel:
     return model
 
 
-def measured(model: PreTrainedModel, number: int = 600, *, masked: bool, **changes: Any) -> Sensitivity:
+def measured(model: PreTrainedModel, number: int = 600, *, masked: bool, **changes: Any) -> ImportanceMatrices:
     options = {"tied": True} | COMMON | changes
     return of_language_model(model, examples(number, masked=masked), **options)
 

@@ -77,9 +77,3 @@ def test_without_the_extra_it_is_named(wordpiece: PreTrainedTokenizerFast, monke
     monkeypatch.setitem(sys.modules, "wordfreq", None)
     with pytest.raises(CalibrationError, match=r"orientc\[frequency\]"):
         frequencies.counts("wordfreq:en", wordpiece, len(wordpiece))
-
-
-@pytest.mark.parametrize("name", ["wordfreq", "wordfreq:", "zipf:en", "", "words.txt"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="zipf or wordfreq:LANGUAGE"):
-        frequencies.check(name)

@@ -9,8 +9,9 @@ from support.architectures import build
 from support.data import SENTENCES
 from transformers import PreTrainedTokenizerFast
 
-from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, Passages, objective_of
+from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText, objective_of
 from orientc.errors import CalibrationError
+from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
 from orientc.utils.progress import Progress
 
@@ -26,13 +27,13 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) 
     return folder
 
 
-def passages(folder: Path, text: str = TEXT) -> Passages:
-    return Passages(ModelSource.resolve(str(folder)), text)
+def tokenized(folder: Path, text: str = TEXT) -> TokenizedText:
+    return TokenizedText(ModelSource.resolve(str(folder)), Text("some", text))
 
 
 def counts(folder: Path, text: str = TEXT) -> torch.Tensor:
-    source = ModelSource.resolve(str(folder))
-    return Passages(source, text).counts(source.config.vocab_size, Progress())
+    found = tokenized(folder, text)
+    return found.counts(ModelSource.resolve(str(folder)).config.vocab_size, Progress())
 
 
 def test_the_objective_goes_by_the_head(bert_folder: Path, gpt2_folder: Path, encoder_folder: Path) -> None:
@@ -42,7 +43,7 @@ def test_the_objective_goes_by_the_head(bert_folder: Path, gpt2_folder: Path, en
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
     build("t5").save_pretrained(tmp_path)
-    with pytest.raises(CalibrationError, match=r"encoder-decoder.*--frequency"):
+    with pytest.raises(CalibrationError, match=r"encoder-decoder.*`frequency`"):
         objective_of(ModelSource.resolve(str(tmp_path)))
 
 
@@ -72,14 +73,14 @@ def test_sentence_counts_have_no_masks(encoder_folder: Path, wordpiece: PreTrain
 
 def test_a_tokenizer_with_more_tokens_than_the_table_has_rows_is_refused(bert_folder: Path) -> None:
     with pytest.raises(CalibrationError, match="the table has 50 rows"):
-        passages(bert_folder).counts(50, Progress())
+        tokenized(bert_folder).counts(50, Progress())
 
 
-def test_as_many_pieces_are_taken_as_are_asked_for_and_spread_over_the_text(
+def test_as_many_inputs_are_taken_as_are_asked_for_and_spread_over_the_text(
     bert_folder: Path, gpt2_folder: Path, encoder_folder: Path
 ) -> None:
     for folder in (bert_folder, gpt2_folder, encoder_folder):
-        read = passages(folder)
+        read = tokenized(folder)
         special = set(read.tokenizer.all_special_ids)
         everything, total = read.examples(10**9, 0)
         some, positions = read.examples(total // 2, 0)
@@ -91,7 +92,7 @@ def test_as_many_pieces_are_taken_as_are_asked_for_and_spread_over_the_text(
 
 
 def test_windows_begin_with_bos_and_cover_the_text_once(gpt2_folder: Path, bytes_bpe: PreTrainedTokenizerFast) -> None:
-    read = passages(gpt2_folder)
+    read = tokenized(gpt2_folder)
     found, _ = read.examples(10**9, 0)
     assert all(one.input_ids[0] == bytes_bpe.bos_token_id for one in found)
     assert all(one.positions == list(range(len(one.input_ids))) for one in found)
@@ -99,7 +100,7 @@ def test_windows_begin_with_bos_and_cover_the_text_once(gpt2_folder: Path, bytes
     assert predicted == sorted(bytes_bpe(TEXT, add_special_tokens=False)["input_ids"])
 
 
-def test_masked_pieces_are_the_protocols_lines(bert_folder: Path) -> None:
-    found, _ = passages(bert_folder).examples(10**9, 0)
+def test_masked_inputs_are_the_protocols_lines(bert_folder: Path) -> None:
+    found, _ = tokenized(bert_folder).examples(10**9, 0)
     assert len(found) == len(SENTENCES)  # the last line is too short
     assert all(one.positions for one in found)

@@ -65,7 +65,8 @@ def test_people_are_told_what_was_counted_and_measured(orientc: Orientc, gpt2_fo
     assert (ended.code, ended.err) == (0, "")
     told = dict(line.split("  ", 1) for line in ended.out.splitlines())
     assert [name.strip() for name in told] == [
-        "calibration", "model", "text", "tokens", "types", "objective", "input importance", "head importance", "measured in",
+        "calibration", "model", "text", "tokens", "types", "objective", "input importance", "head importance",
+        "measured in",
     ]  # fmt: skip
     assert told["calibration"].strip() == "gpt2.safetensors"
     shown = orientc("inspect", "gpt2.safetensors")

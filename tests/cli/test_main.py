@@ -397,7 +397,7 @@ def test_json_is_ascii_so_that_any_pipe_carries_it(orientc: Orientc, bert_folder
 def test_no_table_is_cut_or_folded_in_a_pipe(
     orientc: Orientc, artifact: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PER_CHANNEL", "30")
+    monkeypatch.setenv("COLUMNS", "30")
     measured = orientc("perplexity", artifact, "--text", text_file, "--limit", "5").out.splitlines()
     assert [len(line.split()) for line in measured[1:2]] == [6]
     assert len(measured) == 6  # title, header, rule, three rows
@@ -448,7 +448,7 @@ def test_the_commands() -> None:
 def test_a_commands_help_has_an_example_and_a_word_for_every_option(
     orientc: Orientc, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("PER_CHANNEL", "120")  # in a narrower terminal long names are cut
+    monkeypatch.setenv("COLUMNS", "120")  # in a narrower terminal long names are cut
     ended = orientc(name, "--help")
     assert ended.code == 0
     assert f"Example: orientc {name}" in ended.out

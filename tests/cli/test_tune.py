@@ -75,7 +75,7 @@ def test_people_are_told_what_it_brought(orientc: Orientc, artifact: Path, text:
     assert (ended.code, ended.err) == (0, "")
     told = dict(line.split("  ", 1) for line in ended.out.splitlines())
     assert told["artifact"].strip() == "out.safetensors"
-    assert [name.strip() for name in told][-3:] == ["held-out loss", "steps", "tuned"]
+    assert [name.strip() for name in told][-3:] == ["held-out loss", "steps", "tuned in"]
     assert "before" in told["held-out loss"]
     assert artifacts.read_description("out.safetensors").settings["tuned_head"] == "input-only"
     assert orientc("tune", artifact, "--text", text, *QUICK, "--out", "folder").code == 0

@@ -30,7 +30,8 @@ from support.comparisons import (
 )
 
 from orientc.comparison.compare import Comparison, compare
-from orientc.compression.compress import svd
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import records, runs
@@ -417,7 +418,7 @@ def test_comparing_imports_neither_torch_nor_a_library_to_draw_with(tmp_path: Pa
 
 def test_many_files_are_handled(tmp_path: Path) -> None:
     """A hundred artifacts, each with a score from two seeds and perplexity under two policies."""
-    made = svd(table(), rank=1, device="cpu")
+    made = fit_table(table(), SvdConfig(rank=1), device="cpu")
     records.write(record(10.0), tmp_path)
     for number in range(100):
         path = tmp_path / f"svd-{number}.safetensors"

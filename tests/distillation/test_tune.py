@@ -8,78 +8,68 @@ import pytest
 import torch
 import transformers
 from support.architectures import build
+from support.commands import run_here
 from support.data import SENTENCES
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
-from orientc.compression import compress, configs
-from orientc.compression.configs import QUANTIZE, SVD
 from orientc.demo import evaluation_text
 from orientc.distillation import data
-from orientc.distillation.config import Settings
+from orientc.distillation.config import TuningConfig
 from orientc.distillation.divergence import of_language_model
-from orientc.distillation.plan import Plan
-from orientc.distillation.resume import State, Unfinished
-from orientc.distillation.training import Evaluation
-from orientc.distillation.tune import produce, tune
+from orientc.distillation.resume import ResumeFile, ResumeState
+from orientc.distillation.tune import Tuned
 from orientc.errors import EvaluationError, FitError, OutputError, UsageError
 from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.texts import Text
 from orientc.modeling.factors import Factors
-from orientc.models.resolve import subject
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
-from orientc.storage import artifact as artifacts
-from orientc.storage import runs
-from orientc.storage.artifact import Artifact
 from orientc.utils.versions import versions
 
 TEXT = Text("sentences", "\n".join(SENTENCES * 3))
-QUICK = Settings(steps=6, eval_steps=3, batch_size=4)
+QUICK: dict[str, Any] = {"text": TEXT, "steps": 6, "eval_steps": 3, "batch_size": 4, "device": "cpu"}
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def fitted(folder: Path, kind: str) -> Artifact:
-    """A coarse artifact of a model: by "bits", "svd", or "kept" with some rows as they are."""
-    table = read_table(ModelSource.resolve(str(folder)))
-    made_by = {
-        "bits": configs.Plan(QUANTIZE, bits=2, group_size=16, dtype="float16"),
-        "svd": configs.Plan(SVD, rank=4, center=True),
-        "kept": configs.Plan(SVD, rank=4, dtype="float16"),
-    }
-    made = compress.run(made_by[kind], table)
-    if kind != "kept":
-        return made
-    ids, others = torch.arange(5, 25), torch.cat([torch.arange(5), torch.arange(25, table.info.vocab)])
-    latents = made.factors.tensors["latents"][others]
-    assert made.factors.weight is not None
-    factors = Factors.plain(latents, made.factors.weight).with_kept(ids, table.weight[ids].half())
-    return replace(made, factors=factors, description=replace(made.description, layout=factors.layout))
-
-
 def stored(folder: Path, kind: str, tmp_path: Path) -> Path:
+    """A coarse artifact of a model: by "bits", "svd", or "kept" with some rows as they are."""
     path = tmp_path / f"{kind}.safetensors"
-    orientc.save(fitted(folder, kind), path)
+    options = ("quantize", "--bits", 2, "--group-size", 16, "--dtype", "float16")
+    if kind != "bits":
+        options = ("svd", "--rank", 4, "--center") if kind == "svd" else ("svd", "--rank", 4, "--dtype", "float16")
+    command, *settings = options
+    assert run_here(command, folder, *settings, "--out", path).code == 0
+    if kind == "kept":
+        made, table = orientc.load(path), read_table(ModelSource.resolve(str(folder)))
+        ids, others = torch.arange(5, 25), torch.cat([torch.arange(5), torch.arange(25, table.info.vocab)])
+        latents = made.factors.tensors["latents"][others]
+        assert made.factors.weight is not None
+        factors = Factors.plain(latents, made.factors.weight).with_kept(ids, table.weight[ids].half())
+        description = replace(made.description, layout=factors.layout)
+        orientc.save(replace(made, factors=factors, description=description), path)
     return path
+
+
+def tuned(path: Path, out: str = "tuned.safetensors", **options: Any) -> Tuned:
+    return orientc.tune(path, **(QUICK | {"out": path.with_name(out)} | options))
 
 
 @pytest.mark.parametrize("kind", ["bits", "svd", "kept"])
 def test_the_held_out_loss_falls_and_codes_stay(bert_folder: Path, tmp_path: Path, kind: str) -> None:
     path = stored(bert_folder, kind, tmp_path)
-    told: list[Evaluation] = []
-    tuned = tune(path, text=TEXT, settings=QUICK, device="cpu", on_evaluation=told.append)
-    assert [entry.step for entry in told] == [0, 3, 6]
-    assert told[-1].loss < 0.97 * told[0].loss
-    before, after = orientc.load(path), tuned.factors.tensors
+    made = tuned(path)
+    assert [entry.step for entry in made.evaluations] == [0, 3, 6]
+    assert made.evaluations[-1].loss < 0.97 * made.evaluations[0].loss
+    before, after = orientc.load(path), made.artifact.factors.tensors
     for name, tensor in before.factors.tensors.items():
         assert after[name].dtype == tensor.dtype
         assert torch.equal(after[name], tensor) != tensor.is_floating_point(), name
-    orientc.save(tuned, tmp_path / "tuned.safetensors")
-    found = orientc.load(tmp_path / "tuned.safetensors").description
-    assert found == tuned.description
+    found = made.artifact.description
+    assert found == made.description
     assert (found.method, found.layout) == (before.description.method, before.description.layout)
     assert before.description.settings.items() < found.settings.items()
     assert found.distances["cosine"] != before.description.distances["cosine"]
@@ -88,9 +78,8 @@ def test_the_held_out_loss_falls_and_codes_stay(bert_folder: Path, tmp_path: Pat
 def test_a_causal_model_is_tuned_under_either_head(gpt2_folder: Path, tmp_path: Path) -> None:
     path = stored(gpt2_folder, "bits", tmp_path)
     for head in ("tied", "input-only"):
-        told: list[Evaluation] = []
-        made = tune(path, text=TEXT, head=head, settings=QUICK, device="cpu", on_evaluation=told.append)
-        assert told[-1].loss < told[0].loss
+        made = tuned(path, f"{head}.safetensors", head=head)
+        assert made.evaluations[-1].loss < made.evaluations[0].loss
         assert made.description.settings["tuned_head"] == head
 
 
@@ -98,17 +87,16 @@ def test_an_encoder_without_a_head_is_tuned_by_its_sentence_vectors(bert_folder:
     folder = tmp_path / "encoder"
     transformers.BertModel.from_pretrained(bert_folder).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
-    told: list[Evaluation] = []
-    made = tune(stored(folder, "svd", tmp_path), text=TEXT, settings=QUICK, device="cpu", on_evaluation=told.append)
+    made = tuned(stored(folder, "svd", tmp_path))
     assert made.description.settings["tuned_head"] == "untied"
-    assert told[-1].loss < told[0].loss
+    assert made.evaluations[-1].loss < made.evaluations[0].loss
 
 
 def test_the_original_model_is_not_changed(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[PreTrainedModel] = []
     load = perplexity.load
     monkeypatch.setattr(perplexity, "load", lambda *given: loaded.append(load(*given)) or loaded[0])
-    tune(stored(bert_folder, "bits", tmp_path), text=TEXT, settings=QUICK, device="cpu")
+    tuned(stored(bert_folder, "bits", tmp_path))
     fresh = load(ModelSource.resolve(str(bert_folder)), "float32", CPU).state_dict()
     after = loaded[0].state_dict()
     assert fresh.keys() == after.keys()
@@ -126,38 +114,34 @@ def test_a_model_agrees_with_itself(bert_folder: Path) -> None:
 def test_the_same_seed_gives_the_same_bytes(bert_folder: Path, tmp_path: Path) -> None:
     path = stored(bert_folder, "bits", tmp_path)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        orientc.save(tune(path, text=TEXT, settings=replace(QUICK, seed=seed), device="cpu"), tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+        tuned(path, f"{name}.safetensors", seed=seed)
+    first, again, other = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
+    assert first == again != other
 
 
 @pytest.mark.parametrize("kind", ["bits", "svd"])
 def test_an_interrupted_run_goes_on_to_what_an_uninterrupted_one_gives(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    plan = Plan(subject(str(stored(bert_folder, kind, tmp_path))), TEXT, replace(QUICK, steps=9))
-    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    produce(plan, whole, device=CPU)
-    save = Unfinished.save
+    path, broken = stored(bert_folder, kind, tmp_path), tmp_path / "broken.safetensors"
+    whole = tuned(path, "whole.safetensors", steps=9)
+    save = ResumeFile.save
 
-    def killed(self: Unfinished, state: Any) -> None:
+    def killed(self: ResumeFile, state: Any) -> None:
         save(self, state)
         if state.step == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Unfinished, "save", killed)
+    monkeypatch.setattr(ResumeFile, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        produce(plan, broken, device=CPU)
-    monkeypatch.setattr(Unfinished, "save", save)
+        tuned(path, broken.name, steps=9)
+    monkeypatch.setattr(ResumeFile, "save", save)
     assert not broken.exists()
-    with pytest.raises(OutputError, match="go on from step 6 with --resume"):
-        produce(plan, broken, device=CPU)
-    produce(plan, broken, device=CPU, resume=True)
-    assert broken.read_bytes() == whole.read_bytes()
-    told = [
-        [(entry["step"], entry["loss"], entry["train_loss"]) for entry in runs.fit_reports(path, "evaluations")]
-        for path in (whole, broken)
-    ]
+    with pytest.raises(OutputError, match="go on from step 6 with `resume`"):
+        tuned(path, broken.name, steps=9)
+    resumed = tuned(path, broken.name, steps=9, resume=True)
+    assert broken.read_bytes() == whole.path.read_bytes()
+    told = [[(entry.step, entry.loss, entry.train_loss) for entry in made.evaluations] for made in (whole, resumed)]
     assert len(told[0]) == 4
     assert told[0] == told[1]
     assert not list(tmp_path.glob("*unfinished"))
@@ -166,49 +150,47 @@ def test_an_interrupted_run_goes_on_to_what_an_uninterrupted_one_gives(
 def test_a_state_that_is_damaged_or_of_another_run_is_not_gone_on_from(bert_folder: Path, tmp_path: Path) -> None:
     path = stored(bert_folder, "bits", tmp_path)
     out, state = tmp_path / "out.safetensors", tmp_path / "out.safetensors.unfinished"
-    plan = Plan(subject(str(path)), TEXT, replace(QUICK, steps=1))
-    Unfinished(state, {"settings": "others"}).save(State(3, {}, []))
+    settings = tuned(path, "first.safetensors", steps=1).description.settings
+    ResumeFile(state, {"settings": "others"}).save(ResumeState(3, {}, []))
     with pytest.raises(OutputError, match="of another run"):
-        produce(plan, out, device=CPU, resume=True)
-    Unfinished(state, {"settings": plan.settings, "versions": versions()}).save(State(3, {}, []))
+        tuned(path, out.name, steps=1, resume=True)
+    ResumeFile(state, {"settings": settings, "versions": versions()}).save(ResumeState(3, {}, []))
     with pytest.raises(OutputError, match="does not fit"):
-        produce(plan, out, device=CPU, resume=True)
+        tuned(path, out.name, steps=1, resume=True)
     state.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(OutputError, match="start over with --overwrite"):
-        produce(plan, out, device=CPU, resume=True)
-    assert produce(plan, out, device=CPU, overwrite=True).fresh
+    with pytest.raises(OutputError, match="start over with `overwrite`"):
+        tuned(path, out.name, steps=1, resume=True)
+    assert tuned(path, out.name, steps=1, overwrite=True).fresh
     assert not state.exists()
 
 
 def test_tuning_that_only_harms_leaves_the_numbers_as_they_were(bert_folder: Path, tmp_path: Path) -> None:
     path = stored(bert_folder, "bits", tmp_path)
-    told: list[Evaluation] = []
-    harmful = Settings(steps=50, eval_steps=1, patience=2, batch_size=2, learning_rate=30)
-    tuned = tune(path, text=TEXT, settings=harmful, device="cpu", on_evaluation=told.append)
-    assert [entry.step for entry in told] == [0, 1, 2]  # patience ends it
+    made = tuned(path, steps=50, eval_steps=1, patience=2, batch_size=2, learning_rate=30)
+    assert [entry.step for entry in made.evaluations] == [0, 1, 2]  # patience ends it
+    assert made.tuning == {"steps": 2, "best_step": 0} | dict.fromkeys(("before", "after"), made.evaluations[0].loss)
     before = orientc.load(path).factors.tensors
-    assert all(torch.equal(tensor, before[name]) for name, tensor in tuned.factors.tensors.items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.artifact.factors.tensors.items())
 
 
 def test_numbers_that_leave_the_stored_type_are_an_error(bert_folder: Path, tmp_path: Path) -> None:
     path = stored(bert_folder, "bits", tmp_path)
-    with pytest.raises(FitError, match="--learning-rate"):
-        tune(path, text=TEXT, settings=replace(QUICK, learning_rate=1e9), device="cpu")
+    with pytest.raises(FitError, match="`learning_rate`"):
+        tuned(path, learning_rate=1e9)
 
 
 def test_minutes_end_it_too(bert_folder: Path, tmp_path: Path) -> None:
-    told: list[Evaluation] = []
-    short = replace(QUICK, steps=1000, minutes=1e-6)
-    tune(stored(bert_folder, "bits", tmp_path), text=TEXT, settings=short, device="cpu", on_evaluation=told.append)
-    assert told[-1].step <= 1
+    made = tuned(stored(bert_folder, "bits", tmp_path), steps=1000, minutes=1e-6)
+    assert made.evaluations[-1].step <= 1
 
 
 def test_what_is_held_out_is_the_end_of_the_text() -> None:
-    train, held_out = data.parted(TEXT.content)
-    assert train + "\n" + held_out == TEXT.content
-    assert 0.03 < len(held_out) / len(TEXT.content) < 0.08
-    train, held_out = data.parted("word " * 100)
-    assert train + " " + held_out == "word " * 100
+    train, held_out = data.split(TEXT)
+    assert train.name == held_out.name == TEXT.name
+    assert train.content + "\n" + held_out.content == TEXT.content
+    assert 0.03 < len(held_out.content) / len(TEXT.content) < 0.08
+    train, held_out = data.split(Text("one line", "word " * 100))
+    assert train.content + " " + held_out.content == "word " * 100
 
 
 @pytest.mark.parametrize(
@@ -218,34 +200,26 @@ def test_what_is_held_out_is_the_end_of_the_text() -> None:
         {"hidden_weight": -1.0}, {"eval_steps": 0}, {"patience": 0}, {"seed": -1},
     ],
 )  # fmt: skip
-def test_settings_nothing_can_be_tuned_by_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(values)).replace("_", "-")):
-        Settings(**values)
+def test_an_option_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"^`{next(iter(values))}` must be"):
+        TuningConfig(**values)
 
 
 def test_a_text_that_is_scored_is_refused(tmp_path: Path) -> None:
     scored = tmp_path / "scored.txt"
     scored.write_text(evaluation_text())
     with pytest.raises(EvaluationError, match="perplexity is measured on"):
-        data.text_for(ModelSource.resolve("demo"), path=scored)
+        data.tuning_text(ModelSource.resolve("demo"), scored)
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
     build("t5").save_pretrained(tmp_path / "t5")
     with pytest.raises(EvaluationError, match="encoder-decoder"):
-        data.text_for(ModelSource.resolve(str(tmp_path / "t5")))
-
-
-def test_settings_of_a_tuned_artifact_are_not_replayed(bert_folder: Path, tmp_path: Path) -> None:
-    tuned = tune(stored(bert_folder, "svd", tmp_path), text=TEXT, settings=replace(QUICK, steps=1), device="cpu")
-    with pytest.raises(UsageError, match="tuned artifact"):
-        configs.Plan.from_layers(SVD, tuned.description.settings)
+        tuned(stored(tmp_path / "t5", "svd", tmp_path))
 
 
 def test_a_tuned_artifact_is_tuned_again(bert_folder: Path, tmp_path: Path) -> None:
-    path, again = stored(bert_folder, "svd", tmp_path), tmp_path / "tuned.safetensors"
-    once = tune(path, text=TEXT, settings=replace(QUICK, steps=1, minutes=5.0), device="cpu")
-    artifacts.save(once, again)
-    twice = tune(again, text=TEXT, settings=replace(QUICK, steps=1), device="cpu").description.settings
+    once = tuned(stored(bert_folder, "svd", tmp_path), "once.safetensors", steps=1, minutes=5.0)
+    twice = tuned(once.path, "twice.safetensors", steps=1).description.settings
     assert twice["tuned_from_sha256"] != once.description.settings["tuned_from_sha256"]
     assert once.description.settings.keys() - twice.keys() == {"tuned_minutes"}

@@ -19,7 +19,7 @@ from support.data import SENTENCES
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from orientc.compression import compress
+from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, OutputError, UsageError
 from orientc.evaluation import finetuning
 from orientc.evaluation.checkpoints import MARK
@@ -157,7 +157,7 @@ def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def artifact(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compressed table for the tiny BERT."""
     path = tmp_path_factory.mktemp("artifacts") / "svd-r8.safetensors"
-    artifacts.save(compress.svd(str(bert_folder), rank=8, center=True), path)
+    svd(bert_folder, rank=8, center=True, out=path)
     return path
 
 
@@ -265,7 +265,7 @@ def test_the_model_folder_is_compact_exactly_where_the_table_is(dense: Run, comp
 
 def test_a_compact_model_folder_is_compressed_again(compressed: Run, tmp_path: Path) -> None:
     path = tmp_path / "svd-r3.safetensors"
-    artifacts.save(compress.svd(str(compressed.folder), rank=3), path)
+    svd(compressed.folder, rank=3, out=path)
     done = score_only(tmp_path, compressed.folder, path)
     assert done.record.artifact is not None
     assert done.record.artifact["rank"] == 3
@@ -323,7 +323,7 @@ def test_a_model_without_a_head_is_scored_with_a_warning(
 
 def test_an_artifact_put_into_a_fine_tuned_model_is_scored(dense: Run, tmp_path: Path) -> None:
     path = tmp_path / "whole.safetensors"
-    artifacts.save(compress.svd(str(dense.folder), rank=32), path)
+    svd(dense.folder, rank=32, out=path)
     assert score_only(tmp_path, dense.folder, path).record.metrics == dense.record.metrics
 
 
@@ -491,7 +491,7 @@ def test_a_length_the_model_has_no_positions_for_is_cut_with_a_warning(bert_fold
 def test_a_decoder_without_a_padding_token_works(gpt2_folder: Path, tmp_path: Path) -> None:
     """Its batches are padded with the end of text, and the class is read off the last token before that."""
     path = tmp_path / "svd.safetensors"
-    artifacts.save(compress.svd(str(gpt2_folder), rank=8), path)
+    svd(gpt2_folder, rank=8, out=path)
     done = tune(tmp_path, gpt2_folder, path)
     one_by_one = tune(tmp_path, done.folder, None, replace(FAST, epochs=0, batch_size=1), overwrite=True)
     assert one_by_one.record.metrics == done.record.metrics

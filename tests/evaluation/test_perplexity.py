@@ -12,12 +12,14 @@ import transformers
 from support.architectures import ARCHITECTURES, build
 from transformers import PreTrainedTokenizerFast
 
-from orientc.compression.compress import svd
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import perplexity, texts
 from orientc.evaluation.perplexity import Measurement, Progress, Settings, protocol_of
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
+from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
@@ -32,7 +34,7 @@ def text(text_file: Path) -> Text:
 
 
 def compressed(folder: Path, where: Path, **options: Any) -> tuple[Path, Artifact]:
-    artifact = svd(str(folder), **({"rank": 4} | options))
+    artifact = fit_table(read_table(ModelSource.resolve(str(folder))), SvdConfig(**({"rank": 4} | options)))
     path = where / "table.safetensors"
     artifacts.save(artifact, path)
     return path, artifact

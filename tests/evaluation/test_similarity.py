@@ -15,7 +15,7 @@ from scipy import stats
 from support.commands import Ended
 from support.data import SENTENCES
 
-from orientc.compression import compress
+from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import similarity
 from orientc.evaluation.similarity import Measurement, Pairs, Settings, pool
@@ -32,7 +32,7 @@ PAIRS = Pairs("pairs", "0" * 64, SENTENCES[:9], SENTENCES[9:18], [number % 5 for
 @pytest.fixture(scope="module")
 def artifact(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("artifacts") / "svd.safetensors"
-    artifacts.save(compress.svd(str(bert_folder), rank=8, device="cpu"), path)
+    svd(bert_folder, rank=8, device="cpu", out=path)
     return path
 
 
@@ -101,7 +101,7 @@ def test_a_record_is_reused_and_the_model_not_loaded_for_it(
 
 
 def test_an_artifact_of_another_table_is_refused_at_once(bert_folder: Path, gpt2_folder: Path, tmp_path: Path) -> None:
-    other = compress.svd(str(gpt2_folder), rank=4, device="cpu")
+    other = svd(gpt2_folder, rank=4, device="cpu", out=tmp_path / "runs").artifact
     with pytest.raises(ArtifactMismatchError):
         measurement(bert_folder, tmp_path).compressed(tmp_path / "x.safetensors", other)
 

@@ -21,7 +21,8 @@ from support.architectures import ARCHITECTURES, build
 from support.compact_models import assert_equal, factors_of, outputs_of, own_modules_cache, trained
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from orientc.compression import compress
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import OrientcError
 from orientc.exporters import dense, model_card
 from orientc.exporters.export import Exported, export
@@ -46,7 +47,7 @@ def fitted(model: Path, **trust: bool) -> Path:
     """An artifact of a model, beside its folder."""
     path = model.with_name(f"{model.name}.safetensors")
     table = read_table(ModelSource.resolve(str(model), **trust))
-    artifacts.save(compress.svd(table, rank=4, center=True), path)
+    artifacts.save(fit_table(table, SvdConfig(rank=4, center=True)), path)
     return path
 
 

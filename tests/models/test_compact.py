@@ -30,7 +30,8 @@ from support.compact_models import (
 )
 from transformers import PreTrainedModel
 
-from orientc.compression import compress
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import EvaluationError, ModelError
 from orientc.methods import svd
 from orientc.modeling.factors import Factors
@@ -248,7 +249,7 @@ def test_a_compact_model_is_compressed_again_like_its_dense_twin(
     table = compact.stand_in(model).factors.dense()
     source = ModelSource.resolve(str(tmp_path))
 
-    artifact = compress.svd(str(tmp_path), rank=3, center=True)
+    artifact = fit_table(read_table(source), SvdConfig(rank=3, center=True))
     artifact.check_base(read_table(source).info.sha256)
     smaller = substitute(load(tmp_path, auto_name), artifact, head)
 

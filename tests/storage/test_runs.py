@@ -11,10 +11,9 @@ import pytest
 import torch
 from support.calibrations import made as made_calibration
 
-from orientc.compression import compress
-from orientc.compression.configs import AUTOENCODER, SVD, Plan
+from orientc.compression.configs import AutoencoderConfig, Config, SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import OutputError
-from orientc.methods.recipe import Recipe
 from orientc.models.table import Table, table_sha256
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
@@ -23,7 +22,7 @@ from orientc.storage.calibration import Calibration
 from orientc.storage.table_info import TableInfo
 from orientc.utils.files import short_hash
 
-PLAN = Plan(AUTOENCODER, rank=3, autoencoder=Recipe(epochs=2, batch_size=16))
+PLAN = AutoencoderConfig(rank=3, epochs=2, batch_size=16)
 
 
 def table(seed: int = 0, name: str = "some/model") -> Table:
@@ -35,15 +34,15 @@ def table(seed: int = 0, name: str = "some/model") -> Table:
     return Table(weight, info)
 
 
-def fitting(of: Table, plan: Plan) -> Callable[[Callable[[Any], None]], Artifact]:
-    return lambda log: compress.run(plan, of, device="cpu", on_epoch=log)
+def fitting(of: Table, plan: Config) -> Callable[[Callable[[Any], None]], Artifact]:
+    return lambda log: fit_table(of, plan, device="cpu", on_epoch=log)
 
 
 def never(_log: Callable[[Any], None]) -> Artifact:
     raise AssertionError("this should not have been fitted")
 
 
-def put(path: Path, plan: Plan = PLAN, of: Table | None = None) -> runs.Stored:
+def put(path: Path, plan: Config = PLAN, of: Table | None = None) -> runs.Stored:
     of = of or table()
     return runs.produce(plan, of.info, path, fitting(of, plan))
 
@@ -70,18 +69,18 @@ def test_the_runs_folder_is_the_option_or_the_environments(tmp_path: Path, monke
     assert runs.runs_folder() == Path("runs")
 
 
-def placed(plan: Plan, out: Path) -> Path:
+def placed(plan: Config, out: Path) -> Path:
     return runs.artifact_path("a/b", plan.slug, plan.settings, out)
 
 
 def test_a_name_tells_method_rank_and_settings(tmp_path: Path) -> None:
-    path = placed(Plan(SVD, rank=3), tmp_path)
+    path = placed(SvdConfig(rank=3), tmp_path)
     assert path.parent == tmp_path / "a--b"
     assert path.name.startswith("svd-r3-")
     assert len(path.stem) == len("svd-r3-") + 8
-    assert placed(Plan(SVD, rank=3, dtype="float16"), tmp_path) != path
-    assert placed(Plan(SVD, rank=3, center=True), tmp_path) != path
-    assert placed(Plan(SVD, rank=3), tmp_path) == path
+    assert placed(SvdConfig(rank=3, dtype="float16"), tmp_path) != path
+    assert placed(SvdConfig(rank=3, center=True), tmp_path) != path
+    assert placed(SvdConfig(rank=3), tmp_path) == path
 
 
 def test_an_out_that_names_an_artifact_is_the_artifact(tmp_path: Path) -> None:
@@ -109,7 +108,7 @@ def test_the_history_tells_every_epoch(tmp_path: Path) -> None:
     for epoch in history["epochs"]:
         assert figures <= epoch.keys()
         assert all(isinstance(epoch[name], float) for name in figures)
-    last, weights = history["epochs"][-1], PLAN.autoencoder.weights
+    last, weights = history["epochs"][-1], PLAN.weights
     assert last["objective"] == pytest.approx(weights.cosine * last["cosine"] + weights.power * last["power_0_1"])
 
 
@@ -142,24 +141,24 @@ def test_overwrite_fits_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "seed"),
     [
-        (Plan(SVD, rank=3), 0),
-        (Plan(AUTOENCODER, rank=2, autoencoder=PLAN.autoencoder), 0),
-        (Plan(AUTOENCODER, rank=3, autoencoder=PLAN.autoencoder, seed=1), 0),
-        (Plan(AUTOENCODER, rank=3, autoencoder=PLAN.autoencoder, dtype="float16"), 0),
+        (SvdConfig(rank=3), 0),
+        (replace(PLAN, rank=2), 0),
+        (replace(PLAN, rank=3, seed=1), 0),
+        (replace(PLAN, rank=3, dtype="float16"), 0),
         (PLAN, 1),
     ],
 )
-def test_another_artifact_in_the_way_is_kept(tmp_path: Path, plan: Plan, seed: int) -> None:
+def test_another_artifact_in_the_way_is_kept(tmp_path: Path, plan: Config, seed: int) -> None:
     path = tmp_path / "x.safetensors"
     put(path)
     content = path.read_bytes()
-    with pytest.raises(OutputError, match="replace it with `overwrite`"):
+    with pytest.raises(OutputError, match="--overwrite"):
         runs.produce(plan, table(seed).info, path, never)
     assert path.read_bytes() == content
     assert put_over(path, plan, table(seed)).description.settings == plan.settings
 
 
-def put_over(path: Path, plan: Plan, of: Table) -> runs.Stored:
+def put_over(path: Path, plan: Config, of: Table) -> runs.Stored:
     return runs.produce(plan, of.info, path, fitting(of, plan), overwrite=True)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from orientc.comparison.compare import Column, Comparison, Figure, Row, compare
-from orientc.compression.compress import svd
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.models.table import Table, table_sha256
 from orientc.storage import artifact as artifacts
 from orientc.storage.records import Record
@@ -36,7 +37,7 @@ def table(seed: int = 0, *, tied: bool = True) -> Table:
 def put(folder: Path, rank: int, of: Table | None = None, dtype: str = "float32", name: str = "") -> Path:
     """An artifact in a folder."""
     path = folder / f"{name or f'svd-r{rank}-{dtype}'}.safetensors"
-    artifacts.save(svd(of or table(), rank=rank, dtype=dtype, device="cpu"), path)
+    artifacts.save(fit_table(of or table(), SvdConfig(rank=rank, dtype=dtype), device="cpu"), path)
     return path
 
 

@@ -65,7 +65,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was done already")
 
     for name in (
-        "orientc.workflows.sweep.run",
+        "orientc.compression.fit_table.Fit.run",
         "orientc.evaluation.perplexity.score",
         "orientc.evaluation.perplexity.load",
         "transformers.Trainer.train",

@@ -9,21 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import calibrations
+from support.calibrations import made as made_calibration
 from torch import Tensor
 
-from orientc.compression.compress import compress, run, svd
-from orientc.compression.configs import AUTOENCODER, PRESETS, QUANTIZE, SVD, TARGET, Plan
+from orientc.compression.configs import (
+    AutoencoderConfig,
+    CodedConfig,
+    Config,
+    QuantizeConfig,
+    RankConfig,
+    SvdConfig,
+    TargetConfig,
+)
+from orientc.compression.fit_table import fit_table
+from orientc.compression.sizing import importance_of
 from orientc.errors import DeviceError, FitError, OrientcError, UsageError
 from orientc.methods.recipe import Recipe
 from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table, table_sha256
 from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
 from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration
 from orientc.storage.table_info import TableInfo
+from orientc.utils.files import file_sha256
 
-FAST = Recipe(epochs=2, batch_size=32)
+FAST: dict[str, Any] = {"epochs": 2, "batch_size": 32}
 
 
 def table(weight: Tensor | None = None) -> Table:
@@ -37,112 +48,8 @@ def table(weight: Tensor | None = None) -> Table:
     return Table(weight, info)
 
 
-def planned(*layers: Mapping[str, Any], method: str = AUTOENCODER) -> Plan:
-    return Plan.from_layers(method, *layers)
-
-
-# -- settings in layers
-
-
-def test_without_layers_above_the_preset_counts() -> None:
-    assert planned({"rank": 4}).autoencoder == PRESETS["default"]
-    assert planned({"rank": 4, "preset": "paper"}).autoencoder == PRESETS["paper"]
-
-
-def test_a_later_layer_goes_over_an_earlier_one() -> None:
-    like = {"rank": 4, "epochs": 7, "batch_size": 8, "seed": 3}
-    config = {"preset": "paper", "epochs": 8, "batch_size": 9}
-    options = {"epochs": 9, "batch_size": None, "seed": None, "preset": None}
-    plan = planned(like, config, options)
-    expected = replace(PRESETS["paper"], epochs=9, batch_size=9)
-    assert (plan.autoencoder, plan.seed, plan.rank) == (expected, 3, 4)
-
-
-def test_a_preset_lies_under_every_layer_wherever_it_is_named() -> None:
-    plan = planned({"rank": 4, "learning_rate": 0.5}, {}, {"preset": "paper"})
-    assert plan.autoencoder == replace(PRESETS["paper"], learning_rate=0.5)
-
-
-def test_a_preset_on_top_of_an_artifacts_complete_settings_is_refused() -> None:
-    with pytest.raises(UsageError, match="give one of them"):
-        planned(planned({"rank": 4}).settings, {}, {"preset": "paper"})
-
-
-def test_the_settings_of_a_plan_replay_it() -> None:
-    for plan in (
-        planned({"rank": 4, "epochs": 3, "nonlinear": "both", "dtype": "float16", "seed": 5}),
-        planned({"rank": 4, "center": True}, method=SVD),
-    ):
-        assert planned(plan.settings, method=plan.method) == plan
-
-
-@pytest.mark.parametrize(("size", "expected"), [({"rank": 2}, (2, None)), ({"ratio": 5}, (None, 5))])
-def test_a_size_takes_the_place_of_an_earlier_one(size: dict[str, Any], expected: tuple[Any, Any]) -> None:
-    for earlier in ({"rank": 4}, {"ratio": 2.5}):
-        plan = planned(earlier, size, {"rank": None, "ratio": None})
-        assert (plan.rank, plan.ratio) == expected
-
-
-@pytest.mark.parametrize("layer", [{}, {"rank": 4, "ratio": 5.0}, {"rank": 0}, {"ratio": 0.5}])
-def test_exactly_one_size_is_given(layer: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        planned(layer)
-
-
-@pytest.mark.parametrize(
-    ("method", "layer", "named"),
-    [
-        (AUTOENCODER, {"epoch": 3}, "'epoch'"),
-        (AUTOENCODER, {"center": True}, "'center'"),
-        (SVD, {"epochs": 3}, "'epochs'"),
-        (SVD, {"seed": 3}, "'seed'"),
-        (SVD, {"preset": "paper"}, "'preset'"),
-        (SVD, {"method": "autoencoder"}, "another method"),
-        (AUTOENCODER, {"method": "svd"}, "another method"),
-        (AUTOENCODER, {"preset": "fast"}, "default, paper"),
-        (AUTOENCODER, {"preset": ["paper"]}, "preset must be of type str"),
-        (AUTOENCODER, {"dtype": "int8"}, "float16"),
-        (AUTOENCODER, {"dtype": ["float16"]}, "dtype must be of type str"),
-        (AUTOENCODER, {"schedule": "steps"}, "halving"),
-        (AUTOENCODER, {"nonlinear": "relu"}, "encoder"),
-        (AUTOENCODER, {"epochs": 2.5}, "epochs must be of type int"),
-        (AUTOENCODER, {"epochs": "3"}, "epochs must be of type int"),
-        (AUTOENCODER, {"epochs": True}, "epochs must be of type int"),
-        (AUTOENCODER, {"epochs": 0}, "`epochs` must be at least 1"),
-        (AUTOENCODER, {"epochs": {"a": 1}}, "epochs must be of type int"),
-        (AUTOENCODER, {"learning_rate": "0.1"}, "learning_rate must be of type float"),
-        (AUTOENCODER, {"learning_rate": 0}, "`learning_rate` must be above 0"),
-        (AUTOENCODER, {"learning_rate": math.nan}, "`learning_rate` must be above 0"),
-        (AUTOENCODER, {"cosine_weight": -1}, "`cosine_weight` must be at least 0"),
-        (AUTOENCODER, {"cosine_weight": 0, "power_weight": 0}, "at least one of"),
-        (AUTOENCODER, {"seed": 1.0}, "seed must be of type int"),
-        (AUTOENCODER, {"seed": 2**70}, "seed must fit"),
-        (AUTOENCODER, {"rank": "4"}, "rank must be of type int"),
-        (AUTOENCODER, {"rank": True}, "rank must be of type int"),
-        (SVD, {"center": 1}, "center must be of type bool"),
-        (AUTOENCODER, {"init": "artifact"}, "--init"),
-        (AUTOENCODER, {"init": "zeros"}, "subspace"),
-    ],
-)
-def test_a_setting_that_does_not_belong_is_named(method: str, layer: dict[str, Any], named: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        planned({"rank": 4} | layer, method=method)
-    assert named in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_whole_number_will_do_for_a_float() -> None:
-    assert planned({"ratio": 5, "cosine_weight": 1}).autoencoder.cosine_weight == 1
-
-
-def test_the_artifact_a_fit_starts_from_is_part_of_its_settings() -> None:
-    one = Plan.from_layers(AUTOENCODER, {"rank": 4, "init": "artifact"}, init_sha256="1" * 64)
-    two = Plan.from_layers(AUTOENCODER, one.settings, init_sha256="2" * 64)
-    assert one.settings["init_sha256"] == "1" * 64
-    assert two.settings == one.settings | {"init_sha256": "2" * 64}
-    with pytest.raises(UsageError, match="--init"):
-        planned(one.settings)
-    assert "init_sha256" not in planned(one.settings, {"init": "random"}).settings
+def svd(given: Table, **settings: Any) -> Artifact:
+    return fit_table(given, SvdConfig(**settings), device="cpu")
 
 
 # -- what a fit gives
@@ -154,23 +61,24 @@ def same(one: Artifact, other: Artifact, folder: Path) -> bool:
     return (folder / "one.safetensors").read_bytes() == (folder / "other.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("settings", [FAST, replace(FAST, init="random", nonlinear="both", schedule="halving")])
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, settings: Recipe) -> None:
-    one = compress(table(), rank=4, settings=settings, seed=3, device="cpu")
+@pytest.mark.parametrize("settings", [FAST, FAST | {"init": "random", "nonlinear": "both", "schedule": "halving"}])
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, settings: dict[str, Any]) -> None:
+    config = AutoencoderConfig(rank=4, seed=3, **settings)
+    one = fit_table(table(), config, device="cpu")
     torch.rand(17)  # whatever the program drew meanwhile
-    assert same(one, compress(table(), rank=4, settings=settings, seed=3, device="cpu"), tmp_path)
-    assert not same(one, compress(table(), rank=4, settings=settings, seed=4, device="cpu"), tmp_path)
+    assert same(one, fit_table(table(), config, device="cpu"), tmp_path)
+    assert not same(one, fit_table(table(), replace(config, seed=4), device="cpu"), tmp_path)
 
 
 def test_svd_gives_the_same_bytes_again(tmp_path: Path) -> None:
-    assert same(svd(table(), rank=4, device="cpu"), svd(table(), rank=4, device="cpu"), tmp_path)
+    assert same(svd(table(), rank=4), svd(table(), rank=4), tmp_path)
 
 
 def test_a_fit_leaves_the_table_alone() -> None:
     given = table()
     before = given.weight.clone()
-    compress(given, rank=4, settings=FAST, device="cpu")
-    svd(given, rank=4, center=True, device="cpu")
+    fit_table(given, AutoencoderConfig(rank=4, **FAST), device="cpu")
+    svd(given, rank=4, center=True)
     assert torch.equal(given.weight, before)
 
 
@@ -183,17 +91,17 @@ def rows_by_numpy(tensors: Mapping[str, Tensor], activation: str | None) -> np.n
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(
-    "plan",
+    "config",
     [
-        Plan(SVD, rank=4),
-        Plan(SVD, rank=4, center=True),
-        Plan(AUTOENCODER, rank=4, autoencoder=FAST),
-        Plan(AUTOENCODER, rank=4, autoencoder=replace(FAST, nonlinear="decoder")),
+        SvdConfig(rank=4),
+        SvdConfig(rank=4, center=True),
+        AutoencoderConfig(rank=4, **FAST),
+        AutoencoderConfig(rank=4, nonlinear="decoder", **FAST),
     ],
 )
-def test_distances_are_of_what_is_stored(plan: Plan, dtype: str) -> None:
+def test_distances_are_of_what_is_stored(config: Config, dtype: str) -> None:
     given = table()
-    artifact = run(replace(plan, dtype=dtype), given, device="cpu")
+    artifact = fit_table(given, replace(config, dtype=dtype), device="cpu")
     rows = given.weight.numpy().astype(np.float64)
     decoded = rows_by_numpy(artifact.factors.tensors, artifact.factors.activation)
     cosines = (rows * decoded).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(decoded, axis=1)
@@ -210,26 +118,28 @@ def test_distances_are_of_what_is_stored(plan: Plan, dtype: str) -> None:
 
 
 def test_narrow_numbers_show_in_the_distances() -> None:
-    wide, narrow = (svd(table(), rank=12, dtype=dtype, device="cpu") for dtype in ("float32", "bfloat16"))
+    wide, narrow = (svd(table(), rank=12, dtype=dtype) for dtype in ("float32", "bfloat16"))
     assert wide.description.distances["rmse"] < 1e-5 < narrow.description.distances["rmse"]
 
 
 def test_a_description_says_what_was_done() -> None:
     given = table()
-    described = compress(given, ratio=2.0, settings=FAST, seed=9, dtype="float16", device="cpu").description
+    described = fit_table(
+        given, AutoencoderConfig(ratio=2.0, seed=9, dtype="float16", **FAST), device="cpu"
+    ).description
     assert described.base == given.info
-    assert (described.method, described.rank, described.seed, described.dtype) == (AUTOENCODER, 5, 9, "float16")
+    assert (described.method, described.rank, described.seed, described.dtype) == ("autoencoder", 5, 9, "float16")
     assert described.parameter_ratio >= 2 > 90 * 12 / (90 * 6 + 12 * 6 + 12)
-    plan = {"method": AUTOENCODER, "rank": 5, "seed": 9, "dtype": "float16"}
-    assert described.settings == asdict(FAST) | plan
-    described = svd(given, rank=4, device="cpu").description
-    assert described.settings == {"method": SVD, "rank": 4, "dtype": "float32", "center": False}
+    expected = {"method": "autoencoder", "rank": 5, "seed": 9, "dtype": "float16"}
+    assert described.settings == asdict(Recipe(**FAST)) | expected
+    described = svd(given, rank=4).description
+    assert described.settings == {"method": "svd", "rank": 4, "dtype": "float32", "center": False}
     assert described.seed is None
 
 
 def test_svd_keeps_latents_and_directions_of_the_table() -> None:
     given = table()
-    factors = svd(given, rank=4, device="cpu").factors
+    factors = svd(given, rank=4).factors
     assert factors.weight is not None
     assert factors.bias is None
     torch.testing.assert_close(factors.latents, given.weight @ factors.weight, atol=1e-5, rtol=1e-5)
@@ -238,9 +148,9 @@ def test_svd_keeps_latents_and_directions_of_the_table() -> None:
 def test_a_ratio_counts_a_bias_only_where_there_is_one() -> None:
     given = table(torch.randn(10, 5, generator=torch.Generator().manual_seed(0)))
     ratio = 50 / 15  # met by rank 1 without a bias alone
-    assert svd(given, ratio=ratio, device="cpu").description.rank == 1
+    assert svd(given, ratio=ratio).description.rank == 1
     with pytest.raises(FitError):
-        svd(given, ratio=ratio, center=True, device="cpu")
+        svd(given, ratio=ratio, center=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -249,22 +159,22 @@ def test_a_row_that_is_not_finite_is_named(value: float, row: int) -> None:
     weight = table().weight.clone()
     weight[row, 3] = value
     weight[89, 0] = value
-    for method in (SVD, AUTOENCODER):
+    for config in (SvdConfig(rank=4), AutoencoderConfig(rank=4, **FAST)):
         with pytest.raises(FitError, match=rf"row {row} of"):
-            run(Plan(method, rank=4, autoencoder=FAST), table(weight), device="cpu")
+            fit_table(table(weight), config, device="cpu")
 
 
 def test_numbers_too_large_for_float16_are_not_stored_as_infinity() -> None:
     large = table(table().weight * 1e6)
-    for method in (SVD, AUTOENCODER):
+    for config in (SvdConfig(rank=4, dtype="float16"), AutoencoderConfig(rank=4, dtype="float16", **FAST)):
         with pytest.raises(FitError, match="float16"):
-            run(Plan(method, rank=4, dtype="float16", autoencoder=FAST), large, device="cpu")
-    assert svd(large, rank=4, dtype="bfloat16", device="cpu").description.dtype == "bfloat16"
+            fit_table(large, config, device="cpu")
+    assert svd(large, rank=4, dtype="bfloat16").description.dtype == "bfloat16"
 
 
 def test_a_rank_above_the_width_is_refused() -> None:
     with pytest.raises(FitError, match="at most 12"):
-        svd(table(), rank=13, device="cpu")
+        svd(table(), rank=13)
 
 
 @pytest.mark.parametrize(
@@ -272,27 +182,32 @@ def test_a_rank_above_the_width_is_refused() -> None:
 )
 def test_a_device_that_is_not_there_is_an_error(name: str, error: type[OrientcError]) -> None:
     with pytest.raises(error, match="device"):
-        svd(table(), rank=4, device=name)
+        fit_table(table(), SvdConfig(rank=4), device=name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_tables_of_other_float_types_are_compressed(dtype: torch.dtype) -> None:
     given = table(table().weight.to(dtype))
-    for artifact in (svd(given, rank=12, device="cpu"), compress(given, rank=12, settings=FAST, device="cpu")):
+    for artifact in (svd(given, rank=12), fit_table(given, AutoencoderConfig(rank=12, **FAST), device="cpu")):
         assert artifact.description.distances["cosine"] < 0.01
 
 
-def test_a_fit_can_start_from_another_artifact() -> None:
+def test_a_fit_can_start_from_another_artifact(tmp_path: Path) -> None:
     given = table()
-    start = svd(given, rank=4, device="cpu")
-    plan = Plan(AUTOENCODER, rank=4, autoencoder=replace(FAST, init="artifact"), init_sha256="1" * 64)
-    fitted = run(plan, given, device="cpu", start=start.factors)
-    assert fitted.description.settings["init_sha256"] == "1" * 64
+    start = svd(given, rank=4)
+    config = AutoencoderConfig(rank=4, init="artifact", **FAST)
+    fitted = fit_table(given, config, init=start, device="cpu")
     assert fitted.description.distances["cosine"] < start.description.distances["cosine"] + 0.01
+    artifacts.save(start, tmp_path / "start.safetensors")
+    assert fitted.description.settings["init_sha256"] == file_sha256(tmp_path / "start.safetensors")
+    assert same(fitted, fit_table(given, config, init=tmp_path / "start.safetensors", device="cpu"), tmp_path)
     with pytest.raises(FitError, match="rank 4, not 5"):
-        run(replace(plan, rank=5), given, device="cpu", start=start.factors)
+        fit_table(given, replace(config, rank=5), init=start, device="cpu")
     with pytest.raises(UsageError, match="artifact"):
-        run(plan, given, device="cpu")
+        fit_table(given, config, device="cpu")
+    for other in (AutoencoderConfig(rank=4), SvdConfig(rank=4)):
+        with pytest.raises(UsageError, match="`init`"):
+            fit_table(given, other, init=start, device="cpu")
 
 
 # -- tables that no model should have, and some have
@@ -331,11 +246,11 @@ TABLES: dict[str, tuple[Tensor, int]] = {
     "below float32's smallest": (normal() * 1e-42, 4),
     "huge and tiny": (normal() * torch.logspace(-30, 30, 90)[:, None], 4),
 }
-METHODS: dict[str, Plan] = {
-    "svd": Plan(SVD, 1),
-    "svd, centred": Plan(SVD, 1, center=True),
-    "default": Plan(AUTOENCODER, 1),
-    "paper": Plan(AUTOENCODER, 1, autoencoder=replace(PRESETS["paper"], epochs=2)),
+METHODS: dict[str, RankConfig] = {
+    "svd": SvdConfig(rank=1),
+    "svd, centred": SvdConfig(rank=1, center=True),
+    "default": AutoencoderConfig(rank=1),
+    "paper": AutoencoderConfig.preset("paper", rank=1, epochs=2),
 }
 
 
@@ -343,7 +258,7 @@ METHODS: dict[str, Plan] = {
 @pytest.mark.parametrize("name", TABLES)
 def test_everything_is_finite_and_can_be_read_again(name: str, method: str, tmp_path: Path) -> None:
     weight, rank = TABLES[name]
-    artifact = run(replace(METHODS[method], rank=rank), table(weight))
+    artifact = fit_table(table(weight), replace(METHODS[method], rank=rank))
     artifacts.save(artifact, tmp_path / "x.safetensors")
     read = artifacts.load(tmp_path / "x.safetensors")
     assert read.description == artifact.description
@@ -356,11 +271,11 @@ def test_everything_is_finite_and_can_be_read_again(name: str, method: str, tmp_
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("exponent", [60, 100])
 def test_a_table_of_very_large_numbers_is_compressed_as_a_smaller_one_is(method: str, exponent: int) -> None:
-    plan = replace(METHODS[method], rank=4)
+    config = replace(METHODS[method], rank=4)
     scale = 2.0**exponent
     weight = normal()
     weight *= 1.5 / weight.abs().max()  # what the large one is scaled down to
-    small, large = run(plan, table(weight)), run(plan, table(weight * scale))
+    small, large = fit_table(table(weight), config), fit_table(table(weight * scale), config)
     assert torch.equal(large.factors.dense(), small.factors.dense() * scale)
     assert large.description.distances["cosine"] == small.description.distances["cosine"]
     difference = large.factors.dense().double() - weight.double() * scale
@@ -378,15 +293,15 @@ def test_numbers_too_large_are_refused_in_one_line() -> None:
     with pytest.raises(FitError, match="store it as float32"):
         svd(table(normal() * 1e30), rank=4, dtype="float16")
     with pytest.raises(FitError, match="left the range"):
-        compress(table(normal() * 1e30), rank=4, settings=replace(FAST, nonlinear="decoder"))
+        fit_table(table(normal() * 1e30), AutoencoderConfig(rank=4, nonlinear="decoder", **FAST))
 
 
-CODED: dict[str, Plan] = {
-    "2 bits": Plan(QUANTIZE, bits=2),
-    "8 bits in groups": Plan(QUANTIZE, bits=8, group_size=5),
-    "svd in bits": Plan(SVD, 1, bits=4, center=True),
-    "autoencoder in bits": Plan(AUTOENCODER, 1, bits=3, group_size=2, autoencoder=FAST),
-    "target": Plan(TARGET, target_bits=400, dtype="float16"),
+CODED: dict[str, Config] = {
+    "2 bits": QuantizeConfig(bits=2),
+    "8 bits in groups": QuantizeConfig(bits=8, group_size=5),
+    "svd in bits": SvdConfig(rank=1, bits=4, center=True),
+    "autoencoder in bits": AutoencoderConfig(rank=1, bits=3, group_size=2, **FAST),
+    "target": TargetConfig(target_bits=400),
 }
 BEYOND = {"float16's largest", "huge", "huge, float64", "huge, bfloat16", "huge and tiny"}  # float16's range of scales
 
@@ -397,12 +312,12 @@ def test_codes_are_finite_and_can_be_read_again_or_one_line_says_why_not(
     name: str, method: str, tmp_path: Path
 ) -> None:
     weight, rank = TABLES[name]
-    plan = CODED[method]
+    config = CODED[method]
     given = table(weight)
     for calibration in (None, calibration_of(given)):
-        own = replace(plan, rank=plan.rank and rank, calibration_sha256="1" * 64 if calibration else None)
+        own = replace(config, rank=rank) if isinstance(config, RankConfig) else config
         try:
-            artifact = run(own, given, calibration=calibration)
+            artifact = fit_table(given, own, calibration=calibration)
         except FitError as error:
             said = str(error)
             assert name in BEYOND
@@ -415,38 +330,41 @@ def test_codes_are_finite_and_can_be_read_again_or_one_line_says_why_not(
         assert read.factors.dense().shape == weight.shape
         assert read.factors.dense().isfinite().all()
         assert all(map(math.isfinite, artifact.description.distances.values()))
-        assert read.description.bits_per_weight <= 400 or plan.method != TARGET
+        assert read.description.bits_per_weight <= 400 or not isinstance(config, TargetConfig)
         if name == "nothing but zeros":
             assert read.factors.dense().abs().max() < 1e-3
 
 
 def calibration_of(given: Table) -> Calibration:
     """A calibration of a table, in which some rows and directions count more than others."""
-    made = calibrations.made(base=given.info)
+    made = made_calibration(base=given.info)
     root = torch.randn(given.info.dim, given.info.dim, generator=torch.Generator().manual_seed(1))
     counts = 100.0 / torch.arange(1, given.info.vocab + 1)
     return replace(made, counts=counts, input_importance=root @ root.T, head_importance=torch.eye(given.info.dim))
 
 
-CALIBRATED: dict[str, Plan] = {
-    "svd": Plan(SVD, 4, keep_rows=7, calibration_sha256="1" * 64),
-    "default": Plan(AUTOENCODER, 4, keep_rows=7, calibration_sha256="1" * 64, autoencoder=FAST),
-    "bits": Plan(QUANTIZE, bits=3, keep_rows=7, calibration_sha256="1" * 64),
-    "target": Plan(TARGET, target_bits=5, dtype="float16", calibration_sha256="1" * 64),
+CALIBRATED: dict[str, Config] = {
+    "svd": SvdConfig(rank=4, keep_rows=7),
+    "default": AutoencoderConfig(rank=4, keep_rows=7, **FAST),
+    "bits": QuantizeConfig(bits=3, keep_rows=7),
+    "target": TargetConfig(target_bits=5),
 }
 
 
 @pytest.mark.parametrize("method", CALIBRATED)
 def test_calibrated_fits_keep_what_they_say_and_are_the_same_again(method: str, tmp_path: Path) -> None:
-    given, plan = table(), CALIBRATED[method]
-    one = run(plan, given, calibration=calibration_of(given))
+    given, config = table(), CALIBRATED[method]
+    calibration = calibration_of(given)
+    one = fit_table(given, config, calibration=calibration)
     torch.rand(5)
-    assert same(one, run(plan, given, calibration=calibration_of(given)), tmp_path)
-    dense, kept = one.factors.dense(), plan.keep_rows
-    assert one.description.layout.kept == kept or plan.method == TARGET
-    assert torch.equal(dense[:kept], given.weight[:kept])  # the first are the most frequent
-    plain = run(replace(plan, calibration_sha256=None, keep_rows=0), given)
-    importance = plan.importance(given.weight, calibration_of(given))
+    calibrations.save(calibration, tmp_path / "calibration.safetensors")
+    assert same(one, fit_table(given, config, calibration=tmp_path / "calibration.safetensors"), tmp_path)
+    dense = one.factors.dense()
+    if isinstance(config, CodedConfig):
+        assert one.description.layout.kept == config.keep_rows == 7
+        assert torch.equal(dense[:7], given.weight[:7])  # the first are the most frequent
+    plain = fit_table(given, replace(config, keep_rows=0) if isinstance(config, CodedConfig) else config)
+    importance = importance_of(config, given.weight, calibration)
     cost = importance.cost(one.factors, given.weight)
     assert one.description.distances["cost"] == pytest.approx(cost, rel=1e-4)
     assert cost < 0.9 * importance.cost(plain.factors, given.weight)
@@ -455,7 +373,7 @@ def test_calibrated_fits_keep_what_they_say_and_are_the_same_again(method: str, 
 
 def test_the_papers_recipe_is_what_it_is_written_out() -> None:
     """To rounding: nothing of metrics, weights or processes may have crept in."""
-    weight, settings = normal(), replace(PRESETS["paper"], epochs=3, alpha_epochs=2)
+    weight, config = normal(), AutoencoderConfig.preset("paper", rank=4, epochs=3, alpha_epochs=2, seed=5)
     torch.manual_seed(5)
     encoder, decoder = torch.nn.Linear(12, 4), torch.nn.Linear(4, 12)
     parameters = [*encoder.parameters(), *decoder.parameters()]
@@ -469,7 +387,7 @@ def test_the_papers_recipe_is_what_it_is_written_out() -> None:
             power = ((decoded - weight[ids]).abs() + 1e-10).pow((1.0, 0.55, 0.1)[epoch]).mean()
             (torch.zeros(()) + 0.9975 / 5 * cosine + 0.0025 * power).backward()
             optimizer.step()
-    factors = compress(table(weight), rank=4, settings=settings, seed=5, device="cpu").factors
+    factors = fit_table(table(weight), config, device="cpu").factors
     assert factors.tensors.keys() == {"latents", "decoder.weight", "decoder.bias"}
     torch.testing.assert_close(factors.latents, encoder(weight))
     assert factors.weight is not None
@@ -480,9 +398,9 @@ def test_the_papers_recipe_is_what_it_is_written_out() -> None:
 def test_a_target_is_met_on_the_demo_and_with_a_calibration_used_up(name: str, value: float) -> None:
     """Without one all rows have the same bits, or the same rank: the steps between two sizes are several per cent."""
     given = read_table(ModelSource.resolve("demo"))
-    plan = Plan(TARGET, dtype="float16", **{name: value})  # type: ignore[arg-type]
+    config = TargetConfig(**{name: value})  # type: ignore[arg-type]
     allowed = {"target_bits": given.weight.numel() * value / 8, "target_ratio": given.info.nbytes / value}
     most = allowed.get(name, value * 1e6)
-    assert run(plan, given).description.nbytes <= most
-    found = run(replace(plan, calibration_sha256="1" * 64), given, calibration=calibration_of(given)).description
+    assert fit_table(given, config).description.nbytes <= most
+    found = fit_table(given, config, calibration=calibration_of(given)).description
     assert 0.99 * most < found.nbytes <= most

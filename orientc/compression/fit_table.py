@@ -1,0 +1,228 @@
+"""Fit a table in memory: run a method, measure what it cost, and say where everything came from."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from orientc.compression.configs import AutoencoderConfig, CodedConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
+from orientc.compression.sizing import importance_of, sized
+from orientc.errors import FitError, UsageError
+from orientc.methods import autoencoder, kept_rows, losses, per_group, target_size
+from orientc.methods import svd as truncated_svd
+from orientc.methods.importance import Importance
+from orientc.modeling.factors import Factors
+from orientc.modeling.layout import FLOAT, PLAIN
+from orientc.models.table import Table
+from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
+from orientc.storage.artifact import Artifact
+from orientc.storage.calibration import Calibration
+from orientc.storage.description import Description
+from orientc.storage.sizes import target_bytes
+from orientc.utils.devices import pick_device
+from orientc.utils.files import file_sha256
+
+T = TypeVar("T")
+OnEpoch = Callable[[autoencoder.Epoch], None]
+_LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
+
+
+def fit_table(
+    table: Table,
+    config: Config,
+    *,
+    calibration: str | Path | Calibration | None = None,
+    init: str | Path | Artifact | None = None,
+    device: str | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Artifact:
+    """Compress a table and return the artifact without storing it.
+
+    Args:
+        table: The table.
+        config: How to compress it.
+        calibration: A calibration of this table, or its file.
+        init: The artifact an autoencoder starts from, or its file, where the config's `init` is "artifact".
+        device: Where to fit; None for accelerate's choice.
+        on_epoch: Called after each epoch of an autoencoder.
+
+    Raises:
+        UsageError: The config doesn't go with what is given.
+        FitError: The table can't be compressed so.
+        CalibrationError: The calibration can't be used, or was measured on another table.
+    """
+    return Fit.prepare(table, config, calibration=calibration, init=init).run(device=device, on_epoch=on_epoch)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit settled in every detail.
+
+    `config` has its rank and rows kept chosen; `settings` are those the artifact records, with the sha256 of the
+    calibration and of the artifact the fit starts from, whose compressed table is `start`.
+    """
+
+    table: Table
+    config: Config
+    settings: dict[str, Any]
+    calibration: Calibration | None = None
+    start: Factors | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        table: Table,
+        config: Config,
+        *,
+        calibration: str | Path | Calibration | None = None,
+        init: str | Path | Artifact | None = None,
+    ) -> Fit:
+        """Settle a fit; arguments and errors are those of `fit_table`."""
+        config.check_inputs(calibration=calibration is not None, init=init is not None)
+        known = first = None
+        sha256s = {}
+        if calibration is not None:
+            known, sha256s["calibration_sha256"] = _hashed(calibration, calibrations)
+        if init is not None:
+            first, sha256s["init_sha256"] = _hashed(init, artifacts)
+        if known is not None:
+            known.check_base(table.info.sha256)
+        config = sized(config, table, known)
+        start = None if first is None else first.factors
+        return cls(table, config, config.settings | sha256s, known, start)
+
+    def run(self, *, device: str | None = None, on_epoch: OnEpoch | None = None) -> Artifact:
+        """Fit the table and measure the distances.
+
+        A table with numbers so large that their squares leave float32 is fitted, and its epochs reported, scaled down.
+        Arguments and errors are those of `fit_table`.
+        """
+        config, table = self.config, self.table
+        table.check_finite()
+        through_elu = isinstance(config, AutoencoderConfig) and config.nonlinear in ("decoder", "both")
+        scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
+        original = table.weight if scale == 1 else table.weight.float() / scale
+        weight = original.to(pick_device(device))
+        importance = importance_of(config, weight, self.calibration)
+        if isinstance(config, TargetConfig):
+            choice = self._fit_to_size(config, weight, importance)
+            factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
+        else:
+            assert isinstance(config, CodedConfig)
+            ids = kept_rows.weightiest(importance.weights, int(config.keep_rows))
+            start = self.start and _scaled(self.start, 1 / scale)
+            weigh = self.calibration is not None
+            fit = partial(_fit_rows, config, start=start, on_epoch=on_epoch, weigh=weigh)
+            factors, costs = kept_rows.around(weight, ids, importance, fit), {}
+        factors = _scaled(factors, scale).to(getattr(torch, config.dtype))
+        if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
+            raise FitError(_too_large(config, factors))
+        back = _scaled(factors, 1 / scale)
+        if importance.known:
+            costs = {"cost": importance.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
+        distances = losses.distances(back, original).scaled(scale)
+        floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
+        description = Description(
+            base=table.info,
+            method=config.method,
+            layout=factors.layout,
+            settings=self.settings,
+            seed=config.seed if isinstance(config, AutoencoderConfig) else None,
+            distances=asdict(distances) | {name: cost * scale**2 for name, cost in costs.items()},
+            dtype=config.dtype if floats else "float16",
+        )
+        return Artifact(description, factors)
+
+    def _fit_to_size(self, config: TargetConfig, weight: Tensor, importance: Importance) -> target_size.Choice:
+        info = self.table.info
+        nbytes = target_bytes(
+            info.vocab, info.dim, info.nbytes, ratio=config.target_ratio, bits=config.target_bits, mb=config.target_mb
+        )
+        return target_size.fit_to_size(weight, nbytes, importance, dtype=getattr(torch, config.dtype))
+
+
+def _fit_rows(
+    config: CodedConfig,
+    rows: Tensor,
+    importance: Importance,
+    *,
+    weigh: bool,
+    start: Factors | None,
+    on_epoch: OnEpoch | None,
+) -> Factors:
+    """The compressed form of the rows that are not kept; `weigh` says whether the importance is a calibration's."""
+    weighed = importance if weigh else None
+    if isinstance(config, SvdConfig):
+        assert config.rank is not None
+        factors = truncated_svd.truncated_svd(rows, config.rank, center=config.center, importance=weighed)
+    elif isinstance(config, AutoencoderConfig):
+        assert config.rank is not None
+        factors = autoencoder.fit_autoencoder(
+            rows, config.rank, config, seed=config.seed, start=start, importance=weighed, on_epoch=on_epoch
+        )
+    else:
+        factors = Factors.plain(rows.float())
+    if config.bits is None:
+        return factors
+    groups = -(-factors.rank // config.group_size)
+    return per_group.quantize_per_group(
+        factors,
+        [[config.bits] * groups],
+        group_size=config.group_size,
+        importance=importance.in_latents(factors.weight),
+    )
+
+
+def _too_large(config: Config, factors: Factors) -> str:
+    plain = isinstance(config, CodedConfig) and not isinstance(config, QuantizeConfig) and config.bits is None
+    if config.dtype == "float16" and plain:
+        return "the compressed table does not fit into float16: store it as float32 or bfloat16"
+    if factors.layout.codec != PLAIN:
+        return "the table's numbers are too large for codes, whose scales are float16: store latents as numbers"
+    return f"the compressed table does not fit into {config.dtype}: its numbers are too large"
+
+
+def _scale(weight: Tensor) -> float:
+    """What to divide a table by before it is fitted: 1, or a power of two where its numbers are very large."""
+    largest = max(abs(float(end)) for end in weight.aminmax())
+    return 1.0 if largest < _LARGE else 2.0 ** math.floor(math.log2(largest))
+
+
+def _scaled(factors: Factors, scale: float) -> Factors:
+    """Factors of the table times `scale`."""
+    if scale == 1:
+        return factors
+    return factors.map_named(
+        lambda name, tensor: tensor if name == "decoder.weight" or not tensor.is_floating_point() else tensor * scale
+    )
+
+
+class _Storage(Protocol[T]):
+    """A module that reads and writes one kind of file."""
+
+    def load(self, path: Path, /) -> T: ...
+
+    def save(self, value: T, path: Path, /) -> None: ...
+
+
+def _hashed(given: str | Path | T, storage: _Storage[T]) -> tuple[T, str]:
+    """What is in a file, and its sha256; of something in memory the sha256 that its file would have."""
+    if isinstance(given, str | Path):
+        try:
+            sha256 = file_sha256(Path(given))
+        except OSError as error:
+            raise UsageError(f"can't read {given}: {error.strerror or error}") from error
+        return storage.load(Path(given)), sha256
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "value.safetensors"
+        storage.save(given, path)
+        return given, file_sha256(path)
