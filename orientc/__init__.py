@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from orientc.compression.quantize import quantize
     from orientc.compression.svd import svd
     from orientc.distillation.tune import Tuned, tune
+    from orientc.evaluation.glue.glue import GlueResult, glue
+    from orientc.evaluation.perplexity import Perplexities, perplexity
+    from orientc.evaluation.similarity import Similarities, similarity
+    from orientc.evaluation.squad.squad import SquadResult, SquadScore, squad
     from orientc.exporters.export import export
     from orientc.modeling.factors import Factors
     from orientc.modeling.modules import CompressedEmbedding, CompressedHead
@@ -66,8 +70,13 @@ _HOMES = {
     "CompressedHead": "modeling.modules",
     "Description": "storage.description",
     "Factors": "modeling.factors",
+    "GlueResult": "evaluation.glue.glue",
     "ModelSource": "models.source",
+    "Perplexities": "evaluation.perplexity",
     "QuantizeConfig": "compression.configs",
+    "Similarities": "evaluation.similarity",
+    "SquadResult": "evaluation.squad.squad",
+    "SquadScore": "evaluation.squad.squad",
     "SvdConfig": "compression.configs",
     "Table": "models.table",
     "TargetConfig": "compression.configs",
@@ -76,11 +85,15 @@ _HOMES = {
     "compare": "comparison.compare",
     "compress": "compression.compress",
     "export": "exporters.export",
+    "glue": "evaluation.glue.glue",
     "head_policies": "models.substitute",
     "load": "storage.artifact",
+    "perplexity": "evaluation.perplexity",
     "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
+    "similarity": "evaluation.similarity",
+    "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
     "substituted": "models.substitute",
     "svd": "compression.svd",
@@ -107,14 +120,19 @@ __all__ = [
     "Factors",
     "FitError",
     "GateError",
+    "GlueResult",
     "ModelError",
     "ModelNotFoundError",
     "ModelSource",
     "NoTableError",
     "OrientcError",
     "OutputError",
+    "Perplexities",
     "QuantizeConfig",
     "RecordError",
+    "Similarities",
+    "SquadResult",
+    "SquadScore",
     "SubstitutionError",
     "SvdConfig",
     "SweepError",
@@ -128,11 +146,15 @@ __all__ = [
     "compare",
     "compress",
     "export",
+    "glue",
     "head_policies",
     "load",
+    "perplexity",
     "quantize",
     "read_table",
     "save",
+    "similarity",
+    "squad",
     "substitute",
     "substituted",
     "svd",

@@ -10,9 +10,8 @@ from typing import Any
 
 from orientc.calibration.config import CalibrationConfig
 from orientc.calibration.measure import full_settings, measure
-from orientc.calibration.texts import calibration_text
 from orientc.calibration.tokenized_text import TokenizedText, objective_of
-from orientc.evaluation.texts import Text
+from orientc.evaluation.texts import Text, calibration_text
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import calibration as calibrations

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from orientc.errors import CalibrationError
 from orientc.evaluation import causal_lm, masked_lm, perplexity, similarity
+from orientc.evaluation.configs import PerplexityConfig, SimilarityConfig
 from orientc.evaluation.masked_lm import WholeWordMasker
 from orientc.evaluation.scoring import Example
 from orientc.evaluation.texts import Text
@@ -62,10 +63,10 @@ class TokenizedText:
         self.tokenizer, self.text = source.tokenizer, text
         self.objective = objective_of(source)
         if self.objective == SENTENCE:
-            full = similarity.full_settings(source, similarity.Settings())
+            full = similarity.full_settings(source, SimilarityConfig())
             self.settings = {"max_ids": min(LONGEST, full["max_length"]), "pooling": full["pooling"]}
         else:
-            full = perplexity.full_settings(source, perplexity.Settings())
+            full = perplexity.full_settings(source, PerplexityConfig())
             if self.objective == MASKED:
                 self.settings = {"max_ids": min(LONGEST, full["max_ids"])}
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,51 +9,73 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure
-
-
-class Head(StrEnum):
-    """Which of a tied model's two figures to measure."""
-
-    input_only = "input-only"
-    tied = "tied"
-    both = "both"
+from orientc.evaluation.choices import HEADS
 
 
 def perplexity(
     subject: options.Subject,
     text: Annotated[
         Path | None,
-        typer.Option(help="UTF-8 text to score. [default: WikiText-103 raw test; demo's own for demo]"),
+        typer.Option(
+            metavar="FILE",
+            help="UTF-8 text to score. [default: WikiText-103 raw test; demo's own for demo]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     head: Annotated[
-        Head, typer.Option(help="Compress the lookup alone, lookup and tied head, or show both.")
-    ] = Head.both,
+        str,
+        options.choice(
+            HEADS,
+            help="Of a tied model, compress the lookup alone, lookup and head, or show both figures.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = "both",
     limit: Annotated[
         int | None,
-        typer.Option(help="Score only so many lines (masked) or tokens (causal).", show_default=False),
+        typer.Option(
+            help="Score only so many lines (masked) or tokens (causal). [default: all]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Text tokens per window (causal). [default: at most 1024]", show_default=False),
+        typer.Option(
+            help="Text tokens per window (causal). [default: at most 1024]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     stride: Annotated[
         int | None,
-        typer.Option(help="Tokens from window to window (causal). [default: the window]", show_default=False),
+        typer.Option(
+            help="Tokens from window to window (causal). [default: the window]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
-    no_bos: Annotated[bool, typer.Option("--no-bos", help="No BOS token before a window (causal).")] = False,
+    bos: Annotated[
+        bool,
+        typer.Option(
+            "--bos/--no-bos", help="BOS token before each window (causal).", rich_help_panel=options.EVALUATION
+        ),
+    ] = True,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="At most so many lines or windows at a time; does not change the figures.", show_default=False
+            help="At most so many lines or windows at a time; does not change the figures. [default: by their length]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the masks (masked).")] = 0,
+    seed: Annotated[int, typer.Option(help="Draws the masks (masked).", rich_help_panel=options.EVALUATION)] = 0,
     dtype: options.ComputeDtype = "float32",
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,
     out: options.RunsFolder = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure again what was measured before.")] = False,
+    overwrite: options.OverwriteRun = False,
     revision: options.Revision = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -65,45 +86,34 @@ def perplexity(
 
     Example: `orientc perplexity runs/bert-base-uncased/svd-r128-1f0c4a2b.safetensors --text wiki.txt`
     """
-    from orientc.evaluation import perplexity as measure
-    from orientc.evaluation import texts
-    from orientc.models import resolve
-    from orientc.storage.runs import records_folder
-    from orientc.utils import distributed
-    from orientc.utils.devices import pick_device
-    from orientc.utils.files import check_writable
+    import orientc
 
-    settings = measure.Settings(limit, window, stride, not no_bos, seed, batch_size, dtype)
-    chosen = pick_device(device)
-    found = resolve.subject(
-        subject,
-        model=model,
-        revision=revision,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-    )
-    protocol = measure.protocol_of(found.source)  # before a text is fetched for nothing
-    with distributed.main_first():
-        scored = texts.scored_text(text, found.source)
-    folder = records_folder(found.source.id, found.path, out)
-    check_writable(folder)
     with output.stages(quiet=quiet) as progress:
-        measurement = measure.Measurement(
-            found.source,
-            scored,
-            settings,
-            folder=folder,
-            device=chosen,
-            again=overwrite,
+        found = orientc.perplexity(
+            subject,
+            text=text,
+            head=head,
+            limit=limit,
+            window=window,
+            stride=stride,
+            bos=bos,
+            batch_size=batch_size,
+            seed=seed,
+            dtype=dtype,
+            model=model,
             force=force,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
             progress=progress,
         )
-        compressed = measurement.compressed(found.path, found.artifact, head) if found.path and found.artifact else ()
-        records = [measurement.original(), *compressed]
     if as_json:
-        output.show_json({"protocol": protocol, "records": [record.as_dict() for record in records]})
+        output.show_json(found.as_dict())
         return
-    original = records[0].perplexity
+    original = found.records[0]
     output.show_table(
         ["table", "perplexity", "ratio", "loss", "tokens", "seconds"],
         [
@@ -112,12 +122,12 @@ def perplexity(
                 if record.artifact
                 else "original",
                 figure(record.perplexity, 4),
-                f"{record.perplexity / original:.3f}×",
+                f"{record.perplexity / original.perplexity:.3f}×",
                 f"{record.metrics['loss']:.4f}",
                 str(record.metrics["tokens"]),
                 f"{record.seconds:.1f}",
             ]
-            for record in records
+            for record in found.records
         ],
-        title=f"{found.source.id}; {protocol} perplexity on {scored.name}",
+        title=f"{original.model['id']}; {found.protocol} perplexity on {found.text}",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,41 +9,59 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure
-
-
-class Pooling(StrEnum):
-    """How token states become a sentence's vector."""
-
-    mean = "mean"
-    cls = "cls"
-    max = "max"
-    last = "last"
+from orientc.evaluation.choices import POOLINGS
 
 
 def similarity(
     subject: options.Subject,
     text: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Sentences, one a line, UTF-8. [default: STS-B's dev set, with its scores]"),
+        typer.Option(
+            metavar="FILE",
+            help="Sentences, one a line, UTF-8. [default: STS-B's dev set, with its scores]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where STS-B is, as for orientc glue. [default: nyu-mll/glue from the hub]"),
+        typer.Option(
+            metavar="DIR",
+            help="Where STS-B is, as for orientc glue. [default: nyu-mll/glue from the hub]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     pooling: Annotated[
-        Pooling | None,
-        typer.Option(help="Token states to sentence vector. [default: as the model's folder says, else mean]"),
+        str | None,
+        options.choice(
+            POOLINGS,
+            help="Token states to sentence vector. [default: as the model's folder says, else mean]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens per sentence. [default: as the model's folder says]")
+        int | None,
+        typer.Option(
+            help="Tokens per sentence. [default: as the model's folder says]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Sentences at a time; does not change the figures.")] = 64,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            help="Sentences at a time; does not change the figures.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = 64,
     dtype: options.ComputeDtype = "float32",
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,
     out: options.RunsFolder = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure again what was measured before.")] = False,
+    overwrite: options.OverwriteRun = False,
     revision: options.Revision = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -55,43 +72,32 @@ def similarity(
 
     Example: `orientc similarity runs/all-MiniLM-L6-v2/svd-r75-5d1778d0.safetensors --text sentences.txt`
     """
-    from orientc.errors import UsageError
-    from orientc.evaluation import similarity as measure
-    from orientc.evaluation import texts
-    from orientc.models import resolve
-    from orientc.storage.runs import records_folder
-    from orientc.utils import distributed
-    from orientc.utils.devices import pick_device
-    from orientc.utils.files import check_writable
+    import orientc
 
-    if text is not None and data is not None:
-        raise UsageError("--text takes sentences, --data STS-B with its scores: give one of them")
-    settings = measure.Settings(pooling, max_length, batch_size, dtype)
-    found = resolve.subject(
-        subject, model=model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-    )
-    chosen = pick_device(device)
-    folder = records_folder(found.source.id, found.path, out)
-    check_writable(folder)
-    with distributed.main_first():
-        sentences = texts.from_file(text) if text else measure.stsb(data)
     with output.stages(quiet=quiet) as progress:
-        measurement = measure.Measurement(
-            found.source,
-            sentences,
-            settings,
-            folder=folder,
-            device=chosen,
-            again=overwrite,
+        found = orientc.similarity(
+            subject,
+            text=text,
+            data=data,
+            pooling=pooling,
+            max_length=max_length,
+            batch_size=batch_size,
+            dtype=dtype,
+            model=model,
             force=force,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
             progress=progress,
         )
-        compressed = measurement.compressed(found.path, found.artifact) if found.path and found.artifact else ()
-        records = [measurement.original(), *compressed]
     if as_json:
-        output.show_json({"records": [record.as_dict() for record in records]})
+        output.show_json(found.as_dict())
         return
-    names = [name for name in ("spearman", "cosine", "cosine_p5") if name in records[0].metrics]
+    original = found.records[0]
+    names = [name for name in ("spearman", "cosine", "cosine_p5") if name in original.metrics]
     output.show_table(
         ["table", *(name.replace("_p5", " 5th percentile") for name in names), "sentences", "seconds"],
         [
@@ -101,7 +107,7 @@ def similarity(
                 str(record.metrics["sentences"]),
                 figure(record.seconds),
             ]
-            for record in records
+            for record in found.records
         ],
-        title=f"{found.source.id}; sentence vectors ({measurement.full_settings['pooling']}) on {sentences.name}",
+        title=f"{original.model['id']}; sentence vectors ({original.settings['pooling']}) on {found.text}",
     )

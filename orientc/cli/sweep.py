@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import finetuned, options, output
+from orientc.cli import options, output
 
 _METHODS = {"svd": "svd", "ae": "autoencoder", "autoencoder": "autoencoder"}
 
@@ -58,7 +58,7 @@ def sweep(
     from orientc.cli import sweeping
     from orientc.compression.configs import AutoencoderConfig, SvdConfig
     from orientc.evaluation import finetuning
-    from orientc.evaluation.perplexity import Settings
+    from orientc.evaluation.configs import PerplexityConfig
     from orientc.models.source import ModelSource
     from orientc.utils.devices import pick_device
     from orientc.workflows.sweep import Measures
@@ -66,21 +66,20 @@ def sweep(
 
     kinds = {kind.method: kind for kind in (SvdConfig, AutoencoderConfig)}
     configs = [kinds[method](ratio=ratio) for ratio in _ratios(ratios) for method in _methods(methods)]
-    tuned = {"epochs": epochs, "train_embeddings": train_embeddings, "precision": precision}
+    tuned = {"epochs": epochs, "seed": seed, "train_embeddings": train_embeddings, "precision": precision}
     if learning_rate is not None:
         tuned["learning_rate"] = learning_rate
-    numbers = finetuned.seeds(seed, seeds)
     source = ModelSource.resolve(
         model, revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
     )
     chosen = pick_device(device)
     with output.stages(quiet=quiet) as progress:
-        measures = Measures(source, out=out, device=chosen, progress=progress)
-        wanted = [measures.perplexity(text, Settings(limit=limit))] if perplexity else []
+        measures = Measures.of(source, out=out, device=chosen, progress=progress)
+        wanted = [measures.perplexity(text, PerplexityConfig(limit=limit))] if perplexity else []
         wanted += [measures.similarity(data)] if similarity else []
         limits = finetuning.limits(limit_train, limit_eval, epochs)
         for name in task or []:
-            wanted.append(measures.task(name, squad_data if name == "squad" else data, limits, numbers, tuned))
+            wanted.append(measures.task(name, squad_data if name == "squad" else data, limits, seeds, tuned))
         outcome = run(source, configs, wanted, out=out, device=str(chosen), progress=progress)
     sweeping.end(outcome, as_json=as_json, quiet=quiet)
 

@@ -7,12 +7,11 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orientc.calibration.texts import calibration_text
 from orientc.calibration.tokenized_text import TokenizedText
 from orientc.errors import EvaluationError
 from orientc.evaluation import texts
 from orientc.evaluation.scoring import Example
-from orientc.evaluation.texts import Text
+from orientc.evaluation.texts import Text, calibration_text
 from orientc.models.source import DEMO, ModelSource
 
 HELD_OUT = 0.05  # of a text's characters

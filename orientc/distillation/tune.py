@@ -17,7 +17,7 @@ from orientc.distillation.plan import Plan, plan
 from orientc.distillation.resume import SUFFIX, ResumeFile, ResumeState
 from orientc.distillation.training import Evaluation, Training
 from orientc.errors import EvaluationError, OutputError
-from orientc.evaluation.subjects import check_base
+from orientc.evaluation.setup import check_base
 from orientc.evaluation.texts import Text
 from orientc.methods import losses
 from orientc.models import resolve

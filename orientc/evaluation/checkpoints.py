@@ -42,11 +42,11 @@ class Checkpoints:
             return None
         last = self._path(whole[-1])
         if _read(last / MARK) != self.run:
-            raise OutputError(f"{self.folder} holds checkpoints of another run: start over with --overwrite")
+            raise OutputError(f"{self.folder} holds checkpoints of another run: start over with `overwrite`")
         if not resume:
             raise OutputError(
-                f"an interrupted run has left checkpoints in {self.folder}: go on from step {whole[-1]} with --resume, "
-                "or start over with --overwrite"
+                f"an interrupted run has left checkpoints in {self.folder}: go on from step {whole[-1]} with `resume`, "
+                "or start over with `overwrite`"
             )
         return last
 

@@ -2,5 +2,9 @@
 
 from __future__ import annotations
 
+from orientc.storage.sizes import INPUT_ONLY, TIED
+
+BOTH = "both"
+HEADS = (BOTH, INPUT_ONLY, TIED)  # which of a tied model's two figures is measured
 POOLINGS = ("mean", "cls", "max", "last")  # of token states into a sentence's vector
 TRAIN_EMBEDDINGS = ("decoder", "all", "none")  # what of a compressed table fine-tuning trains

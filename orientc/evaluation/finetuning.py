@@ -1,4 +1,4 @@
-"""Fine-tune a model on a labelled task and score it; the one path GLUE and SQuAD share.
+"""Fine-tune a model on a benchmark and score it; the one path GLUE and SQuAD share.
 
 The table is substituted, what of it trains is set, transformers' `Trainer` trains; a killed run goes on from its last
 checkpoint. What is left is a record, and beside it a folder of the same name with the model, in the compact form
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedMo
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation.checkpoints import SUFFIX, Checkpoints
-from orientc.evaluation.choices import TRAIN_EMBEDDINGS
-from orientc.evaluation.subjects import base_table, described_artifact, described_model
+from orientc.evaluation.configs import FinetuningConfig
+from orientc.evaluation.setup import Setup, prepare
+from orientc.evaluation.statistics import Spread
 from orientc.evaluation.trainer import trainer_for
 from orientc.modeling.modules import CompressedTable
 from orientc.models import compact
-from orientc.models.resolve import Subject
+from orientc.models.resolve import Subject, is_artifact
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import substitute
 from orientc.storage import records
@@ -36,76 +37,28 @@ from orientc.utils import distributed
 from orientc.utils.files import check_writable, strict_json, write_folder, write_json
 from orientc.utils.logging import quietly
 from orientc.utils.progress import Progress
-from orientc.utils.versions import versions
 
 HISTORY = "training.json"
+DEFAULT_MODEL = "bert-base-uncased"
 
 Outputs = Any  # what a model gives for all examples of a set: one array `[examples, …]`, or a tuple of them
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a model is fine-tuned; the defaults are the paper's for GLUE.
+class Benchmark:
+    """One benchmark for one model: data sets, metric function, writers.
 
-    `batch_size` examples go in at a time, over all processes together, and a step takes `gradient_accumulation` of
-    such batches. `warmup` is a share of all steps. `train_embeddings` says what of the table trains: "decoder"
-    (what comes after the latents; nothing of an uncompressed table), "all" or "none". `precision` is the type the
-    model computes in, its weights stay float32. `attention` is the name of one of transformers' implementations.
-    `group_by_length` makes batches of examples of like length: less padding, and another order.
-    """
-
-    epochs: float = 3.0
-    batch_size: int = 32
-    gradient_accumulation: int = 1
-    learning_rate: float = 2e-5
-    warmup: float = 0.0
-    weight_decay: float = 0.0
-    max_length: int = 128
-    seed: int = 0
-    train_embeddings: str = "decoder"
-    precision: str = "float32"
-    attention: str | None = None
-    group_by_length: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a value no training can use."""
-        for name in ("batch_size", "gradient_accumulation", "max_length"):
-            if not 1 <= getattr(self, name) < 2**31:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.epochs < float("inf"):
-            raise UsageError(f"--epochs must be 0 (score only) or more, not {self.epochs}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise UsageError(f"--learning-rate must be above 0, not {self.learning_rate}")
-        if not 0 <= self.warmup < 1:
-            raise UsageError(f"--warmup is a share of all steps, from 0 to below 1, not {self.warmup}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise UsageError(f"--weight-decay must be 0 or more, not {self.weight_decay}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"a seed must be from 0 to below 2³², not {self.seed}")
-        if self.train_embeddings not in TRAIN_EMBEDDINGS:
-            raise UsageError(f"--train-embeddings must be one of {', '.join(TRAIN_EMBEDDINGS)}")
-
-    def recorded(self, *, new_head: bool) -> dict[str, Any]:
-        """What a record keeps: what the figures depend on."""
-        values = asdict(self)
-        if self.epochs:
-            return values
-        used = ("epochs", "max_length", "precision", "attention", *(["seed"] if new_head else []))
-        return {name: value for name, value in values.items() if name in used or name not in _SHARED}
-
-
-_SHARED = frozenset(Settings.__dataclass_fields__)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a benchmark brings: its data as the model takes it, and what the model's outputs are worth.
-
-    `data` is the record's. `configure` tells a configuration of the labels. `train` makes the training examples,
-    `evaluation` holds those to score, by name; both are lists or data sets of features for a padding collator.
-    `metrics` makes the record's figures of the outputs. `write` leaves files of a run and is handed a function that
-    runs the model over further examples, for which it is called in every process; `written` says whether the files
-    are there already.
+    Args:
+        kind: The record's kind: "glue" or "squad".
+        auto_class: The transformers auto class that puts the task's head on top.
+        data: The record's `data`.
+        configure: Tells a configuration of the task's labels.
+        train: Makes the training examples: a list or data set of features for a padding collator.
+        evaluation: The examples to score, by name, as `train` gives them.
+        metrics: Makes the record's figures of the outputs, by the same names.
+        write: Leaves further files of a run. It is handed a function that runs the model over other examples, and is
+            called in every process.
+        written: Whether the files that `write` leaves are there already.
     """
 
     kind: str
@@ -132,24 +85,46 @@ class Run:
         """What else the run leaves: the fine-tuned model, the history of its training, the benchmark's own files."""
         return self.path.with_suffix("")
 
+    @property
+    def model(self) -> Path | None:
+        """The folder with the fine-tuned model, where one was trained."""
+        return self.folder if (self.folder / HISTORY).is_file() else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as JSON: its record, and where that and the model lie."""
+        return {
+            "path": str(self.path),
+            "model": str(self.model) if self.model else None,
+            "fresh": self.fresh,
+            "record": self.record.as_dict(),
+        }
+
+
+def summary(runs: Sequence[Run]) -> dict[str, Spread]:
+    """Mean and deviation of each figure, over runs that differ in their seed alone."""
+    return {name: Spread.of([run.record.metrics[name] for run in runs]) for name in runs[0].record.metrics}
+
+
+def prepare_finetuning(
+    embeddings: str | Path | None, model: str | Path | ModelSource | None, **options: Any
+) -> tuple[Setup, Subject]:
+    """Find the model, by default BERT, and the artifact to put into it; `options` are those of `prepare`.
+
+    Raises `UsageError` for embeddings that are no artifact, else as `prepare` does.
+    """
+    if embeddings is None:
+        setup, subject = prepare(DEFAULT_MODEL if model is None else model, model=None, **options)
+    elif is_artifact(str(embeddings)):
+        setup, subject = prepare(embeddings, model=model, **options)
+    else:
+        raise UsageError(f"`embeddings` takes an artifact, which ends in .safetensors, not {embeddings}")
+    check_writable(setup.folder)
+    return setup, subject
+
 
 def has_head(source: ModelSource, auto_class: Any) -> bool:
     """Whether the checkpoint was saved with the head that `auto_class` puts on top."""
     return type(source.skeleton).__name__ == source.class_for(auto_class).__name__
-
-
-def tokenizer_for(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, padding on the right, and with the end of text where it has no token for that.
-
-    Raises `ModelError` or `EvaluationError` where there is none that can be used.
-    """
-    tokenizer = source.tokenizer
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise EvaluationError(f"the tokenizer of {source.id} has neither a padding nor an end-of-text token")
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
 
 
 def fitting_length(source: ModelSource, wanted: int, progress: Progress) -> int:
@@ -157,63 +132,68 @@ def fitting_length(source: ModelSource, wanted: int, progress: Progress) -> int:
     positions = usable_positions(source.skeleton)
     possible: int = min(wanted, source.tokenizer.model_max_length, positions or wanted)
     if possible < wanted:
-        progress.warn(f"{source.id} takes {possible} tokens at most: --max-length {wanted} is cut to that")
+        progress.warn(f"{source.id} takes {possible} tokens at most: `max_length` {wanted} is cut to that")
     return possible
 
 
 @quietly()
 def run(
+    setup: Setup,
     subject: Subject,
-    work: Work,
-    settings: Settings,
+    benchmark: Benchmark,
+    config: FinetuningConfig,
     *,
-    folder: Path,
-    device: torch.device,
-    checkpoint_dir: Path | None = None,
+    checkpoint_dir: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
-    overwrite: bool = False,
-    force: bool = False,
-    progress: Progress | None = None,
 ) -> Run:
-    """Fine-tune and score; the record is written into `folder`, the model beside it.
+    """Fine-tune and score; the record is written into `setup.folder`, the model beside it.
 
-    A run that is done already, by the same versions, is not done again unless `overwrite`. Raises
-    `ArtifactMismatchError` for an artifact of another table unless `force`, `OutputError` where checkpoints are in
-    the way (see `Checkpoints.last`), and `EvaluationError` where training diverges.
+    A run that is done already, by the same versions, is not done again unless `setup.overwrite`.
+
+    Args:
+        setup: The model, and how it is evaluated.
+        subject: The same model with the artifact to put in, or without one.
+        benchmark: What it is trained and scored on.
+        config: How.
+        checkpoint_dir: Folder for checkpoints while training; beside the record unless given.
+        save_steps: Optimizer steps from one checkpoint to the next; an epoch unless given.
+        resume: Go on from the last checkpoint of an interrupted run.
+
+    Raises:
+        ArtifactMismatchError: For an artifact of another table, unless `setup.force`.
+        OutputError: Where checkpoints are in the way (see `Checkpoints.last`).
+        EvaluationError: Where training diverges.
     """
-    progress = progress or Progress()
-    source, artifact = subject.source, subject.artifact
-    info = base_table(source, artifact, force=force, progress=progress)
-    new_head = not has_head(source, work.auto_class)
-    record = Record(
-        kind=work.kind,
-        model=described_model(source, info),
-        artifact=described_artifact(subject.path, artifact) if subject.path and artifact else None,
-        head=UNTIED,  # a task's model has no language-model head
-        settings=settings.recorded(new_head=new_head),
-        data=work.data,
-        metrics={},
-        seconds=0.0,
-        versions=versions(),
-    )
+    source, folder, progress, overwrite = setup.source, setup.folder, setup.progress, setup.overwrite
+    new_head = not has_head(source, benchmark.auto_class)
+    settings = config.recorded(new_head=new_head)
+    # the model of a task has no language-model head
+    record = setup.record(benchmark.kind, subject, head=UNTIED, settings=settings, data=benchmark.data)
     this = Run(record, folder / record.file_name)
     done = distributed.from_main(lambda: None if overwrite else records.reusable(record, folder))
-    if done and distributed.from_main(lambda: work.written(this)):
+    if done and distributed.from_main(lambda: benchmark.written(this)):
         return Run(done, this.path, fresh=False)
     start = time.perf_counter()
     identity = strict_json({"identity": record.identity, "versions": record.versions})
-    checkpoints = Checkpoints(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX), identity)
+    checkpoints = Checkpoints(Path(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX)), identity)
 
     def trainer(model: PreTrainedModel, train: Any = None) -> Trainer:
         collate = DataCollatorWithPadding(source.tokenizer)
         return trainer_for(
-            model, collate, settings, checkpoints, device=device, train=train, save_steps=save_steps, progress=progress
+            model,
+            collate,
+            config,
+            checkpoints,
+            device=setup.device,
+            train=train,
+            save_steps=save_steps,
+            progress=progress,
         )
 
-    if settings.epochs and (overwrite or not distributed.from_main(lambda: _trained(this.folder, identity))):
+    if config.epochs and (overwrite or not distributed.from_main(lambda: _trained(this.folder, identity))):
         last = distributed.from_main(lambda: checkpoints.last(resume=resume, overwrite=overwrite))
-        ready = trainer(_prepared(subject, work, settings, new_head=new_head), work.train())
+        ready = trainer(_loaded(subject, benchmark, config, new_head=new_head), benchmark.train())
         if distributed.is_main():
             if last is None:
                 checkpoints.clear(others=True)
@@ -222,26 +202,26 @@ def run(
         history = {"run": identity, "log": ready.state.log_history}
         if distributed.is_main():
             _save(ready.model, source.tokenizer, history, this.folder)
-    elif settings.epochs:
+    elif config.epochs:
         saved = ModelSource.resolve(str(this.folder))
-        ready = trainer(saved.load(work.auto_class, dtype=torch.float32, attention=settings.attention))
+        ready = trainer(saved.load(benchmark.auto_class, dtype=torch.float32, attention=config.attention))
     else:
         if new_head:
             progress.warn(f"{source.id} has no head for this task: a random one is scored, nothing is trained")
-        ready = trainer(_prepared(subject, work, settings, new_head=new_head))
+        ready = trainer(_loaded(subject, benchmark, config, new_head=new_head))
 
     def outputs(name: str, examples: Any) -> Outputs:
-        progress.stage(f"scoring {name}".rstrip(), -(-len(examples) // settings.batch_size))
+        progress.stage(f"scoring {name}".rstrip(), -(-len(examples) // config.batch_size))
         found = ready.predict(examples).predictions
         if not all(np.isfinite(array).all() for array in (found if isinstance(found, tuple) else (found,))):
             raise EvaluationError(
-                "the model gives numbers that are not finite: training diverged; try a smaller --learning-rate"
+                "the model gives numbers that are not finite: training diverged; try a smaller `learning_rate`"
             )
         return found
 
-    scored = {name: outputs(name, examples) for name, examples in work.evaluation.items()}
-    metrics = work.metrics(scored)
-    work.write(this, outputs)
+    scored = {name: outputs(name, examples) for name, examples in benchmark.evaluation.items()}
+    metrics = benchmark.metrics(scored)
+    benchmark.write(this, outputs)
     record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
     if distributed.is_main():
         checkpoints.clear()  # first: with a record there is nothing left to do, also not that
@@ -269,20 +249,20 @@ def train_only(model: PreTrainedModel, train_embeddings: str) -> None:
         table.weight.requires_grad_(train_embeddings == "all")
 
 
-def _prepared(subject: Subject, work: Work, settings: Settings, *, new_head: bool) -> PreTrainedModel:
+def _loaded(subject: Subject, benchmark: Benchmark, config: FinetuningConfig, *, new_head: bool) -> PreTrainedModel:
     """The model to train or score: a new head drawn by the seed, the table substituted, what trains set."""
-    transformers.set_seed(settings.seed)
+    transformers.set_seed(config.seed)
     model = subject.source.load(
-        work.auto_class,
+        benchmark.auto_class,
         dtype=torch.float32,
-        new_head=new_head or settings.epochs > 0,
-        configure=work.configure,
-        attention=settings.attention,
+        new_head=new_head or config.epochs > 0,
+        configure=benchmark.configure,
+        attention=config.attention,
     )
     model.config.get_text_config().pad_token_id = subject.source.tokenizer.pad_token_id
     if subject.artifact:
         substitute(model, subject.artifact, UNTIED)
-    train_only(model, settings.train_embeddings)
+    train_only(model, config.train_embeddings)
     return model
 
 

@@ -1,8 +1,8 @@
-"""Perplexity of a model, uncompressed and with a compressed table: text in, records out."""
+"""Perplexity of a model, uncompressed and with a compressed table."""
 
 from __future__ import annotations
 
-import time
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,13 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from orientc.errors import EvaluationError, UsageError
-from orientc.evaluation import causal_lm, masked_lm
-from orientc.evaluation.recording import RecordedMeasurement
+from orientc.errors import EvaluationError
+from orientc.evaluation import causal_lm, masked_lm, texts
+from orientc.evaluation.choices import BOTH, HEADS
+from orientc.evaluation.configs import PerplexityConfig, check_choice
+from orientc.evaluation.measurement import Measurement
 from orientc.evaluation.scoring import Example, score
+from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import head_policies, substituted
@@ -24,7 +27,7 @@ from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.storage.sizes import TIED, UNTIED
-from orientc.storage.table_info import TableInfo
+from orientc.utils import distributed
 from orientc.utils.progress import Progress
 
 KIND = "perplexity"
@@ -37,30 +40,143 @@ DEVICE_TOKENS = {MASKED: 16_384, CAUSAL: 4_096}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What may be asked for; None stands for the protocol's default.
+class Perplexities:
+    """What `perplexity` found: a record of the uncompressed model, then one for each head policy of an artifact.
 
-    `limit` counts kept lines (masked) or text tokens (causal); `window` and `stride` are text tokens, `bos` puts
-    the BOS token before each window (causal only); `seed` draws the masks (masked only). `dtype` is what the
-    model computes in. The figures do not depend on `batch_size`, the most lines or windows that go in at once.
+    `protocol` is "masked" or "causal".
     """
 
-    limit: int | None = None
-    window: int | None = None
-    stride: int | None = None
-    bos: bool = True
-    seed: int = 0
-    batch_size: int | None = None
-    dtype: str = "float32"
+    protocol: str
+    records: tuple[Record, ...]
 
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a value no evaluation can use."""
-        for name in ("limit", "window", "stride", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**31:
-                raise UsageError(f"{name} must be at least 1 (and below 2³¹), not {value}")
-        if self.window and self.stride and self.stride > self.window:
-            raise UsageError(f"stride {self.stride} is above window {self.window}: tokens between would be skipped")
+    @property
+    def text(self) -> str:
+        """Name of the text that was measured on."""
+        return str((self.records[0].text or {})["name"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of `orientc perplexity --json`."""
+        return {"protocol": self.protocol, "records": [record.as_dict() for record in self.records]}
+
+
+def perplexity(
+    subject: str | Path | ModelSource,
+    *,
+    text: str | Path | Text | None = None,
+    head: str = BOTH,
+    limit: int | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    bos: bool = True,
+    batch_size: int | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+    model: str | Path | ModelSource | None = None,
+    force: bool = False,
+    device: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Perplexities:
+    """Measure perplexity, masked or causal by the model's architecture; of an artifact, beside its base model.
+
+    Args:
+        subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact.
+        text: UTF-8 file to score, or a text; WikiText-103's raw test set unless given, for "demo" a text of its own.
+        head: Which of a tied model's two figures to measure: "input-only", "tied" or "both".
+        limit, window, stride, bos, batch_size, seed, dtype: See `PerplexityConfig`.
+        model: Base model of an artifact, where it is not the one the artifact names.
+        force: Go on, with a warning, where the artifact was made from another table.
+        device: Name of a device; accelerate picks one unless given.
+        out: Runs folder for a model's record; records of an artifact go beside it.
+        overwrite: Measure again what was measured before.
+        revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
+        progress: Whom to tell how it goes.
+
+    Returns:
+        The records, which are also written.
+
+    Raises:
+        UsageError: For an option no evaluation can use.
+        EvaluationError: For a model without a perplexity, an option its protocol can't use, or an unusable text.
+        ModelError, ArtifactError, DeviceError, OutputError: Where one of them can't be had or written.
+    """
+    config = PerplexityConfig(limit, window, stride, bos, seed, batch_size, dtype)
+    check_choice("head", head, HEADS)
+    setup, found = prepare(
+        subject,
+        model=model,
+        force=force,
+        device=device,
+        out=out,
+        overwrite=overwrite,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    return Perplexities(protocol_of(setup.source), PerplexityMeasurement(setup, config, text).all(found, head))
+
+
+class PerplexityMeasurement(Measurement):
+    """Perplexity of one model on one text, to be used for each of its artifacts in turn.
+
+    Args:
+        setup: The model, and how it is evaluated.
+        config: Options.
+        text: As in `perplexity`.
+
+    Raises:
+        EvaluationError: For a model without a perplexity, an option its protocol can't use, or an unusable text.
+    """
+
+    kind = KIND
+
+    def __init__(self, setup: Setup, config: PerplexityConfig, text: str | Path | Text | None = None) -> None:
+        settings = full_settings(setup.source, config)  # before a text is fetched for nothing
+        with distributed.main_first():
+            self.text = texts.scored_text(setup.source, text)
+        self.config = config
+        super().__init__(setup, self.text, settings, TIED if setup.table.tied else UNTIED)
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        return load(self.setup.source, self.config.dtype, self.setup.device)
+
+    @cached_property
+    def _examples(self) -> list[Example]:
+        found = _examples(self.setup.source, self.text, self.full_settings)
+        if not found:
+            raise EvaluationError(
+                f"{self.text.name} has nothing to score: too little text for the {self.full_settings['protocol']} "
+                "protocol"
+            )
+        return found
+
+    def _policies(self, head: str) -> tuple[str, ...]:
+        policies = head_policies(self.setup.source.skeleton)
+        if head == BOTH:
+            return policies
+        if head not in policies:
+            raise EvaluationError(f"the head does not share the table, so there is no {head} figure: leave `head` out")
+        return (head,)
+
+    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
+        progress, config = self.setup.progress, self.config
+        progress.stage(record.head if artifact else records.ORIGINAL, len(self._examples))
+        with substituted(self._model, artifact, record.head) if artifact else contextlib.nullcontext():
+            result = score(
+                self._model,
+                self._examples,
+                tokens=tokens_at_once(self.full_settings["protocol"], self.setup.device),
+                batch_size=config.batch_size,
+                pad_id=self.setup.source.tokenizer.pad_token_id or 0,
+                on_batch=progress.advance,
+            )
+        return {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
 
 
 def protocol_of(source: ModelSource) -> str:
@@ -105,103 +221,43 @@ def tokens_at_once(protocol: str, device: torch.device) -> int:
     return CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS[protocol]
 
 
-class Measurement(RecordedMeasurement):
-    """Perplexity of one model on one text; the model is loaded, and the text cut up, for the first new figure.
+def full_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, Any]:
+    """The settings of a record: nothing left to a default, and only what the protocol has.
 
-    Raises `UsageError` or `EvaluationError` for settings that the model's protocol can't use.
+    Raises `EvaluationError` for a model without a perplexity, or an option that its protocol can't use.
     """
-
-    kind = KIND
-
-    def __init__(
-        self,
-        source: ModelSource,
-        text: Text,
-        settings: Settings,
-        *,
-        folder: Path,
-        device: torch.device,
-        again: bool = False,
-        force: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        self.text, self.settings = text, settings
-        full = full_settings(source, settings)
-        super().__init__(source, text, full, folder=folder, device=device, again=again, force=force, progress=progress)
-
-    @cached_property
-    def _model(self) -> PreTrainedModel:
-        return load(self.source, self.settings.dtype, self.device)
-
-    @cached_property
-    def _examples(self) -> list[Example]:
-        found = _examples(self.source, self.text, self.full_settings)
-        if not found:
-            raise EvaluationError(
-                f"{self.text.name} has nothing to score: too little text for the {self.full_settings['protocol']} "
-                "protocol"
-            )
-        return found
-
-    def _original_head(self, info: TableInfo) -> str:
-        return TIED if info.tied else UNTIED
-
-    def _heads(self, heads: str) -> tuple[str, ...]:
-        return _wanted(head_policies(self.source.skeleton), heads)
-
-    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], float]:
-        if artifact is None:
-            return self._scored(records.ORIGINAL)
-        with substituted(self._model, artifact, record.head):
-            return self._scored(record.head)
-
-    def _scored(self, name: str) -> tuple[dict[str, Any], float]:
-        self.progress.stage(name, len(self._examples))
-        start = time.perf_counter()
-        result = score(
-            self._model,
-            self._examples,
-            tokens=tokens_at_once(self.full_settings["protocol"], self.device),
-            batch_size=self.settings.batch_size,
-            pad_id=self.source.tokenizer.pad_token_id or 0,
-            on_batch=self.progress.advance,
-        )
-        metrics = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
-        return metrics, time.perf_counter() - start
-
-
-def full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
-    """What a record carries: nothing left to a default. Raises `EvaluationError` for what the protocol can't use."""
     protocol, positions = protocol_of(source), usable_positions(source.skeleton)
-    own = {"protocol": protocol, "limit": settings.limit}
+    own = {"protocol": protocol, "limit": config.limit}
     if protocol == MASKED:
-        return own | _masked_settings(source, settings, positions) | {"dtype": settings.dtype}
-    return own | _causal_settings(source, settings, positions) | {"dtype": settings.dtype}
+        return own | _masked_settings(source, config, positions) | {"dtype": config.dtype}
+    return own | _causal_settings(source, config, positions) | {"dtype": config.dtype}
 
 
-def _masked_settings(source: ModelSource, settings: Settings, positions: int | None) -> dict[str, Any]:
+def _masked_settings(source: ModelSource, config: PerplexityConfig, positions: int | None) -> dict[str, Any]:
     for name in ("window", "stride"):
-        if getattr(settings, name) is not None:
-            raise EvaluationError(f"{source.id} is a masked language model: {name} is for causal ones")
+        if getattr(config, name) is not None:
+            raise EvaluationError(f"{source.id} is a masked language model: `{name}` is for causal ones")
     tokenizer = source.tokenizer
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
         raise EvaluationError(f"the tokenizer of {source.id} has no mask token or no word boundaries to go by")
-    return {"seed": settings.seed, "max_ids": min(tokenizer.model_max_length, positions or tokenizer.model_max_length)}
+    return {"seed": config.seed, "max_ids": min(tokenizer.model_max_length, positions or tokenizer.model_max_length)}
 
 
-def _causal_settings(source: ModelSource, settings: Settings, positions: int | None) -> dict[str, Any]:
+def _causal_settings(source: ModelSource, config: PerplexityConfig, positions: int | None) -> dict[str, Any]:
     largest = (positions or LARGEST_WINDOW + 1) - 1
-    window = settings.window or min(LARGEST_WINDOW, largest)
+    window = config.window or min(LARGEST_WINDOW, largest)
     if window > largest and positions:
-        raise EvaluationError(f"window {window} is above what {source.id} has positions for: choose at most {largest}")
-    stride = settings.stride or window
+        raise EvaluationError(
+            f"`window` {window} is above what {source.id} has positions for: choose at most {largest}"
+        )
+    stride = config.stride or window
     if stride > window:
-        raise EvaluationError(f"stride {stride} is above window {window}: tokens between would be skipped")
-    return {"window": window, "stride": stride, "bos": settings.bos and source.tokenizer.bos_token_id is not None}
+        raise EvaluationError(f"`stride` {stride} is above `window` {window}: tokens between would be skipped")
+    return {"window": window, "stride": stride, "bos": config.bos and source.tokenizer.bos_token_id is not None}
 
 
 def _examples(source: ModelSource, text: Text, full: dict[str, Any]) -> list[Example]:
-    """What is scored."""
+    """The sequences that are scored: masked lines, or windows of the token stream."""
     tokenizer = source.tokenizer
     if full["protocol"] == MASKED:
         return masked_lm.examples(
@@ -210,11 +266,3 @@ def _examples(source: ModelSource, text: Text, full: dict[str, Any]) -> list[Exa
     ids = tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"][: full["limit"]]
     bos_id = tokenizer.bos_token_id if full["bos"] else None
     return causal_lm.windows(ids, window=full["window"], stride=full["stride"], bos_id=bos_id)
-
-
-def _wanted(policies: tuple[str, ...], heads: str) -> tuple[str, ...]:
-    if heads == "both":
-        return policies
-    if heads not in policies:
-        raise EvaluationError(f"the head does not share the table, so there is no {heads} figure: leave --head out")
-    return (heads,)

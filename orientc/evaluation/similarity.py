@@ -8,7 +8,6 @@ pair's own cosine is taken too.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +22,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
-from orientc.evaluation.choices import POOLINGS
-from orientc.evaluation.finetuning import tokenizer_for
+from orientc.evaluation import texts
+from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.tasks import TASKS
-from orientc.evaluation.recording import RecordedMeasurement
+from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.setup import Setup, prepare, tokenizer_for
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import head_policies, substituted
@@ -35,7 +35,6 @@ from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.storage.sizes import UNTIED
-from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
 from orientc.utils.progress import Progress
 
@@ -55,22 +54,81 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How sentences become vectors; None stands for what the model's folder says, else for the mean of all tokens."""
+class Similarities:
+    """What `similarity` found: a record of the uncompressed model, then that of an artifact."""
 
-    pooling: str | None = None
-    max_length: int | None = None
-    batch_size: int = 64
-    dtype: str = "float32"
+    records: tuple[Record, ...]
 
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a value no evaluation can use."""
-        if self.pooling not in (None, *POOLINGS):
-            raise UsageError(f"--pooling must be one of {', '.join(POOLINGS)}, not {self.pooling!r}")
-        for name in ("max_length", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**31:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    @property
+    def text(self) -> str:
+        """Name of the text that was measured on."""
+        return str((self.records[0].text or {})["name"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of `orientc similarity --json`."""
+        return {"records": [record.as_dict() for record in self.records]}
+
+
+def similarity(
+    subject: str | Path | ModelSource,
+    *,
+    text: str | Path | Text | None = None,
+    data: str | Path | None = None,
+    pooling: str | None = None,
+    max_length: int | None = None,
+    batch_size: int = 64,
+    dtype: str = "float32",
+    model: str | Path | ModelSource | None = None,
+    force: bool = False,
+    device: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Similarities:
+    """Measure how far compression turns sentence vectors; for encoders without a language-model head.
+
+    Args:
+        subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact.
+        text: UTF-8 file of sentences, one a line, or such a text; STS-B's dev set with its scores unless given.
+        data: Folder that STS-B is in, as for `glue`; `nyu-mll/glue` from the hub unless given.
+        pooling, max_length, batch_size, dtype: See `SimilarityConfig`.
+        model: Base model of an artifact, where it is not the one the artifact names.
+        force: Go on, with a warning, where the artifact was made from another table.
+        device: Name of a device; accelerate picks one unless given.
+        out: Runs folder for a model's record; records of an artifact go beside it.
+        overwrite: Measure again what was measured before.
+        revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
+        progress: Whom to tell how it goes.
+
+    Returns:
+        The records, which are also written.
+
+    Raises:
+        UsageError: For an option no evaluation can use, or both `text` and `data`.
+        EvaluationError: For a model that can't be measured, or unusable sentences.
+        ModelError, ArtifactError, DeviceError, OutputError: Where one of them can't be had or written.
+    """
+    if text is not None and data is not None:
+        raise UsageError("`text` takes sentences, `data` STS-B with its scores: give one of them")
+    config = SimilarityConfig(pooling, max_length, batch_size, dtype)
+    setup, found = prepare(
+        subject,
+        model=model,
+        force=force,
+        device=device,
+        out=out,
+        overwrite=overwrite,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    with distributed.main_first():
+        sentences = stsb(data) if text is None else texts.scored_text(setup.source, text)
+    return Similarities(SimilarityMeasurement(setup, config, sentences).all(found))
 
 
 def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
@@ -87,53 +145,47 @@ def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
     return states[torch.arange(len(states), device=states.device), positions]
 
 
-class Measurement(RecordedMeasurement):
-    """Sentence vectors of one model, on sentences or on pairs with scores; it is loaded for the first new figure."""
+class SimilarityMeasurement(Measurement):
+    """Sentence vectors of one model, to be compared with those that each of its artifacts gives.
+
+    Args:
+        setup: The model, and how it is evaluated.
+        config: Options.
+        sentences: Sentences, one a line, or pairs of them with scores.
+
+    Raises:
+        EvaluationError: For a model folder whose pooling is not known.
+    """
 
     kind = KIND
 
-    def __init__(
-        self,
-        source: ModelSource,
-        sentences: Text | Pairs,
-        settings: Settings,
-        *,
-        folder: Path,
-        device: torch.device,
-        again: bool = False,
-        force: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        self.sentences, self.settings = sentences, settings
-        full = full_settings(source, settings)
-        super().__init__(
-            source, sentences, full, folder=folder, device=device, again=again, force=force, progress=progress
-        )
+    def __init__(self, setup: Setup, config: SimilarityConfig, sentences: Text | Pairs) -> None:
+        self.sentences, self.config = sentences, config
+        # no language-model head is in use
+        super().__init__(setup, sentences, full_settings(setup.source, config), UNTIED)
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        auto_class = transformers.AutoModel
-        model = self.source.load(auto_class, dtype=getattr(torch, self.settings.dtype), new_head=True)
-        return model.to(self.device)
+        dtype = getattr(torch, self.config.dtype)
+        return self.setup.source.load(transformers.AutoModel, dtype=dtype, new_head=True).to(self.setup.device)
 
     @cached_property
     def _lines(self) -> list[str]:
         if isinstance(self.sentences, Pairs):
             return [*self.sentences.first, *self.sentences.second]
-        return [line for line in self.sentences.content.split("\n") if line.strip()]
+        lines = [line for line in self.sentences.content.split("\n") if line.strip()]
+        if not lines:
+            raise EvaluationError(f"{self.sentences.name} has no sentences in it")
+        return lines
 
     @cached_property
     def _original(self) -> Vectors:
         return self._vectors(records.ORIGINAL)
 
-    def _original_head(self, info: TableInfo) -> str:
-        return UNTIED  # no language-model head is in use
-
-    def _heads(self, heads: str) -> tuple[str, ...]:
+    def _policies(self, head: str) -> tuple[str, ...]:
         return (UNTIED,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], float]:
-        start = time.perf_counter()
+    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
         original = vectors = self._original
         if artifact:
             with substituted(self._model, artifact, head_policies(self._model)[0]):
@@ -146,39 +198,39 @@ class Measurement(RecordedMeasurement):
         }
         if isinstance(self.sentences, Pairs):
             metrics["spearman"] = _spearman(vectors, self.sentences.scores)
-        return metrics, time.perf_counter() - start
+        return metrics
 
     @torch.inference_mode()
     def _vectors(self, name: str) -> Vectors:
         """A vector for each line, `[lines, dim]`; lines of like length share a batch."""
-        self.progress.stage(name, len(self._lines))
-        tokenizer = tokenizer_for(self.source)
+        self.setup.progress.stage(name, len(self._lines))
+        tokenizer = tokenizer_for(self.setup.source)
         encoded = tokenizer(self._lines, truncation=True, max_length=self.full_settings["max_length"])["input_ids"]
         order = sorted(range(len(encoded)), key=lambda line: len(encoded[line]))
-        size = self.settings.batch_size
+        size = self.config.batch_size
         found: list[tuple[int, Any]] = []
         for number, start in enumerate(range(0, len(order), size)):
             lines = order[start : start + size]
             if number % distributed.count() == distributed.index():
                 batch = tokenizer.pad({"input_ids": [encoded[line] for line in lines]}, return_tensors="pt")
-                batch = {key: value.to(self.device) for key, value in batch.items()}
+                batch = {key: value.to(self.setup.device) for key, value in batch.items()}
                 states = self._model(**batch).last_hidden_state
                 pooled = pool(states.float(), batch["attention_mask"], self.full_settings["pooling"])
                 found += zip(lines, pooled.cpu().numpy(), strict=True)
-            self.progress.advance(len(lines))
+            self.setup.progress.advance(len(lines))
         ordered = sorted(distributed.gather(found), key=lambda entry: entry[0])
         return np.array([vector for _, vector in ordered], dtype=np.float64)
 
 
-def full_settings(source: ModelSource, settings: Settings) -> dict[str, Any]:
-    """Nothing left to a default: pooling and length are those of a sentence encoder's folder, where it is one."""
+def full_settings(source: ModelSource, config: SimilarityConfig) -> dict[str, Any]:
+    """The settings of a record: nothing left to a default; what is not asked for, a sentence encoder's folder says."""
     own = _sentence_settings(source)
     positions = usable_positions(source.skeleton)
-    limit = settings.max_length or own.get("max_length") or source.tokenizer.model_max_length
+    limit = config.max_length or own.get("max_length") or source.tokenizer.model_max_length
     return {
-        "pooling": settings.pooling or own.get("pooling") or "mean",
+        "pooling": config.pooling or own.get("pooling") or "mean",
         "max_length": min(limit, source.tokenizer.model_max_length, positions or limit),
-        "dtype": settings.dtype,
+        "dtype": config.dtype,
     }
 
 
@@ -194,7 +246,7 @@ def _sentence_settings(source: ModelSource) -> dict[str, Any]:
             names = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "last"}
             chosen = [how for mode, how in names.items() if modes.get(f"pooling_mode_{mode}")]
             if len(chosen) != 1:
-                raise EvaluationError(f"{source.id} pools in a way orientc does not know: choose one with --pooling")
+                raise EvaluationError(f"{source.id} pools in a way orientc does not know: choose one with `pooling`")
             found["pooling"] = chosen[0]
     except (OSError, ValueError, AttributeError) as error:
         raise EvaluationError(f"{source.id} has settings for sentences that can't be read: {error}") from None
@@ -217,8 +269,8 @@ def _spearman(vectors: Vectors, scores: Sequence[float]) -> float:
     return float(stats.spearmanr(_cosines(first, second), scores).statistic)
 
 
-def stsb(folder: Path | None) -> Pairs:
+def stsb(folder: str | Path | None) -> Pairs:
     """STS-B's dev set from a folder, or through the hub. Raises `EvaluationError` where it is not to be had."""
-    data = glue.load(TASKS["stsb"], folder, train=False)
+    data = glue.load(TASKS["stsb"], None if folder is None else Path(folder), train=False)
     rows = data.evaluation[""]
     return Pairs(f"{data.name}/stsb/dev", data.sha256, rows["sentence1"][:], rows["sentence2"][:], rows["label"][:])

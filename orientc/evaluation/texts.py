@@ -1,4 +1,4 @@
-"""The texts a model is scored or calibrated on."""
+"""Find the text a model is scored on, or calibrated and tuned on: a file, a data set, WikiText, the demo's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orientc import demo
-from orientc.errors import EvaluationError
+from orientc.errors import EvaluationError, UsageError
 from orientc.models.source import DEMO, ModelSource
+from orientc.utils.messages import first_line
 
 WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1")
 WIKITEXT_TEST = "/".join((*WIKITEXT, "test"))
@@ -28,11 +29,49 @@ class Text:
         return hashlib.sha256(self.content.encode()).hexdigest()
 
 
-def scored_text(path: Path | None, source: ModelSource) -> Text:
-    """What a model is scored on: a file where one is named, else WikiText-103's test set; the demo's own for `demo`."""
-    if path is not None:
-        return from_file(path)
-    return demo_evaluation() if source.id == DEMO else wikitext()
+def scored_text(source: ModelSource, text: str | Path | Text | None = None) -> Text:
+    """The text a model's perplexity is measured on: by default WikiText-103's raw test set; for `demo` its own.
+
+    Args:
+        source: The model.
+        text: A UTF-8 file, or a text, which is taken as it is.
+
+    Raises:
+        EvaluationError: Where the text can't be had.
+    """
+    if isinstance(text, Text):
+        return text
+    if text is not None:
+        return from_file(text)
+    return demo_evaluation() if source.id == DEMO else wikitext("test")
+
+
+def calibration_text(
+    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = "text"
+) -> Text:
+    """The text a model is calibrated or tuned on: by default WikiText-103's raw validation set, docstrings for `demo`.
+
+    The default is never what `scored_text` gives by default.
+
+    Args:
+        source: The model.
+        text: A UTF-8 file, or a text, which is taken as it is.
+        dataset: NAME[:CONFIG][:SPLIT], as in `from_dataset`.
+        column: The data set's column that holds the text.
+
+    Raises:
+        UsageError: For both a file and a data set.
+        EvaluationError: Where the text can't be had.
+    """
+    if text is not None and dataset is not None:
+        raise UsageError("`text` and `dataset` both name a text: give one of them")
+    if isinstance(text, Text):
+        return text
+    if text is not None:
+        return from_file(text)
+    if dataset is not None:
+        return from_dataset(dataset, column)
+    return demo_calibration() if source.id == DEMO else wikitext("validation")
 
 
 def demo_evaluation() -> Text:
@@ -45,8 +84,9 @@ def demo_calibration() -> Text:
     return Text("python-docstrings", demo.calibration_text())
 
 
-def from_file(path: Path) -> Text:
+def from_file(path: str | Path) -> Text:
     """A UTF-8 text file, as it stands. Raises `EvaluationError` where it can't be read, is not UTF-8 or is empty."""
+    path = Path(path)
     try:
         content = path.read_bytes().decode()
     except OSError as error:
@@ -73,14 +113,16 @@ def from_dataset(named: str, column: str) -> Text:
         rows = datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         raise EvaluationError(
-            f"can't load {named} through datasets ({_first_line(error)}): name it as NAME[:CONFIG][:SPLIT], or a text "
-            "of your own with --text FILE"
+            f"can't load {named} through datasets ({first_line(error)}): name it as NAME[:CONFIG][:SPLIT], or a file "
+            "of your own with `text`"
         ) from error
     if column not in rows.column_names:
-        raise EvaluationError(f'{named} has no column "{column}", choose with --column: {", ".join(rows.column_names)}')
+        raise EvaluationError(
+            f'{named} has no column "{column}", choose another with `column`: {", ".join(rows.column_names)}'
+        )
     values = rows[column][:]
     if not all(isinstance(value, str) for value in values):
-        raise EvaluationError(f'column "{column}" of {named} is not text: choose another with --column')
+        raise EvaluationError(f'column "{column}" of {named} is not text: choose another with `column`')
     content = "".join(value if value.endswith("\n") else f"{value}\n" for value in values)
     if not content.strip():
         raise EvaluationError(f"{named} has no text in it")
@@ -88,7 +130,7 @@ def from_dataset(named: str, column: str) -> Text:
     return Text("/".join(part for part in (known_as, configuration, split) if part), content)
 
 
-def wikitext(split: str = "test") -> Text:
+def wikitext(split: str) -> Text:
     """A split of WikiText-103 raw from the hub, its rows joined as they are."""
     import datasets
 
@@ -102,10 +144,6 @@ def wikitext(split: str = "test") -> Text:
         rows = datasets.Dataset.from_parquet(str(file))
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         raise EvaluationError(
-            f"can't load {repository} through the hub ({_first_line(error)}): name a text of your own with --text FILE"
+            f"can't load {repository} through the hub ({first_line(error)}): name a file of your own with `text`"
         ) from error
     return Text(f"{repository}/{configuration}/{split}", "".join(rows["text"]))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -13,20 +13,18 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from orientc.errors import EvaluationError
 from orientc.evaluation.checkpoints import Checkpoints
+from orientc.evaluation.configs import FinetuningConfig
 from orientc.models import compact
 from orientc.storage.sizes import UNTIED
 from orientc.utils import distributed
 from orientc.utils.files import writing
 from orientc.utils.progress import Progress
 
-if TYPE_CHECKING:
-    from orientc.evaluation.finetuning import Settings
-
 
 def trainer_for(
     model: PreTrainedModel,
     collate: Callable[[Any], Any],
-    settings: Settings,
+    config: FinetuningConfig,
     checkpoints: Checkpoints,
     *,
     device: torch.device,
@@ -38,26 +36,24 @@ def trainer_for(
 
     Raises `EvaluationError` where the batch can't be divided among the processes.
     """
-    per_process, rest = divmod(settings.batch_size, distributed.count())
+    per_process, rest = divmod(config.batch_size, distributed.count())
     if rest:
-        raise EvaluationError(
-            f"a batch of {settings.batch_size} can't be divided among {distributed.count()} processes"
-        )
+        raise EvaluationError(f"a batch of {config.batch_size} can't be divided among {distributed.count()} processes")
     if distributed.count() == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)  # accelerate has no other way of being told
     arguments = _Arguments(
         output_dir=str(checkpoints.folder),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=config.epochs,
         per_device_train_batch_size=per_process,
         per_device_eval_batch_size=per_process,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
+        gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        bf16=config.precision == "bfloat16",
+        fp16=config.precision == "float16",
+        train_sampling_strategy="group_by_length" if config.group_by_length else "random",
         logging_steps=0.02,
         save_strategy="epoch" if save_steps is None else "steps",
         save_steps=save_steps or 500,

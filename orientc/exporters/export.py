@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
-from orientc.evaluation.subjects import check_base
+from orientc.evaluation.setup import check_base
 from orientc.exporters import dense, model_card, onnx, sentence_transformers
 from orientc.exporters.model_card import COMPACT, DENSE, ONNX, Facts
 from orientc.models import compact, compact_code

@@ -7,11 +7,9 @@ from pathlib import Path
 import torch
 
 from orientc.compression.configs import AutoencoderConfig, SvdConfig
-from orientc.evaluation import perplexity, texts
 from orientc.models.source import DEMO, ModelSource
-from orientc.storage.runs import model_folder
 from orientc.utils.progress import Progress
-from orientc.workflows.sweep import Outcome, measuring, sweep
+from orientc.workflows.sweep import Measures, Outcome, sweep
 
 RATIOS = (5.0, 10.0)  # parameter ratios, fixed before any figure was seen
 
@@ -20,17 +18,6 @@ def run(*, out: Path | None, device: torch.device, progress: Progress) -> Outcom
     """Fit both methods at every ratio and measure perplexity on the demo's own text, under each head policy."""
     source = ModelSource.resolve(DEMO)
 
-    def measurement() -> perplexity.Measurement:
-        return perplexity.Measurement(
-            source,
-            texts.demo_evaluation(),
-            perplexity.Settings(),
-            folder=model_folder(DEMO, out),
-            device=device,
-            progress=progress,
-        )
-
+    measures = Measures.of(source, out=out, device=device, progress=progress)
     configs = [kind(ratio=ratio) for ratio in RATIOS for kind in (SvdConfig, AutoencoderConfig)]
-    return sweep(
-        source, configs, [measuring("perplexity", measurement)], out=out, device=str(device), progress=progress
-    )
+    return sweep(source, configs, [measures.perplexity()], out=out, device=str(device), progress=progress)

@@ -17,14 +17,16 @@ import torch
 from orientc.compression.configs import Config
 from orientc.compression.fit_and_store import fit_and_store
 from orientc.errors import UsageError
-from orientc.evaluation import finetuning, perplexity, similarity, texts
-from orientc.evaluation.finetuning import Settings
-from orientc.evaluation.glue import data as glue_data
-from orientc.evaluation.glue import evaluate as glue
+from orientc.evaluation import finetuning
+from orientc.evaluation.configs import FinetuningConfig, PerplexityConfig, SimilarityConfig, SquadConfig
+from orientc.evaluation.finetuning import Benchmark
+from orientc.evaluation.glue.glue import glue_benchmark
 from orientc.evaluation.glue.tasks import TASKS
-from orientc.evaluation.recording import RecordedMeasurement
-from orientc.evaluation.squad import data as squad_data
-from orientc.evaluation.squad import evaluate as squad
+from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.perplexity import PerplexityMeasurement
+from orientc.evaluation.setup import Setup
+from orientc.evaluation.similarity import SimilarityMeasurement, stsb
+from orientc.evaluation.squad.squad import squad_benchmark
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
@@ -44,16 +46,13 @@ class Measure:
     of: Callable[[Subject], Sequence[Path]]
 
 
-def measuring(name: str, measurement: Callable[[], RecordedMeasurement]) -> Measure:
+def measuring(name: str, measurement: Callable[[], Measurement]) -> Measure:
     """A measure by what `measurement` makes; it is made when the first subject comes."""
     made = cache(measurement)
 
     def of(subject: Subject) -> list[Path]:
-        if subject.path and subject.artifact:
-            found = list(made().compressed(subject.path, subject.artifact))
-        else:
-            found = [made().original()]
-        return [made().folder / record.file_name for record in found]
+        found = list(made().compressed(subject)) if subject.artifact else [made().original()]
+        return [made().setup.folder / record.file_name for record in found]
 
     return Measure(name, of)
 
@@ -62,53 +61,28 @@ def measuring(name: str, measurement: Callable[[], RecordedMeasurement]) -> Meas
 class Measures:
     """The measures there are for one model; data and texts are fetched when the first subject is measured."""
 
-    source: ModelSource
-    out: Path | None
-    device: torch.device
-    progress: Progress
+    setup: Setup
 
-    @property
-    def folder(self) -> Path:
-        """Where the records go."""
-        return runs.model_folder(self.source.id, self.out)
+    @classmethod
+    def of(cls, source: ModelSource, *, out: Path | None, device: torch.device, progress: Progress) -> Measures:
+        """For a model whose records go into its place in the runs folder `out`."""
+        return cls(Setup(source, runs.model_folder(source.id, out), device, progress=progress))
 
-    def perplexity(self, text: Path | None = None, settings: perplexity.Settings | None = None) -> Measure:
+    def perplexity(self, text: Path | None = None, config: PerplexityConfig | None = None) -> Measure:
         """Perplexity on a text file, or on the default text."""
-
-        def measurement() -> perplexity.Measurement:
-            perplexity.protocol_of(self.source)  # before a text is fetched for nothing
-            chosen = settings or perplexity.Settings()
-            return perplexity.Measurement(
-                self.source,
-                texts.scored_text(text, self.source),
-                chosen,
-                folder=self.folder,
-                device=self.device,
-                progress=self.progress,
-            )
-
-        return measuring("perplexity", measurement)
+        chosen = config or PerplexityConfig()
+        return measuring("perplexity", lambda: PerplexityMeasurement(self.setup, chosen, text))
 
     def similarity(self, data: Path | None) -> Measure:
         """Sentence vectors on STS-B from a folder, or from the hub."""
-        return measuring(
-            "similarity",
-            lambda: similarity.Measurement(
-                self.source,
-                similarity.stsb(data),
-                similarity.Settings(),
-                folder=self.folder,
-                device=self.device,
-                progress=self.progress,
-            ),
-        )
+        return measuring("similarity", lambda: SimilarityMeasurement(self.setup, SimilarityConfig(), stsb(data)))
 
     def task(
         self,
         name: str,
         data: Path | None,
-        limits: Mapping[str, int | None],
-        seeds: Sequence[int],
+        limits: dict[str, int | None],
+        seeds: Sequence[int] | str | None,
         tuned: Mapping[str, Any],
     ) -> Measure:
         """Fine-tuning on a GLUE task or "squad", once for each seed; `tuned` are settings that are not the default.
@@ -116,36 +90,18 @@ class Measures:
         Raises `UsageError` for a task there is not.
         """
         if name not in (SQUAD, *TASKS):
-            raise UsageError(f"there is no task {name!r}: choose from {', '.join([*TASKS, SQUAD])}")
-        kind = squad.Settings if name == SQUAD else Settings
-        settings = [kind(**tuned, seed=seed) for seed in seeds]
+            raise UsageError(f"there is no `task` {name!r}: choose from {', '.join([*TASKS, SQUAD])}")
+        config = SquadConfig(**tuned) if name == SQUAD else FinetuningConfig(**tuned)
+        configs = config.with_seeds(seeds)
 
         @cache
-        def loaded() -> Any:
-            train = settings[0].epochs > 0
-            if name == SQUAD:
-                return squad_data.load(data, train=train, **limits)
-            return glue_data.load(TASKS[name], data, train=train, **limits)
+        def benchmark() -> Benchmark:
+            if isinstance(config, SquadConfig):
+                return squad_benchmark(self.setup, config, data=data, limits=limits)
+            return glue_benchmark(self.setup, name, config, data=data, limits=limits)
 
         def of(subject: Subject) -> list[Path]:
-            found = []
-            for chosen in settings:
-                options: dict[str, Any] = {"limits": limits, "progress": self.progress}
-                if isinstance(chosen, squad.Settings):
-                    work = squad.work(subject, loaded(), chosen, **options)
-                else:
-                    work = glue.work(subject, TASKS[name], loaded(), chosen, **options)
-                run = finetuning.run(
-                    subject,
-                    work,
-                    chosen,
-                    folder=self.folder,
-                    device=self.device,
-                    resume=True,
-                    progress=self.progress,
-                )
-                found.append(run.path)
-            return found
+            return [finetuning.run(self.setup, subject, benchmark(), each, resume=True).path for each in configs]
 
         return Measure(name, of)
 

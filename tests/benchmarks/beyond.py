@@ -24,9 +24,11 @@ import torch
 
 from orientc.compression.configs import AUTO, AutoencoderConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
 from orientc.compression.fit_table import fit_table
-from orientc.evaluation.perplexity import Measurement, Settings
-from orientc.evaluation.texts import from_file
+from orientc.evaluation.configs import PerplexityConfig
+from orientc.evaluation.perplexity import PerplexityMeasurement
+from orientc.evaluation.setup import Setup
 from orientc.modeling.factors import Factors
+from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
 from orientc.storage import artifact as artifacts
@@ -131,13 +133,9 @@ def main() -> None:
             yield from torchao_tables(table)
 
     with tempfile.TemporaryDirectory() as folder:
-        measurement = Measurement(
-            source,
-            from_file(options.text),
-            Settings(limit=options.limit, window=options.window),
-            folder=options.runs or Path(folder),
-            device=torch.device("cpu"),
-        )
+        setup = Setup(source, options.runs or Path(folder), torch.device("cpu"))
+        config = PerplexityConfig(limit=options.limit, window=options.window)
+        measurement = PerplexityMeasurement(setup, config, options.text)
         base = measurement.original().perplexity
         print(f"{options.model}: uncompressed perplexity {base:.3f}", flush=True)
         for name, make in rows():
@@ -161,7 +159,8 @@ def main() -> None:
                 "rank": own.rank,
                 "base": base,
             }
-            row |= {record.head: record.perplexity for record in measurement.compressed(path, made, options.head)}
+            found = measurement.compressed(Subject(source, path, made), options.head)
+            row |= {record.head: record.perplexity for record in found}
             shown = "  ".join(
                 f"{head} {row[head]:9.2f} ({row[head] / base:6.3f}×)" for head in ("input-only", "tied") if head in row
             )

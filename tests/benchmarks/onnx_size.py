@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
 from orientc.evaluation import similarity, texts
-from orientc.evaluation.finetuning import tokenizer_for
+from orientc.evaluation.setup import tokenizer_for
 from orientc.exporters import onnx
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute

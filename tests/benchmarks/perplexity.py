@@ -14,24 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from orientc.evaluation import perplexity, texts
-from orientc.models.source import ModelSource
-from orientc.utils.devices import pick_device
+import orientc
 
 
 def main() -> None:
     """Run and print one line per model."""
     assets = Path(os.environ["ORIENTC_ASSETS"])
-    text = texts.from_file(assets / "wikitext" / "wiki.test.raw")
-    cases = {str(assets / "minilm-l6-mlm"): perplexity.Settings(limit=400)}
+    text = assets / "wikitext" / "wiki.test.raw"
+    cases = {str(assets / "minilm-l6-mlm"): {"limit": 400}}
     if len(sys.argv) > 1:
-        cases[sys.argv[1]] = perplexity.Settings(limit=20_480, window=512)
-    for model, settings in cases.items():
+        cases[sys.argv[1]] = {"limit": 20_480, "window": 512}
+    for model, options in cases.items():
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            source = ModelSource.resolve(model)
-            options = {"folder": Path(folder), "device": pick_device()}
-            record = perplexity.Measurement(source, text, settings, **options).original()
+            (record,) = orientc.perplexity(model, text=text, out=folder, **options).records
         metrics = record.metrics
         print(
             f"{Path(model).name}: loss {metrics['loss']:.4f} nats, perplexity {metrics['perplexity']:.2f}, "

@@ -12,10 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 import orientc
 from orientc.calibration.config import CalibrationConfig
-from orientc.calibration.texts import calibration_text
 from orientc.errors import CalibrationError, EvaluationError, UsageError
 from orientc.evaluation import texts
-from orientc.evaluation.texts import Text
+from orientc.evaluation.texts import Text, calibration_text
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import calibration as calibrations

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from support.commands import Ended, files_in, one_line, run_here
 from support.data import GLUE, GLUE_ROWS
 
-from orientc.evaluation.glue.tasks import averages
+from orientc.evaluation.glue.metrics import averages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -387,12 +387,12 @@ BERT = [*SST2, "--model", "{bert}"]
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["--task", "sst3", "--model", "{bert}"], 2, "'cola', 'sst2'"),
+        (["--task", "sst3", "--model", "{bert}"], 2, "cola, sst2"),
         (["--model", "{bert}", "--data", "{data}"], 2, "Missing option '--task'"),
         ([*BERT, "--seeds", "a,b"], 2, "--seeds takes whole numbers"),
         ([*BERT, "--seeds", ""], 2, "--seeds"),
-        ([*BERT, "--seeds", "1,-2"], 2, "a seed"),
-        ([*BERT, "--seed", "-1"], 2, "a seed"),
+        ([*BERT, "--seeds", "1,-2"], 2, "--seed"),
+        ([*BERT, "--seed", "-1"], 2, "--seed"),
         ([*BERT, "--epochs", "-1"], 2, "--epochs"),
         ([*BERT, "--epochs", "nan"], 2, "--epochs"),
         ([*BERT, "--learning-rate", "0"], 2, "--learning-rate"),

@@ -48,7 +48,7 @@ def test_what_only_looks_like_a_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 def test_a_run_does_not_go_on_or_start_over_unasked(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="from step 20 with --resume, or start over with --overwrite") as raised:
+    with pytest.raises(OutputError, match="from step 20 with `resume`, or start over with `overwrite`") as raised:
         checkpoints(tmp_path, 10, 20).last(resume=False, overwrite=False)
     assert str(tmp_path) in str(raised.value)
 
@@ -56,7 +56,7 @@ def test_a_run_does_not_go_on_or_start_over_unasked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("resume", [False, True])
 def test_checkpoints_of_another_run_are_refused(resume: bool, tmp_path: Path) -> None:
     checkpoints(tmp_path, 10, run=OTHER)
-    with pytest.raises(OutputError, match="checkpoints of another run: start over with --overwrite"):
+    with pytest.raises(OutputError, match="checkpoints of another run: start over with `overwrite`"):
         Checkpoints(tmp_path, RUN).last(resume=resume, overwrite=False)
 
 
@@ -82,7 +82,7 @@ def test_clearing_removes_checkpoints_and_their_folder(tmp_path: Path) -> None:
 
 
 def test_clearing_leaves_what_is_not_a_checkpoint(tmp_path: Path) -> None:
-    """`--checkpoint-dir` may name a folder that was there before, with other things in it."""
+    """`checkpoint_dir` may name a folder that was there before, with other things in it."""
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "checkpoint-best").mkdir()
     checkpoints(tmp_path, 1, 2, half=(3,)).clear()

@@ -23,12 +23,15 @@ from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, OutputError, UsageError
 from orientc.evaluation import finetuning
 from orientc.evaluation.checkpoints import MARK
-from orientc.evaluation.finetuning import HISTORY, TRAIN_EMBEDDINGS, Run, Settings, Work, train_only
-from orientc.evaluation.glue import evaluate as glue
+from orientc.evaluation.choices import TRAIN_EMBEDDINGS
+from orientc.evaluation.configs import FinetuningConfig, SquadConfig
+from orientc.evaluation.finetuning import HISTORY, Benchmark, Run, train_only
+from orientc.evaluation.glue.benchmark import task_benchmark
 from orientc.evaluation.glue.data import Data
 from orientc.evaluation.glue.tasks import TASKS
+from orientc.evaluation.setup import Setup
+from orientc.evaluation.squad import benchmark as squad
 from orientc.evaluation.squad import data as squad_data
-from orientc.evaluation.squad import evaluate as squad
 from orientc.modeling.layout import Layout
 from orientc.models import compact
 from orientc.models.resolve import Subject
@@ -40,7 +43,7 @@ from orientc.storage import records
 from orientc.utils.progress import Progress
 
 CPU = torch.device("cpu")
-FAST = Settings(epochs=2, batch_size=4, learning_rate=5e-3, max_length=24)  # 2 epochs of 2 steps
+FAST = FinetuningConfig(epochs=2, batch_size=4, learning_rate=5e-3, max_length=24)  # 2 epochs of 2 steps
 STEPS = 4
 TABLE = "bert.embeddings.word_embeddings"
 CLASSIFIER = transformers.AutoModelForSequenceClassification
@@ -99,28 +102,31 @@ def tune(
     out: Path,
     folder: Path,
     path: Path | None = None,
-    settings: Settings = FAST,
+    settings: FinetuningConfig = FAST,
     *,
     task: str = "sst2",
     data: Data | None = None,
     watch: Watch | None = None,
-    change: Callable[[Work], Work] = lambda work: work,
+    change: Callable[[Benchmark], Benchmark] = lambda benchmark: benchmark,
+    overwrite: bool = False,
+    force: bool = False,
     **options: Any,
 ) -> Run:
     """Fine-tune a model, with an artifact if one is named, on a few examples."""
     subject, progress = subject_of(folder, path), (watch or Watch()).progress
     limits = {"limit_train": None, "limit_eval": None}
-    work = glue.work(subject, TASKS[task], data or data_of(task), settings, limits=limits, progress=progress)
-    return finetuning.run(subject, change(work), settings, folder=out, device=CPU, progress=progress, **options)
+    setup = Setup(subject.source, out, CPU, overwrite, force, progress)
+    benchmark = task_benchmark(setup, TASKS[task], data or data_of(task), settings, limits=limits)
+    return finetuning.run(setup, subject, change(benchmark), settings, **options)
 
 
 def score_only(out: Path, folder: Path, path: Path | None = None, *, task: str = "sst2", **options: Any) -> Run:
     return tune(out, folder, path, replace(FAST, epochs=0), task=task, **options)
 
 
-def listening(outputs: list[Any]) -> Callable[[Work], Work]:
+def listening(outputs: list[Any]) -> Callable[[Benchmark], Benchmark]:
     """Also keep what the model gives for the evaluation set."""
-    return lambda work: replace(work, metrics=lambda found: outputs.append(found[""]) or work.metrics(found))
+    return lambda given: replace(given, metrics=lambda found: outputs.append(found[""]) or given.metrics(found))
 
 
 def weights(folder: Path) -> bytes:
@@ -338,7 +344,7 @@ def test_an_artifact_of_another_table_is_refused_unless_forced(
         score_only(tmp_path / "runs", tmp_path / "other", artifact)
     watch = Watch()
     score_only(tmp_path / "runs", tmp_path / "other", artifact, force=True, watch=watch)
-    assert any("--force" in line for line in watch.warnings)
+    assert any("`force`" in line for line in watch.warnings)
 
 
 # -- again
@@ -481,11 +487,11 @@ def test_a_length_the_model_has_no_positions_for_is_cut_with_a_warning(bert_fold
     watch = Watch()
     data = Data("long", rows, {"": rows}, ())
     done = tune(tmp_path, bert_folder, None, replace(FAST, max_length=1000), data=data, watch=watch)
-    assert "takes 64 tokens at most: --max-length 1000 is cut to that" in watch.warnings[0]
+    assert "takes 64 tokens at most: `max_length` 1000 is cut to that" in watch.warnings[0]
     assert done.record.metrics.keys() == {"accuracy"}
     shorter = Watch()
     tune(tmp_path, bert_folder, None, replace(FAST, epochs=0, max_length=64), data=data, watch=shorter)
-    assert not any("--max-length" in line for line in shorter.warnings)
+    assert not any("max_length" in line for line in shorter.warnings)
 
 
 def test_a_decoder_without_a_padding_token_works(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -511,7 +517,9 @@ def test_without_any_token_to_pad_with_a_model_is_refused(
 # -- interrupted
 
 
-def interrupt(out: Path, folder: Path, path: Path | None = None, settings: Settings = FAST, **options: Any) -> Watch:
+def interrupt(
+    out: Path, folder: Path, path: Path | None = None, settings: FinetuningConfig = FAST, **options: Any
+) -> Watch:
     """A run that is killed in its second epoch."""
     watch = Watch(patience=3)
     with pytest.raises(KeyboardInterrupt):
@@ -524,7 +532,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(
     bert_folder: Path, artifact: Path, compressed: Run, tmp_path: Path
 ) -> None:
     interrupt(tmp_path, bert_folder, artifact)
-    with pytest.raises(OutputError, match="go on from step 2 with --resume"):
+    with pytest.raises(OutputError, match="go on from step 2 with `resume`"):
         tune(tmp_path, bert_folder, artifact)
 
     watch = Watch()
@@ -639,7 +647,7 @@ def test_what_else_lies_in_the_checkpoints_folder_is_left_alone(bert_folder: Pat
 
 def test_training_that_diverges_is_named_with_its_cure(bert_folder: Path, tmp_path: Path) -> None:
     for _ in range(2):  # the second time from the model that is there
-        with pytest.raises(EvaluationError, match="not finite: training diverged; try a smaller --learning-rate"):
+        with pytest.raises(EvaluationError, match="not finite: training diverged; try a smaller `learning_rate`"):
             tune(tmp_path, bert_folder, None, replace(FAST, learning_rate=1e30))
     assert not list(tmp_path.glob("*.json"))
 
@@ -647,43 +655,45 @@ def test_training_that_diverges_is_named_with_its_cure(bert_folder: Path, tmp_pa
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("batch_size", 0, "--batch-size must be at least 1"),
-        ("batch_size", 2**31, "--batch-size"),
-        ("gradient_accumulation", 0, "--gradient-accumulation must be at least 1"),
-        ("max_length", 0, "--max-length must be at least 1"),
-        ("max_length", -5, "--max-length must be at least 1"),
-        ("epochs", -1, "--epochs must be 0"),
-        ("epochs", float("inf"), "--epochs"),
-        ("epochs", float("nan"), "--epochs"),
-        ("learning_rate", 0, "--learning-rate must be above 0"),
-        ("learning_rate", -1e-5, "--learning-rate"),
-        ("learning_rate", float("inf"), "--learning-rate"),
-        ("learning_rate", float("nan"), "--learning-rate"),
-        ("warmup", -0.1, "--warmup is a share"),
-        ("warmup", 1, "--warmup is a share"),
-        ("warmup", 500, "--warmup is a share"),
-        ("warmup", float("nan"), "--warmup"),
-        ("weight_decay", -0.1, "--weight-decay must be 0 or more"),
-        ("weight_decay", float("inf"), "--weight-decay"),
-        ("weight_decay", float("nan"), "--weight-decay"),
-        ("seed", -1, "seed"),
-        ("seed", 2**32, "seed"),
-        ("train_embeddings", "latents", "--train-embeddings must be one of decoder, all, none"),
-        ("train_embeddings", "", "--train-embeddings"),
+        ("batch_size", 0, "`batch_size` must be at least 1"),
+        ("batch_size", 2**31, "`batch_size`"),
+        ("gradient_accumulation", 0, "`gradient_accumulation` must be at least 1"),
+        ("max_length", 0, "`max_length` must be at least 1"),
+        ("max_length", -5, "`max_length` must be at least 1"),
+        ("epochs", -1, "`epochs` must be 0"),
+        ("epochs", float("inf"), "`epochs`"),
+        ("epochs", float("nan"), "`epochs`"),
+        ("learning_rate", 0, "`learning_rate` must be above 0"),
+        ("learning_rate", -1e-5, "`learning_rate`"),
+        ("learning_rate", float("inf"), "`learning_rate`"),
+        ("learning_rate", float("nan"), "`learning_rate`"),
+        ("warmup", -0.1, "`warmup` is a share"),
+        ("warmup", 1, "`warmup` is a share"),
+        ("warmup", 500, "`warmup` is a share"),
+        ("warmup", float("nan"), "`warmup`"),
+        ("weight_decay", -0.1, "`weight_decay` must be 0 or more"),
+        ("weight_decay", float("inf"), "`weight_decay`"),
+        ("weight_decay", float("nan"), "`weight_decay`"),
+        ("seed", -1, "`seed`"),
+        ("seed", 2**32, "`seed`"),
+        ("train_embeddings", "latents", "`train_embeddings` must be one of decoder, all, none"),
+        ("train_embeddings", "", "`train_embeddings`"),
     ],
 )
-@pytest.mark.parametrize("kind", [Settings, squad.Settings])
+@pytest.mark.parametrize("kind", [FinetuningConfig, SquadConfig])
 def test_a_setting_no_training_can_use_is_a_usage_error(
-    kind: type[Settings], name: str, value: float | str, said: str
+    kind: type[FinetuningConfig], name: str, value: float | str, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
         kind(**{name: value})  # type: ignore[arg-type]
 
 
 def test_settings_at_their_borders_are_taken() -> None:
-    Settings(epochs=0.5, batch_size=1, max_length=1, warmup=0.0, weight_decay=0.0, seed=2**32 - 1, learning_rate=1e-30)
-    with pytest.raises(UsageError, match="--window-step must be at least 1"):
-        squad.Settings(window_step=0)
+    FinetuningConfig(
+        epochs=0.5, batch_size=1, max_length=1, warmup=0.0, weight_decay=0.0, seed=2**32 - 1, learning_rate=1e-30
+    )
+    with pytest.raises(UsageError, match="`window_step` must be at least 1"):
+        SquadConfig(window_step=0)
 
 
 # -- SQuAD
@@ -709,12 +719,13 @@ def test_squad_goes_the_same_way(
         for number, text in enumerate(SENTENCES[::6])
     ]
     data = squad_data.Data("tiny", questions[:5], questions[5:], ())
-    settings = squad.Settings(epochs=1, batch_size=4, learning_rate=5e-3, max_length=32, window_step=16)
+    settings = SquadConfig(epochs=1, batch_size=4, learning_rate=5e-3, max_length=32, window_step=16)
 
-    def run(folder: Path, path: Path | None, settings: squad.Settings) -> Run:
+    def run(folder: Path, path: Path | None, settings: SquadConfig) -> Run:
         subject = subject_of(folder, path)
-        work = squad.work(subject, data, settings, limits={"limit_train": None}, progress=Progress())
-        return finetuning.run(subject, work, settings, folder=tmp_path, device=CPU)
+        setup = Setup(subject.source, tmp_path, CPU)
+        benchmark = squad.questions_benchmark(setup, data, settings, limits={"limit_train": None})
+        return finetuning.run(setup, subject, benchmark, settings)
 
     done = run(bert_folder, artifact, settings)
     predictions = done.folder / squad.PREDICTIONS

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,24 @@ import pytest
 import torch
 import transformers
 from support.architectures import ARCHITECTURES, build
+from support.commands import Ended
 from transformers import PreTrainedTokenizerFast
 
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import perplexity, texts
-from orientc.evaluation.perplexity import Measurement, Progress, Settings, protocol_of
+from orientc.evaluation.configs import PerplexityConfig
+from orientc.evaluation.perplexity import PerplexityMeasurement, protocol_of
+from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
+from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
-from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
+from orientc.utils.progress import Progress
 
 CPU = torch.device("cpu")
 
@@ -33,19 +38,25 @@ def text(text_file: Path) -> Text:
     return texts.from_file(text_file)
 
 
-def compressed(folder: Path, where: Path, **options: Any) -> tuple[Path, Artifact]:
-    artifact = fit_table(read_table(ModelSource.resolve(str(folder))), SvdConfig(**({"rank": 4} | options)))
+def compressed(folder: Path, where: Path, **options: Any) -> Subject:
+    source = ModelSource.resolve(str(folder))
+    artifact = fit_table(read_table(source), SvdConfig(**({"rank": 4} | options)))
     path = where / "table.safetensors"
     artifacts.save(artifact, path)
-    return path, artifact
+    return Subject(source, path, artifact)
 
 
-def run(model: Path, text: Text, where: Path, settings: Settings | None = None, **options: Any) -> list[Record]:
+def measurement(
+    model: Path, text: Text, where: Path, config: PerplexityConfig, **options: Any
+) -> PerplexityMeasurement:
+    return PerplexityMeasurement(Setup(ModelSource.resolve(str(model)), where, CPU, **options), config, text)
+
+
+def run(model: Path, text: Text, where: Path, settings: PerplexityConfig | None = None, **options: Any) -> list[Record]:
     """The record of the uncompressed model, then those of an artifact where one is given."""
-    artifact, heads = options.pop("compressed", None), options.pop("heads", "both")
-    source = ModelSource.resolve(str(model))
-    measurement = Measurement(source, text, settings or Settings(), folder=where, device=CPU, **options)
-    return [measurement.original(), *(measurement.compressed(*artifact, heads) if artifact else ())]
+    artifact, head = options.pop("compressed", None), options.pop("head", "both")
+    subject = artifact or Subject(ModelSource.resolve(str(model)))
+    return list(measurement(model, text, where, settings or PerplexityConfig(), **options).all(subject, head))
 
 
 def test_full_rank_gives_the_originals_figures_and_low_rank_does_not(
@@ -63,7 +74,7 @@ def test_full_rank_gives_the_originals_figures_and_low_rank_does_not(
 
 
 def test_causal_loss_equals_a_direct_computation(gpt2_folder: Path, text: Text, tmp_path: Path) -> None:
-    [record] = run(gpt2_folder, text, tmp_path, Settings(limit=100, window=16))
+    [record] = run(gpt2_folder, text, tmp_path, PerplexityConfig(limit=100, window=16))
     tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2_folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(gpt2_folder).eval()
     ids = tokenizer(text.content)["input_ids"][:100]
@@ -85,8 +96,8 @@ def test_causal_loss_equals_a_direct_computation(gpt2_folder: Path, text: Text, 
 
 
 def test_batch_size_changes_nothing_and_is_no_setting(bert_folder: Path, text: Text, tmp_path: Path) -> None:
-    [one] = run(bert_folder, text, tmp_path / "1", Settings(batch_size=1))
-    [many] = run(bert_folder, text, tmp_path / "2", Settings(batch_size=64))
+    [one] = run(bert_folder, text, tmp_path / "1", PerplexityConfig(batch_size=1))
+    [many] = run(bert_folder, text, tmp_path / "2", PerplexityConfig(batch_size=64))
     assert one.settings == many.settings
     assert one.metrics["loss"] == pytest.approx(many.metrics["loss"], rel=1e-6)
 
@@ -101,8 +112,8 @@ def test_the_originals_record_is_reused_only_for_the_same_settings(
     assert stages == ["original", "input-only", "tied"]
     assert run(bert_folder, text, tmp_path, progress=progress) == first[:1]
     assert stages[3:] == []
-    run(bert_folder, text, tmp_path, Settings(seed=1), progress=progress)
-    run(bert_folder, text, tmp_path, progress=progress, again=True)
+    run(bert_folder, text, tmp_path, PerplexityConfig(seed=1), progress=progress)
+    run(bert_folder, text, tmp_path, progress=progress, overwrite=True)
     run(bert_folder, Text("other", text.content + text.content), tmp_path, progress=progress)
     assert stages[3:] == ["original"] * 3
 
@@ -111,7 +122,7 @@ def test_a_model_is_loaded_only_for_a_figure_that_is_not_there(
     bert_folder: Path, text: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And then once, however many artifacts are put into it; taken out again, it is what it was."""
-    artifact, settings = compressed(bert_folder, tmp_path), Settings(limit=5)
+    artifact, settings = compressed(bert_folder, tmp_path), PerplexityConfig(limit=5)
     loaded: list[str] = []
     load = perplexity.load
 
@@ -120,10 +131,10 @@ def test_a_model_is_loaded_only_for_a_figure_that_is_not_there(
         return load(source, *arguments)
 
     monkeypatch.setattr(perplexity, "load", counted)
-    source = ModelSource.resolve(str(bert_folder))
-    measurement = Measurement(source, text, settings, folder=tmp_path, device=CPU, again=True)
-    first = [measurement.original(), *measurement.compressed(*artifact), *measurement.compressed(*artifact)]
-    assert measurement.original().metrics == first[0].metrics
+    source = artifact.source
+    measured = measurement(bert_folder, text, tmp_path, settings, overwrite=True)
+    first = [measured.original(), *measured.compressed(artifact), *measured.compressed(artifact)]
+    assert measured.original().metrics == first[0].metrics
     assert [record.metrics for record in first[1:3]] == [record.metrics for record in first[3:]]
     assert loaded == [source.id]
     assert [record.metrics for record in run(bert_folder, text, tmp_path, settings, compressed=artifact)] == [
@@ -133,10 +144,9 @@ def test_a_model_is_loaded_only_for_a_figure_that_is_not_there(
 
 
 def test_each_record_is_written_before_the_next_is_measured(bert_folder: Path, text: Text, tmp_path: Path) -> None:
-    path, artifact = compressed(bert_folder, tmp_path)
-    source = ModelSource.resolve(str(bert_folder))
-    measurement = Measurement(source, text, Settings(limit=5), folder=tmp_path, device=CPU)
-    for count, record in enumerate(measurement.compressed(path, artifact), start=1):
+    artifact = compressed(bert_folder, tmp_path)
+    measured = measurement(bert_folder, text, tmp_path, PerplexityConfig(limit=5))
+    for count, record in enumerate(measured.compressed(artifact), start=1):
         assert records.read(tmp_path / record.file_name) == record
         assert len(list(tmp_path.glob("*.json"))) == count
     assert count == 2
@@ -145,7 +155,7 @@ def test_each_record_is_written_before_the_next_is_measured(bert_folder: Path, t
 def test_heads_are_measured_as_asked(bert_folder: Path, text: Text, tmp_path: Path) -> None:
     artifact = compressed(bert_folder, tmp_path)
     for head in ("input-only", "tied"):
-        assert [record.head for record in run(bert_folder, text, tmp_path, compressed=artifact, heads=head)][1:] == [
+        assert [record.head for record in run(bert_folder, text, tmp_path, compressed=artifact, head=head)][1:] == [
             head
         ]
 
@@ -159,13 +169,16 @@ def test_an_untied_model_has_one_figure(tmp_path: Path, wordpiece: PreTrainedTok
     original, record = run(folder, text, tmp_path, compressed=artifact)
     assert (original.head, record.head) == ("untied", "untied")
     with pytest.raises(EvaluationError, match="no tied figure"):
-        run(folder, text, tmp_path, compressed=artifact, heads="tied")
+        run(folder, text, tmp_path, compressed=artifact, head="tied")
 
 
 def test_an_artifact_of_another_table_needs_force(bert_folder: Path, tmp_path: Path, text: Text) -> None:
-    path, artifact = compressed(bert_folder, tmp_path)
+    subject = compressed(bert_folder, tmp_path)
+    artifact = subject.artifact
+    assert artifact
     base = dataclasses.replace(artifact.description.base, sha256="0" * 64)
-    other = path, dataclasses.replace(artifact, description=dataclasses.replace(artifact.description, base=base))
+    changed = dataclasses.replace(artifact, description=dataclasses.replace(artifact.description, base=base))
+    other = dataclasses.replace(subject, artifact=changed)
     with pytest.raises(ArtifactMismatchError, match="another"):
         run(bert_folder, text, tmp_path, compressed=other)
     assert len(run(bert_folder, text, tmp_path, compressed=other, force=True)) == 3
@@ -198,15 +211,21 @@ def test_pretraining_checkpoints_are_masked_language_models(tmp_path: Path) -> N
     assert type(perplexity.load(source, "float32", CPU)).__name__ == "BertForMaskedLM"
 
 
-def refusals() -> Iterator[tuple[str, Settings, str]]:
-    yield "bert", Settings(window=8), "window is for causal"
-    yield "gpt2", Settings(window=64), "choose at most 63"
-    yield "gpt2", Settings(stride=99), "stride 99 is above window"
+def refusals() -> Iterator[tuple[str, PerplexityConfig, str]]:
+    yield "bert", PerplexityConfig(window=8), "`window` is for causal"
+    yield "gpt2", PerplexityConfig(window=64), "choose at most 63"
+    yield "gpt2", PerplexityConfig(stride=99), "`stride` 99 is above `window`"
 
 
 @pytest.mark.parametrize(("model", "settings", "reason"), list(refusals()))
 def test_settings_that_do_not_fit_the_model_are_refused(
-    model: str, settings: Settings, reason: str, bert_folder: Path, gpt2_folder: Path, text: Text, tmp_path: Path
+    model: str,
+    settings: PerplexityConfig,
+    reason: str,
+    bert_folder: Path,
+    gpt2_folder: Path,
+    text: Text,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(EvaluationError, match=reason):
         run({"bert": bert_folder, "gpt2": gpt2_folder}[model], text, tmp_path, settings)
@@ -215,7 +234,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"window": -1}, {"batch_size": 0}, {"window": 4, "stride": 5}])
 def test_settings_no_evaluation_can_use_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        Settings(**wrong)  # type: ignore[arg-type]
+        PerplexityConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_too_little_text_is_refused(bert_folder: Path, tmp_path: Path) -> None:
@@ -232,3 +251,38 @@ def test_unusable_text_files_are_refused(content: bytes | None, reason: str, tmp
         path.write_bytes(content)
     with pytest.raises(EvaluationError, match=reason):
         texts.from_file(path)
+
+
+# -- the function
+
+
+def test_the_function_gives_the_commands_document(
+    orientc: Callable[..., Ended], bert_folder: Path, text: Text, text_file: Path, tmp_path: Path
+) -> None:
+    """Whatever the model, the artifact and the text are given as."""
+    subject = compressed(bert_folder, tmp_path)
+    path = subject.path
+    assert path
+    ended = orientc("perplexity", path, "--text", text_file, "--limit", "5", "--seed", "1", "--device", "cpu", "--json")
+    document = json.loads(ended.out)
+    assert [record["head"] for record in document["records"]] == ["tied", "input-only", "tied"]
+    options: dict[str, Any] = {"limit": 5, "seed": 1, "device": "cpu"}
+    for found in (
+        perplexity.perplexity(path, text=text_file, **options),
+        perplexity.perplexity(str(path), text=str(text_file), model=str(bert_folder), **options),
+        perplexity.perplexity(path, text=text, model=ModelSource.resolve(str(bert_folder)), **options),
+    ):
+        assert found.as_dict() == document
+        assert (found.protocol, found.text) == ("masked", text.name)
+
+
+def test_the_function_measures_a_model_given_as_a_source(bert_folder: Path, text: Text, tmp_path: Path) -> None:
+    source = ModelSource.resolve(str(bert_folder))
+    found = perplexity.perplexity(source, text=text, limit=5, device="cpu", out=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    assert found.records == (records.read(path),)
+
+
+def test_a_head_that_is_no_policy_is_a_usage_error(bert_folder: Path) -> None:
+    with pytest.raises(UsageError, match="`head` must be one of both, input-only, tied"):
+        perplexity.perplexity(bert_folder, head="neither")

@@ -18,8 +18,11 @@ from support.data import SENTENCES
 from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import similarity
-from orientc.evaluation.similarity import Measurement, Pairs, Settings, pool
+from orientc.evaluation.configs import SimilarityConfig
+from orientc.evaluation.setup import Setup
+from orientc.evaluation.similarity import Pairs, SimilarityMeasurement, pool
 from orientc.evaluation.texts import Text
+from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
@@ -36,9 +39,13 @@ def artifact(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def measurement(folder: Path, out: Path, sentences: Text | Pairs = TEXT, **settings: object) -> Measurement:
-    source = ModelSource.resolve(str(folder))
-    return Measurement(source, sentences, Settings(**settings), folder=out, device=CPU)  # type: ignore[arg-type]
+def measurement(folder: Path, out: Path, sentences: Text | Pairs = TEXT, **settings: object) -> SimilarityMeasurement:
+    setup = Setup(ModelSource.resolve(str(folder)), out, CPU)
+    return SimilarityMeasurement(setup, SimilarityConfig(**settings), sentences)  # type: ignore[arg-type]
+
+
+def subject(folder: Path, artifact: Path) -> Subject:
+    return Subject(ModelSource.resolve(str(folder)), artifact, artifacts.load(artifact))
 
 
 def plainly(folder: Path, texts: list[str], dense: torch.Tensor | None = None) -> np.ndarray:
@@ -72,7 +79,7 @@ def test_every_pooling_looks_at_the_tokens_of_the_mask_alone() -> None:
 def test_cosines_are_those_of_a_plain_computation(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
     loaded = artifacts.load(artifact)
     measured = measurement(bert_folder, tmp_path, batch_size=3)
-    (record,) = measured.compressed(artifact, loaded)
+    (record,) = measured.compressed(subject(bert_folder, artifact))
     texts = SENTENCES[:20]
     expected = cosines(plainly(bert_folder, texts), plainly(bert_folder, texts, loaded.factors.dense()))
     assert record.metrics["cosine"] == pytest.approx(expected.mean(), abs=1e-5)
@@ -93,17 +100,18 @@ def test_a_record_is_reused_and_the_model_not_loaded_for_it(
     bert_folder: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = measurement(bert_folder, tmp_path)
-    made = [first.original(), *first.compressed(artifact, artifacts.load(artifact))]
+    made = first.all(subject(bert_folder, artifact))
     monkeypatch.setattr(ModelSource, "load", pytest.fail)
     again = measurement(bert_folder, tmp_path)
-    assert [again.original(), *again.compressed(artifact, artifacts.load(artifact))] == made
-    assert [records.read(tmp_path / record.file_name) for record in made] == made
+    assert again.all(subject(bert_folder, artifact)) == made
+    assert tuple(records.read(tmp_path / record.file_name) for record in made) == made
 
 
 def test_an_artifact_of_another_table_is_refused_at_once(bert_folder: Path, gpt2_folder: Path, tmp_path: Path) -> None:
-    other = svd(gpt2_folder, rank=4, device="cpu", out=tmp_path / "runs").artifact
+    path = tmp_path / "x.safetensors"
+    svd(gpt2_folder, rank=4, device="cpu", out=path)
     with pytest.raises(ArtifactMismatchError):
-        measurement(bert_folder, tmp_path).compressed(tmp_path / "x.safetensors", other)
+        measurement(bert_folder, tmp_path).compressed(subject(bert_folder, path))
 
 
 def test_a_sentence_encoders_folder_says_how_it_pools(bert_folder: Path, tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_a_sentence_encoders_folder_says_how_it_pools(bert_folder: Path, tmp_pat
     assert (full["pooling"], full["max_length"]) == ("cls", 12)
     assert measurement(folder, tmp_path, pooling="max").full_settings["pooling"] == "max"
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
-    with pytest.raises(EvaluationError, match="--pooling"):
+    with pytest.raises(EvaluationError, match="`pooling`"):
         measurement(folder, tmp_path)
 
 
@@ -133,7 +141,7 @@ def test_a_model_without_its_table_is_refused(bert_folder: Path, tmp_path: Path)
 @pytest.mark.parametrize("settings", [{"pooling": "sum"}, {"max_length": 0}, {"batch_size": 0}])
 def test_a_setting_nothing_can_use_is_a_usage_error(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        Settings(**settings)  # type: ignore[arg-type]
+        SimilarityConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_the_command_shows_both_tables_and_compare_their_figures(
@@ -149,7 +157,19 @@ def test_the_command_shows_both_tables_and_compare_their_figures(
         entry for entry in json.loads(orientc("similarity", path, "--text", text, "--json").out)["records"][1:]
     ]
     assert record["kind"] == similarity.KIND
+    found = similarity.similarity(path, text=Text(text.name, TEXT.content))
+    assert found.records[1].as_dict() == record
     assert "similarity cosine_p5" in orientc("compare", tmp_path).out
+
+
+def test_sentences_and_scored_pairs_exclude_each_other(bert_folder: Path, glue_folder: Path) -> None:
+    with pytest.raises(UsageError, match="`text` takes sentences, `data` STS-B"):
+        similarity.similarity(bert_folder, text=TEXT, data=glue_folder)
+
+
+def test_a_text_without_sentences_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="no sentences"):
+        similarity.similarity(bert_folder, text=Text("blank", " \n\n"), out=tmp_path, device="cpu")
 
 
 @pytest.mark.assets

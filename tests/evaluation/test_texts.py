@@ -7,8 +7,10 @@ import pytest
 from support.data import SENTENCES
 from support.hub import write_dataset
 
-from orientc.errors import EvaluationError
+from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import texts
+from orientc.evaluation.texts import Text
+from orientc.models.source import ModelSource
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_a_column_of_a_data_set_is_a_text_with_a_row_a_line(reviews: str) -> Non
 @pytest.mark.parametrize(
     ("options", "column", "named"),
     [
-        ("", "text", 'no column "text", choose with --column: review, stars, title'),
+        ("", "text", 'no column "text", choose another with `column`: review, stars, title'),
         ("", "stars", "is not text"),
         ("", "title", "no text in it"),
         ("::dev", "review", "can't load"),
@@ -44,3 +46,21 @@ def test_what_has_no_text_is_refused_in_one_line(reviews: str, options: str, col
     with pytest.raises(EvaluationError, match=named) as caught:
         texts.from_dataset(reviews + options, column)
     assert "\n" not in str(caught.value)
+
+
+def test_the_default_text_is_the_demos_own_or_wikitext(monkeypatch: pytest.MonkeyPatch, bert_folder: Path) -> None:
+    """And never the one that is scored, for a calibration."""
+    monkeypatch.setattr(texts, "wikitext", lambda split: Text(split, "words"))
+    demo, model = ModelSource.resolve("demo"), ModelSource.resolve(str(bert_folder))
+    assert [texts.scored_text(source).name for source in (demo, model)] == ["python-language-reference", "test"]
+    assert [texts.calibration_text(source).name for source in (demo, model)] == ["python-docstrings", "validation"]
+
+
+def test_a_text_that_is_named_comes_before_the_default(reviews: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("some words")
+    demo, mine = ModelSource.resolve("demo"), Text("mine.txt", "some words")
+    for given in (mine, tmp_path / "mine.txt", str(tmp_path / "mine.txt")):
+        assert texts.scored_text(demo, given) == texts.calibration_text(demo, given) == mine
+    assert texts.calibration_text(demo, dataset=f"{reviews}::test", column="review").name == "reviews/test"
+    with pytest.raises(UsageError, match="`text` and `dataset` both"):
+        texts.calibration_text(demo, mine, reviews)

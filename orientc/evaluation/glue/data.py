@@ -21,6 +21,7 @@ from orientc.evaluation.glue.submission import DIAGNOSTIC, stem
 from orientc.evaluation.glue.tasks import TASKS, Task
 from orientc.models import hub
 from orientc.utils.files import canonical_json
+from orientc.utils.messages import first_line
 
 HUB = "nyu-mll/glue"
 
@@ -160,7 +161,7 @@ def _tsv(split: str) -> str:
 
 
 def _from_hub(name: str) -> Mapping[str, datasets.Dataset]:
-    with _loading(f"{HUB} through the hub", "name a folder of your own with --data DIR"), hub.patience():
+    with _loading(f"{HUB} through the hub", "name a folder of your own with `data`"), hub.patience():
         stored: Mapping[str, datasets.Dataset] = datasets.load_dataset(HUB, name)
     return stored
 
@@ -222,8 +223,7 @@ def _loading(where: str | Path, advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
-        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        raise EvaluationError(f"can't load {where} ({reason[0]}): {advice}") from error
+        raise EvaluationError(f"can't load {where} ({first_line(error.__cause__ or error)}): {advice}") from error
     finally:
         datasets.logging.set_verbosity(verbosity)
 

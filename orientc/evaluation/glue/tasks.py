@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+ALL = "all"  # in the place of a task: all nine
 LARGEST_SCORE = 5.0  # of STS-B, whose scores start at 0
 
 
@@ -59,16 +60,3 @@ TASKS = {
         Task("wnli", "WNLI", _PAIR, _ENTAILMENT[::-1], ("accuracy",)),
     )
 }
-
-
-def averages(scores: Mapping[str, float]) -> dict[str, float]:
-    """GLUE's averages over task scores by task name: over nine, and BERT's habit, over eight without WNLI.
-
-    An average that lacks a task is left out.
-    """
-    wanted = {"glue": list(TASKS), "glue_without_wnli": [name for name in TASKS if name != "wnli"]}
-    return {
-        name: sum(scores[task] for task in tasks) / len(tasks)
-        for name, tasks in wanted.items()
-        if scores.keys() >= set(tasks)
-    }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orientc.errors import EvaluationError
+from orientc.utils.messages import first_line
 
 REPOSITORY = "rajpurkar/squad"
 PARQUET = "plain_text/{}-00000-of-00001.parquet"
@@ -125,7 +126,7 @@ def _from_datasets(folder: Path, splits: Sequence[str]) -> dict[str, list[Questi
     except Exception as error:  # the library raises a dozen unrelated types
         raise EvaluationError(
             f"no {' or '.join(OFFICIAL['validation'])} in {folder}, and nothing that datasets reads the"
-            f" {' and '.join(splits)} split{'s' * (len(splits) > 1)} of SQuAD from ({_reason(error)})"
+            f" {' and '.join(splits)} split{'s' * (len(splits) > 1)} of SQuAD from ({first_line(error)})"
         ) from error
     named = zip(splits, tables, strict=True)
     return {split: list(_rows(table, f"{folder}, {split} split")) for split, table in named}
@@ -143,15 +144,10 @@ def _from_hub(splits: Sequence[str]) -> dict[str, list[Question]]:
         tables = [datasets.Dataset.from_parquet(str(file)) for file in files]
     except Exception as error:  # network errors among them
         raise EvaluationError(
-            f"can't load {REPOSITORY} through the hub ({_reason(error)}): name a folder of your own with --data DIR"
+            f"can't load {REPOSITORY} through the hub ({first_line(error)}): name a folder of your own with `data`"
         ) from error
     named = zip(splits, tables, strict=True)
     return {split: list(_rows(table, f"{REPOSITORY}, {split} split")) for split, table in named}
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says, else its type."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _official(path: Path) -> Iterator[Question]:

@@ -84,7 +84,7 @@ def windows(
         if room < 1:
             raise EvaluationError(
                 f"a maximum length of {max_length} leaves no room for the context beside a question of {len(head)}"
-                f" tokens and {frame.size} special ones: raise it"
+                f" tokens and {frame.size} special ones: raise `max_length`"
             )
         answer = _answer(entry, offsets) if labels else None
         first = len(frame.before) + len(head) + len(frame.between)

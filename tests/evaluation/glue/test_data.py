@@ -509,7 +509,7 @@ def test_a_hub_without_the_data_names_the_way_out(hub: Hub, tmp_path: Path) -> N
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("can't load nyu-mll/glue through the hub (")
-    assert line.endswith("): name a folder of your own with --data DIR")
+    assert line.endswith("): name a folder of your own with `data`")
 
 
 @pytest.mark.assets

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from orientc.evaluation.glue import metrics
-from orientc.evaluation.glue.tasks import TASKS, averages
+from orientc.evaluation.glue.metrics import averages
+from orientc.evaluation.glue.tasks import TASKS
 
 
 @pytest.fixture(autouse=True)

@@ -334,7 +334,7 @@ except EvaluationError as error:
     with Hub() as hub:
         complaint = run("evaluation")
         assert complaint.startswith(f"can't load {REPOSITORY} through the hub")
-        assert complaint.endswith("--data DIR")
+        assert complaint.endswith("with `data`")
         hub.publish(REPOSITORY, write_parquet(tmp_path / "published"), kind="datasets")
         alone = run("evaluation")
         assert alone == f"{REPOSITORY} 0 30 {load(folder, train=False).sha256}"

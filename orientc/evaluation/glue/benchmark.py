@@ -1,4 +1,4 @@
-"""Fine-tune on a GLUE task and score: data and model in, a record out."""
+"""A GLUE task as a `Benchmark`: texts encoded, outputs turned into answers, figures and submission files."""
 
 from __future__ import annotations
 
@@ -14,45 +14,52 @@ from transformers import PreTrainedConfig
 
 from orientc.errors import EvaluationError
 from orientc.evaluation import finetuning
-from orientc.evaluation.finetuning import Outputs, Run, Settings, Work
+from orientc.evaluation.configs import FinetuningConfig
+from orientc.evaluation.finetuning import Benchmark, Outputs, Run
 from orientc.evaluation.glue import metrics, submission
 from orientc.evaluation.glue.data import Data
 from orientc.evaluation.glue.tasks import Task
-from orientc.models.resolve import Subject
+from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
 from orientc.utils import distributed
 from orientc.utils.files import short_hash
-from orientc.utils.progress import Progress
 
 KIND = "glue"
 AUTO_CLASS = transformers.AutoModelForSequenceClassification
 
 
-def work(
-    subject: Subject,
+def task_benchmark(
+    setup: Setup,
     task: Task,
     data: Data,
-    settings: Settings,
+    config: FinetuningConfig,
     *,
     limits: Mapping[str, int | None],
     tests: Mapping[str, datasets.Dataset] | None = None,
-    progress: Progress,
-) -> Work:
-    """A GLUE task for `finetune.run`.
+) -> Benchmark:
+    """A GLUE task for one model; it serves each of the model's artifacts, and configs that differ in the seed.
 
-    `limits` are those the data was cut to, for the record. `tests` are the test sets by the stem of their submission
-    file, where such files are wanted. Raises `EvaluationError` where the model can't do the task.
+    Args:
+        setup: The model, and how it is evaluated.
+        task: The task.
+        data: Its training and evaluation sets.
+        config: How the model is fine-tuned.
+        limits: What the data was cut to, for the record.
+        tests: Test sets by the stem of their submission file, where such files are wanted.
+
+    Raises:
+        EvaluationError: Where the model can't do the task.
     """
-    source = subject.source
-    length = finetuning.fitting_length(source, settings.max_length, progress)
-    tokenizer = finetuning.tokenizer_for(source)
+    source = setup.source
+    length = finetuning.fitting_length(source, config.max_length, setup.progress)
+    tokenizer = tokenizer_for(source)
     special = tokenizer.num_special_tokens_to_add(pair=len(task.texts) > 1)
     if length <= special:  # the tokenizer would leave such texts whole
         raise EvaluationError(
             f"a maximum length of {length} leaves no room for {task.folder}'s texts beside {special} special tokens: "
-            "raise it"
+            "raise `max_length`"
         )
-    order = _own_order(source, task) if not settings.epochs and finetuning.has_head(source, AUTO_CLASS) else None
+    order = _own_order(source, task) if not config.epochs and finetuning.has_head(source, AUTO_CLASS) else None
 
     def encode(rows: datasets.Dataset) -> datasets.Dataset:
         datasets.disable_progress_bars()
@@ -83,7 +90,7 @@ def work(
             if distributed.is_main():
                 submission.write(submission_folder(run), found)
 
-    return Work(
+    return Benchmark(
         kind=KIND,
         auto_class=AUTO_CLASS,
         data={"task": task.name, "name": data.name, "sha256": data.sha256, **limits},

@@ -1,0 +1,157 @@
+"""What every evaluation begins with: the model and an artifact, a device, and the folder that records go into."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from orientc.errors import ArtifactMismatchError, EvaluationError
+from orientc.models import resolve
+from orientc.models.resolve import Subject
+from orientc.models.source import ModelSource
+from orientc.models.table import read_table
+from orientc.storage import artifact as artifacts
+from orientc.storage.artifact import Artifact
+from orientc.storage.records import Record
+from orientc.storage.runs import records_folder
+from orientc.storage.table_info import TableInfo
+from orientc.utils.devices import pick_device
+from orientc.utils.files import file_sha256
+from orientc.utils.progress import Progress
+from orientc.utils.versions import versions
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One model to evaluate, and how: uncompressed, and with one artifact after the other in the place of its table.
+
+    Args:
+        source: The model.
+        folder: Where its records go.
+        device: What it runs on.
+        overwrite: Measure again what a record in the folder has already.
+        force: Take artifacts of another table, with a warning.
+        progress: Whom to tell how it goes.
+    """
+
+    source: ModelSource
+    folder: Path
+    device: torch.device
+    overwrite: bool = False
+    force: bool = False
+    progress: Progress = field(default_factory=Progress)
+
+    @cached_property
+    def table(self) -> TableInfo:
+        """Facts of the model's table; it is read and hashed once."""
+        return read_table(self.source).info
+
+    @cached_property
+    def _model(self) -> dict[str, Any]:
+        return {
+            "id": self.source.id,
+            "revision": self.source.commit,
+            "table_sha256": self.table.sha256,
+            "weights_sha256": self.source.weights_sha256(),
+            "table": asdict(self.table),
+        }
+
+    def record(self, kind: str, artifact: Subject | None = None, **values: Any) -> Record:
+        """A record without figures.
+
+        Args:
+            kind: The evaluation: "perplexity", "similarity", "glue" or "squad".
+            artifact: The artifact put in, with its file; None, or a subject without one, for the uncompressed model.
+            values: The record's `head`, `settings`, and `text` or `data`.
+
+        Raises:
+            ArtifactMismatchError: For an artifact of another table, unless `force`.
+        """
+        described = None
+        if artifact and artifact.path and artifact.artifact:
+            check_base(artifact.artifact, self.table, force=self.force, progress=self.progress)
+            described = _described(artifact.path, artifact.artifact)
+        return Record(
+            kind=kind, model=self._model, artifact=described, metrics={}, seconds=0.0, versions=versions(), **values
+        )
+
+
+def prepare(
+    subject: str | Path | ModelSource,
+    *,
+    model: str | Path | ModelSource | None,
+    force: bool,
+    device: str | None,
+    out: str | Path | None,
+    overwrite: bool,
+    revision: str | None,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+    progress: Progress | None,
+) -> tuple[Setup, Subject]:
+    """Find the model, and the artifact where one is named; pick a device and the folder for records.
+
+    Args:
+        subject: A model argument, or the path of an artifact.
+        model: Base model of the artifact, where it is not the one it names.
+        force, overwrite, progress: As in `Setup`.
+        device: Name of a device; accelerate picks one for None.
+        out: Runs folder, for a model; records of an artifact go beside it.
+        revision, allow_pickle, trust_remote_code: As in `ModelSource.resolve`.
+
+    Raises:
+        UsageError: For arguments that do not go together.
+        ModelError, ArtifactError, DeviceError: Where one of them can't be had.
+    """
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    if isinstance(subject, ModelSource):
+        found = Subject(subject)
+    elif isinstance(model, ModelSource) and resolve.is_artifact(str(subject)):
+        found = Subject(model, Path(subject), artifacts.load(Path(subject)))
+    else:
+        base = None if model is None else str(model)
+        found = resolve.subject(str(subject), model=base, revision=revision, **trust)
+    folder = records_folder(found.source.id, found.path, None if out is None else Path(out))
+    chosen = pick_device(device)
+    return Setup(found.source, folder, chosen, overwrite, force, progress or Progress()), found
+
+
+def tokenizer_for(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, padding on the right, and with the end of text where it has no token for that.
+
+    Raises `ModelError` or `EvaluationError` where there is none that can be used.
+    """
+    tokenizer = source.tokenizer
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise EvaluationError(f"the tokenizer of {source.id} has neither a padding nor an end-of-text token")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def check_base(artifact: Artifact, info: TableInfo, *, force: bool, progress: Progress) -> None:
+    """Raise `ArtifactMismatchError` for an artifact that was not made from this table; `force` warns instead."""
+    try:
+        artifact.check_base(info.sha256)
+    except ArtifactMismatchError:
+        if not force:
+            raise
+        progress.warn("`force`: going on with an artifact of another table")
+
+
+def _described(path: Path, artifact: Artifact) -> dict[str, Any]:
+    """A record's `artifact`."""
+    description = artifact.description
+    return {
+        "path": str(path),
+        "sha256": file_sha256(path),
+        "method": description.method,
+        "rank": description.rank,
+        "bits_per_weight": round(description.bits_per_weight, 4),
+    }
