@@ -118,10 +118,5 @@ def fit_and_store(
 
 def _table(model: str | Path | ModelSource | Table, hub: dict[str, Any]) -> Table:
     """The table of a model that is named, or was read already."""
-    if not isinstance(model, str | Path):
-        if asked := [name for name, value in hub.items() if value]:
-            raise UsageError(f"`{asked[0]}` is for a model that is named, not for one that was read already")
-        if isinstance(model, Table):
-            return model
     with distributed.main_first():
-        return read_table(model if isinstance(model, ModelSource) else ModelSource.resolve(str(model), **hub))
+        return read_table(model, **hub)

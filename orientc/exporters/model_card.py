@@ -70,8 +70,8 @@ class Facts:
         dtype: str,
         sentences: bool,
     ) -> Facts:
-        """The facts of a model with stand-ins; `sentences` is whether it is part of a sentence encoder."""
-        held = compact.stand_in(model)
+        """The facts of a model with a compressed table; `sentences` is whether it is part of a sentence encoder."""
+        held = compact.compressed_table(model)
         factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes

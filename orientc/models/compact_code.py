@@ -1,7 +1,7 @@
 """Generate the code file of a compact model, with which transformers loads it where orientc is not installed.
 
-The file concatenates the modules of `orientc/modeling/`, and adds a configuration class and a model class for each of the
-architecture's own, under the same name.
+The file concatenates the modules of `orientc/modeling/`, and adds a configuration class and a model class for each of
+the architecture's own, under the same name.
 """
 
 from __future__ import annotations

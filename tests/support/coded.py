@@ -67,7 +67,7 @@ def filled(shape: Layout, seed: int = 0) -> Factors:
 
 
 def made(coding: str, shape: str, **options: Any) -> Factors:
-    """Random numbers in a layout by the names of its parts, floats of one type, as a model's stand-ins hold them."""
+    """Random numbers in a layout by the names of its parts, floats of one type, as a model's modules hold them."""
     return filled(layout(coding, shape, **options)).map(lambda tensor: wide(tensor))
 
 
