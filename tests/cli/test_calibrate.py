@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.architectures import build
-from support.commands import Ended, files_in, one_line
+from support.commands import Client, Ended, files_in, one_line
 from support.data import SENTENCES
 from support.hub import Hub, write_dataset
 from transformers import PreTrainedTokenizerFast
@@ -150,24 +150,20 @@ def test_what_cannot_be_calibrated_ends_with_1(
 
 
 def test_texts_come_from_the_hub_and_never_the_one_that_is_scored(
-    orientc_process: Callable[..., Ended], bert_folder: Path, tmp_path: Path
+    hub: Hub, online: Client, bert_folder: Path, tmp_path: Path
 ) -> None:
     lines = [{"text": f" {sentence} \n"} for sentence in SENTENCES]
     wikitext = {"wikitext-103-raw-v1": {"validation": lines, "test": [{"text": " To be scored . \n"}]}}
     reviews = {"plain": {"train": [{"review": line, "stars": 5} for line in SENTENCES], "test": [{"review": "-"}]}}
-    with Hub() as hub:
-        hub.publish("Salesforce/wikitext", write_dataset(tmp_path / "wikitext", wikitext), kind="datasets")
-        hub.publish("some/reviews", write_dataset(tmp_path / "reviews", reviews), kind="datasets")
-        online = hub.environment(tmp_path / "huggingface")
+    hub.publish("Salesforce/wikitext", write_dataset(tmp_path / "wikitext", wikitext), kind="datasets")
+    hub.publish("some/reviews", write_dataset(tmp_path / "reviews", reviews), kind="datasets")
 
-        def run(*arguments: object) -> Ended:
-            return orientc_process("calibrate", bert_folder, *QUICK, "--json", *arguments, **online)
+    def run(*arguments: object) -> Ended:
+        return online("calibrate", bert_folder, *QUICK, "--json", *arguments)
 
-        assert document(run())["text"] == "Salesforce/wikitext/wikitext-103-raw-v1/validation"
-        assert hub.downloads("Salesforce/wikitext", "datasets") == {
-            "wikitext-103-raw-v1/validation-00000-of-00001.parquet"
-        }
-        made = document(run("--dataset", "some/reviews:plain", "--column", "review"))
-        assert made["text"] == "some/reviews/plain/train"
-        assert made["counted"] > 1000
-        assert "can't load some/nothing" in one_line(run("--dataset", "some/nothing"), 1)
+    assert document(run())["text"] == "Salesforce/wikitext/wikitext-103-raw-v1/validation"
+    assert hub.downloads("Salesforce/wikitext", "datasets") == {"wikitext-103-raw-v1/validation-00000-of-00001.parquet"}
+    made = document(run("--dataset", "some/reviews:plain", "--column", "review"))
+    assert made["text"] == "some/reviews/plain/train"
+    assert made["counted"] > 1000
+    assert "can't load some/nothing" in one_line(run("--dataset", "some/nothing"), 1)

@@ -342,7 +342,7 @@ def test_the_table_and_gates_wait_for_neither_torch_nor_matplotlib(measured: Pat
         "finally: print(sorted({'torch', 'transformers', 'numpy', 'matplotlib', 'plotext'} & sys.modules.keys()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ | {"PER_CHANNEL": "40"}
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "40"}
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "[]"

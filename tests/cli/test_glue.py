@@ -469,6 +469,7 @@ def test_a_training_that_diverges_gives_no_record(
 # -- interrupted
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_figures_and_weights(
     orientc: Orientc, bert_folder: Path, glue_folder: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
 
+pytestmark = pytest.mark.slow
+
 KILL = Path(__file__).parents[1] / "benchmarks" / "kill.py"
 
 

@@ -1,6 +1,7 @@
 """The ONNX form: one small file that ONNX Runtime runs as torch runs the model, or one line that says why not.
 
-Making a graph takes seconds: a few architectures stand for all unless ORIENTC_ALL_GRAPHS is set.
+Making a graph takes seconds: a few architectures stand for all, two of them among the fast tests, unless
+`--all-graphs` is given.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ SOME = {
     ("gpt2", "AutoModelForCausalLM", "tied"),
     ("gemma3", "AutoModelForCausalLM", "input-only"),
 }
+QUICK = {("bert", "AutoModelForMaskedLM", "tied"), ("gpt2", "AutoModelForCausalLM", "tied")}
 
 
 def model_of(name: str, auto_name: str) -> PreTrainedModel:
@@ -84,10 +85,20 @@ def compressed(model: PreTrainedModel, head: str | None = None, activation: str 
     return substitute(model, factors, head or head_policies(model)[-1])
 
 
-def cases() -> list[tuple[str, str, str]]:
-    """Architecture, auto class and head policy: each that there is, or those of `SOME`."""
-    if not os.environ.get("ORIENTC_ALL_GRAPHS"):
-        return sorted(SOME)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Architecture, auto class and head policy: each that there is, or those of `SOME`, the quick ones first."""
+    if "written" in metafunc.fixturenames:
+        cases = sorted(
+            every_case() if metafunc.config.getoption("--all-graphs") else SOME, key=lambda case: case not in QUICK
+        )
+        marked = [
+            pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow, id="-".join(case)) for case in cases
+        ]
+        metafunc.parametrize("written", marked, indirect=True, scope="module")
+
+
+def every_case() -> list[tuple[str, str, str]]:
+    """Architectures, auto classes and head policies that torch can make a graph of."""
     found = []
     for name, (_, config_name, _) in ARCHITECTURES.items():
         if name in BEYOND:
@@ -123,7 +134,7 @@ class Written:
         return onnx.load(self.folder / "model.onnx").graph
 
 
-@pytest.fixture(scope="module", params=cases(), ids="-".join)
+@pytest.fixture(scope="module")
 def written(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, typed: PreTrainedTokenizerFast
 ) -> Written:

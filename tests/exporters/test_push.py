@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from support.commands import Ended, files_in, one_line, run_here
+from support.commands import Client, Ended, files_in, one_line, run_here
 from support.hub import MAIN, Answer, Fault, File, Hub
 
 Orientc = Callable[..., Ended]
@@ -57,17 +57,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
-    return hub.environment(tmp_path / "huggingface") | {"HF_TOKEN": hub.token}
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in files_in(folder)}
 
@@ -86,7 +75,7 @@ import json, os, sys, time
 import transformers.models.bert.modeling_bert
 from huggingface_hub import constants
 from orientc.cli import app, main
-from orientc.forms import export, push
+from orientc.exporters import export, push
 
 def run(name, arguments, environment, limits):
     for descriptor, stream in ((1, "out"), (2, "err")):
@@ -223,9 +212,9 @@ def company(exported: Path, older: Path) -> Iterator[Hub]:
         yield running
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def pushes(company: Hub, artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushes]:
-    """All pushes to that hub, begun before the first test: they wait more than they work."""
+    """All pushes to that hub, side by side: they wait more than they work."""
     folder = tmp_path_factory.mktemp("pushes")
     home = folder / "huggingface"
     home.mkdir()
@@ -263,14 +252,9 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "orientc"]
 
 
 def test_what_is_pushed_loads_from_the_hub_where_there_is_no_orientc(
-    hub: Hub,
-    environment: dict[str, str],
-    artifact: Path,
-    exported: Path,
-    tmp_path: Path,
-    orientc_process: Orientc,
+    hub: Hub, online: Client, artifact: Path, exported: Path, tmp_path: Path
 ) -> None:
-    ended = orientc_process("export", artifact, "--to", "small", "--push", "someone/small", **environment)
+    ended = online("export", artifact, "--to", "small", "--push", "someone/small", HF_TOKEN=hub.token)
 
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[-1].split() == ["on", "the", "hub", f"{hub.endpoint}/someone/small"]
@@ -295,6 +279,7 @@ def test_what_is_pushed_loads_from_the_hub_where_there_is_no_orientc(
     assert {"model.safetensors", "modeling_orientc.py", "tokenizer.json"} <= hub.downloads("someone/small")
 
 
+@pytest.mark.slow
 def test_a_push_replaces_files_of_the_same_name_and_leaves_others(
     pushes: Pushes, company: Hub, older: Path, exported: Path
 ) -> None:
@@ -305,6 +290,7 @@ def test_a_push_replaces_files_of_the_same_name_and_leaves_others(
     assert pushed(company, "someone/older") == contents(older) | contents(exported)
 
 
+@pytest.mark.slow
 def test_pushing_the_same_again_changes_nothing(pushes: Pushes, company: Hub) -> None:
     ended = pushes.ended("same")
 
@@ -313,6 +299,7 @@ def test_pushing_the_same_again_changes_nothing(pushes: Pushes, company: Hub) ->
     assert not any("same/commit" in exchange.address for exchange in company.log)
 
 
+@pytest.mark.slow
 def test_a_name_alone_is_of_whoever_logged_in(pushes: Pushes, company: Hub, exported: Path) -> None:
     ended = pushes.ended("name")
 
@@ -321,6 +308,7 @@ def test_a_name_alone_is_of_whoever_logged_in(pushes: Pushes, company: Hub, expo
     assert pushed(company, "someone/name") == contents(exported)
 
 
+@pytest.mark.slow
 def test_a_new_repository_is_private_where_new_ones_are(pushes: Pushes, company: Hub) -> None:
     assert pushes.ended("name").code == 0
 
@@ -329,6 +317,7 @@ def test_a_new_repository_is_private_where_new_ones_are(pushes: Pushes, company:
     assert repository.private
 
 
+@pytest.mark.slow
 def test_xet_takes_the_weights_where_the_hub_has_it(pushes: Pushes, company: Hub, exported: Path) -> None:
     pytest.importorskip("hf_xet")
 
@@ -375,25 +364,19 @@ def test_private_without_a_repository_is_wrong_usage(orientc: Orientc, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("token", "offline", "told"),
     [
-        ({"HF_TOKEN": ""}, "set HF_TOKEN, or log in with: hf auth login"),
-        ({"HF_TOKEN": "hf_\tt"}, "set HF_TOKEN again"),
-        ({"HF_HUB_OFFLINE": "1"}, "unset HF_HUB_OFFLINE"),
+        ("", False, "set HF_TOKEN, or log in with: hf auth login"),
+        ("hf_\tt", False, "set HF_TOKEN again"),
+        (Hub.token, True, "unset HF_HUB_OFFLINE"),
     ],
 )
 def test_what_keeps_the_hub_away_is_told_before_any_work(
-    changed: dict[str, str],
-    told: str,
-    hub: Hub,
-    environment: dict[str, str],
-    artifact: Path,
-    tmp_path: Path,
-    orientc_process: Orientc,
+    token: str, offline: bool, told: str, hub: Hub, online: Client, artifact: Path, tmp_path: Path
 ) -> None:
     asked = ("export", artifact, "--to", "small", "--push", "someone/small")
 
-    said = one_line(orientc_process(*asked, **environment | changed), 1)
+    said = one_line(online(*asked, HF_TOKEN=token, offline=offline), 1)
 
     assert told in said
     assert "hf_" not in said  # what is wrong with a token is told without it
@@ -405,6 +388,7 @@ def test_what_keeps_the_hub_away_is_told_before_any_work(
 
 
 @pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.slow
 def test_a_push_that_fails_says_why_where_the_folder_is_and_how_to_go_on(
     name: str, pushes: Pushes, company: Hub, exported: Path
 ) -> None:
@@ -421,16 +405,15 @@ def test_a_push_that_fails_says_why_where_the_folder_is_and_how_to_go_on(
     assert held is None or pushed(company, repository) in ({}, contents(exported))
 
 
-def test_the_command_a_failure_names_does_it(
-    pushes: Pushes, hub: Hub, environment: dict[str, str], exported: Path
-) -> None:
+@pytest.mark.slow
+def test_the_command_a_failure_names_does_it(pushes: Pushes, hub: Hub, exported: Path, tmp_path: Path) -> None:
     said = one_line(pushes.ended("an upload"), 1)
     program, *arguments = shlex.split(said.rpartition(": ")[2])
 
     done = subprocess.run(
         [Path(sys.executable).with_name(program), *arguments],
         cwd=pushes.folder,
-        env={**os.environ, **environment},
+        env={**os.environ, **hub.environment(tmp_path), "HF_TOKEN": hub.token},
         capture_output=True,
         timeout=300,
     )
@@ -439,6 +422,7 @@ def test_the_command_a_failure_names_does_it(
     assert pushed(hub, "someone/upload") == contents(exported)
 
 
+@pytest.mark.slow
 def test_a_busy_hub_is_asked_again_soon_whatever_it_says(pushes: Pushes, company: Hub, exported: Path) -> None:
     ended = pushes.ended("busy")
 
@@ -447,6 +431,7 @@ def test_a_busy_hub_is_asked_again_soon_whatever_it_says(pushes: Pushes, company
     assert pushed(company, "someone/busy") == contents(exported)
 
 
+@pytest.mark.slow
 def test_a_public_repository_is_not_pushed_to_as_a_private_one(pushes: Pushes, company: Hub) -> None:
     said = one_line(pushes.ended("public"), 1)
 

@@ -1,17 +1,17 @@
-"""Commands on models and texts from a hub: a loopback one, asked by processes of their own."""
+"""Commands on models and texts from a hub: a loopback one, asked by a process of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from support.commands import Ended
+from support.commands import Client, Ended
 from support.data import SENTENCES, glue_rows, squad_questions
 from support.hub import Hub, write_dataset
 
@@ -20,17 +20,6 @@ BERT_NOW = "google-bert/bert-base-uncased"  # as on the real hub, the short name
 WIKITEXT = "Salesforce/wikitext"
 GLUE = "nyu-mll/glue"
 SQUAD = "rajpurkar/squad"
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
-    return hub.environment(tmp_path / "huggingface")
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +62,15 @@ def complaint(ended: Ended) -> str:
 
 def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     hub: Hub,
-    environment: dict[str, str],
     sharded: Path,
     wikitext: Path,
-    orientc_process: Callable[..., Ended],
+    online: Client,
 ) -> None:
     commit = hub.publish(BERT_NOW, sharded, alias=BERT)
     hub.publish(WIKITEXT, wikitext, kind="datasets")
     index = json.loads((sharded / "model.safetensors.index.json").read_text())
 
-    made = orientc_process("svd", BERT, "--rank", 4, "--json", **environment)
+    made = online("svd", BERT, "--rank", 4, "--json")
 
     assert (made.code, made.err) == (0, "")
     artifact = json.loads(made.out)["artifact"]
@@ -92,7 +80,7 @@ def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     shard = index["weight_map"]["bert.embeddings.word_embeddings.weight"]
     assert hub.downloads(BERT_NOW) == {"config.json", "model.safetensors.index.json", shard}
 
-    scored = orientc_process("perplexity", artifact, "--json", **environment)
+    scored = online("perplexity", artifact, "--json")
 
     assert (scored.code, scored.err) == (0, "")
     records = json.loads(scored.out)["records"]
@@ -109,7 +97,7 @@ def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     assert hub.downloads(WIKITEXT, "datasets") == {"wikitext-103-raw-v1/test-00000-of-00001.parquet"}
 
     asked = len(hub.log)
-    again = orientc_process("perplexity", artifact, "--overwrite", "--json", **environment | {"HF_HUB_OFFLINE": "1"})
+    again = online("perplexity", artifact, "--overwrite", "--json", offline=True)
 
     assert again.code == 0
     assert [record["metrics"] for record in json.loads(again.out)["records"]] == [
@@ -118,27 +106,23 @@ def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     assert len(hub.log) == asked
 
 
-def test_a_model_in_one_file_is_compressed_and_is_there_offline(
-    hub: Hub, environment: dict[str, str], single: Path, orientc_process: Callable[..., Ended]
-) -> None:
+def test_a_model_in_one_file_is_compressed_and_is_there_offline(hub: Hub, single: Path, online: Client) -> None:
     commit = hub.publish(BERT_NOW, single, alias=BERT)
 
-    made = orientc_process("compress", BERT, "--rank", 4, "--epochs", 2, "--json", **environment)
+    made = online("compress", BERT, "--rank", 4, "--epochs", 2, "--json")
 
     assert (made.code, made.err) == (0, "")
     assert json.loads(made.out)["method"] == "autoencoder"
     assert json.loads(made.out)["base"]["revision"] == commit
     assert hub.downloads(BERT_NOW) == {"config.json", "model.safetensors"}
 
-    offline = orientc_process("svd", BERT, "--rank", 4, "--json", **environment | {"HF_HUB_OFFLINE": "1"})
+    offline = online("svd", BERT, "--rank", 4, "--json", offline=True)
 
     assert (offline.code, offline.err) == (0, "")
     assert json.loads(offline.out)["base"] == json.loads(made.out)["base"]
 
 
-def test_a_revision_is_found_or_refused(
-    hub: Hub, environment: dict[str, str], single: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
-) -> None:
+def test_a_revision_is_found_or_refused(hub: Hub, single: Path, tmp_path: Path, online: Client) -> None:
     other = tmp_path / "other"
     shutil.copytree(single, other)
     torch.manual_seed(1)
@@ -149,52 +133,48 @@ def test_a_revision_is_found_or_refused(
     commit = hub.publish(BERT_NOW, other, revision="refs/pr/1")
     assert main != commit
 
-    found = orientc_process("svd", BERT, "--rank", 4, "--revision", "refs/pr/1", "--json", **environment)
+    found = online("svd", BERT, "--rank", 4, "--revision", "refs/pr/1", "--json")
 
     assert (found.code, found.err) == (0, "")
     base = json.loads(found.out)["base"]
     table = model.get_input_embeddings().weight.detach().numpy()
     assert (base["revision"], base["sha256"]) == (commit, hashlib.sha256(table.tobytes()).hexdigest())
 
-    refused = orientc_process("svd", BERT, "--rank", 4, "--revision", "v9", **environment)
+    refused = online("svd", BERT, "--rank", 4, "--revision", "v9")
 
     assert complaint(refused) == f"{BERT} has no revision v9"
 
 
-def test_a_gated_model_asks_for_a_token(
-    hub: Hub, environment: dict[str, str], single: Path, orientc_process: Callable[..., Ended]
-) -> None:
+def test_a_gated_model_asks_for_a_token(hub: Hub, single: Path, online: Client) -> None:
     commit = hub.publish("meta/closed", single, gated=True)
 
-    refused = orientc_process("inspect", "meta/closed", **environment)
+    refused = online("inspect", "meta/closed")
 
     assert "meta/closed is gated" in complaint(refused)
     assert "HF_TOKEN" in refused.err
     assert hub.downloads("meta/closed") == set()
 
-    allowed = orientc_process("inspect", "meta/closed", "--json", **environment | {"HF_TOKEN": hub.token})
+    allowed = online("inspect", "meta/closed", "--json", HF_TOKEN=hub.token)
 
     assert (allowed.code, allowed.err) == (0, "")
     assert json.loads(allowed.out)["table"]["revision"] == commit
 
 
 def test_pickled_weights_are_not_even_downloaded_unasked(
-    hub: Hub, environment: dict[str, str], single: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
+    hub: Hub, single: Path, tmp_path: Path, online: Client
 ) -> None:
     folder = tmp_path / "old"
     shutil.copytree(single, folder, ignore=shutil.ignore_patterns("model.safetensors"))
     hub.publish("someone/old", folder)
 
-    refused = orientc_process("svd", "someone/old", "--rank", 4, **environment)
+    refused = online("svd", "someone/old", "--rank", 4)
 
     assert complaint(refused) == "someone/old has no safetensors weights: allow .bin files with --allow-pickle"
     assert hub.downloads("someone/old") == {"config.json"}
 
 
-def test_an_unknown_model_is_one_line(
-    hub: Hub, environment: dict[str, str], orientc_process: Callable[..., Ended]
-) -> None:
-    ended = orientc_process("compress", "no/such-model", "--rank", 4, **environment)
+def test_an_unknown_model_is_one_line(hub: Hub, online: Client) -> None:
+    ended = online("compress", "no/such-model", "--rank", 4)
 
     assert complaint(ended).startswith("there is no model no/such-model: neither a folder here nor one on the hub")
     assert {exchange.status for exchange in hub.log} == {401}
@@ -214,7 +194,7 @@ TUNING = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--save-steps", 
 
 
 def test_model_and_task_come_from_the_hub_and_are_there_offline(
-    hub: Hub, environment: dict[str, str], single: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
+    hub: Hub, single: Path, tmp_path: Path, online: Client
 ) -> None:
     commit = hub.publish(BERT_NOW, single, alias=BERT)
     splits = {
@@ -229,7 +209,7 @@ def test_model_and_task_come_from_the_hub_and_are_there_offline(
     hub.publish(GLUE, published, kind="datasets")
 
     # bert-base-uncased is what a task takes where no model is named
-    tuned = orientc_process("glue", "--task", "sst2", *TUNING, "--predict", **environment)
+    tuned = online("glue", "--task", "sst2", *TUNING, "--predict")
 
     assert (tuned.code, tuned.err.count("\n")) == (0, 0), tuned.err
     document = json.loads(tuned.out)
@@ -244,22 +224,19 @@ def test_model_and_task_come_from_the_hub_and_are_there_offline(
     assert not any(file.startswith("rte/") for file in hub.downloads(GLUE, "datasets"))
 
     asked = len(hub.log)
-    offline = environment | {"HF_HUB_OFFLINE": "1"}
-    again = orientc_process("glue", "--task", "sst2", *TUNING, "--overwrite", **offline)
+    again = online("glue", "--task", "sst2", *TUNING, "--overwrite", offline=True)
 
     assert (again.code, again.err) == (0, "")
     assert json.loads(again.out)["runs"][0]["record"]["metrics"] == record["metrics"]
     assert len(hub.log) == asked
 
 
-def test_questions_come_from_the_hub(
-    hub: Hub, environment: dict[str, str], single: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
-) -> None:
+def test_questions_come_from_the_hub(hub: Hub, single: Path, tmp_path: Path, online: Client) -> None:
     hub.publish(BERT_NOW, single, alias=BERT)
     rows = {split: squad_questions(split) for split in ("train", "validation")}
     hub.publish(SQUAD, write_dataset(tmp_path / "squad", {"plain_text": rows}), kind="datasets")
 
-    tuned = orientc_process("squad", "--model", BERT, *TUNING, **environment)
+    tuned = online("squad", "--model", BERT, *TUNING)
 
     assert (tuned.code, tuned.err) == (0, "")
     document = json.loads(tuned.out)
@@ -267,8 +244,7 @@ def test_questions_come_from_the_hub(
     assert run["record"]["data"]["name"] == SQUAD
     (predictions,) = document["predictions"]
 
-    offline = environment | {"HF_HUB_OFFLINE": "1"}
-    scored = orientc_process("squad", "--score", predictions, "--json", **offline)
+    scored = online("squad", "--score", predictions, "--json", offline=True)
 
     assert (scored.code, scored.err) == (0, "")
     assert json.loads(scored.out) == run["record"]["metrics"] | {"questions": 5, "missing": 0, "extra": 0}

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.commands import Ended, files_in, one_line, run_apart
+from support.commands import Client, Commands, Ended, files_in, one_line
 from support.data import SENTENCES
 from support.hub import Answer, Fault, Hub, write_dataset
 
 WEIGHTS = "model.safetensors"
-# no wait between attempts, and what was there of a small file counts when the next one starts, as in a large file
+# no wait between attempts, little for an answer, and what was there of a small file counts when the next one starts,
+# as in a large file
 IMPATIENT = """
 import time
 from huggingface_hub import constants
 time.sleep = lambda seconds: None
+constants.HF_HUB_DOWNLOAD_TIMEOUT = constants.HF_HUB_ETAG_TIMEOUT = 0.3
 constants.DOWNLOAD_CHUNK_SIZE = 1024
 """
-TIMEOUTS = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 
 
 # What the hub does wrong at which requests, and what the user is told. "half" and "wrong" stand for bytes, PROMISED for
@@ -73,7 +73,8 @@ def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathF
                 promised = answer.promised and len(weights)
                 answer = Answer(answer.status, body=bodies.get(answer.body, answer.body), promised=promised)
             hub.faults.append(Fault(rf"(?={request}).*/some/{name}(/.*)?", answer, seconds=0 if answer else 20))
-        first = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
+        process = Commands(before=IMPATIENT, **hub.environment(home))
+        first = [(process.run(*command, folder=folder), process.seconds) for command in commands.values()]
         left = {name: files_in(folder / name) if (folder / name).exists() else [] for name in FAULTS}
         blobs = [path for path in home.rglob("*") if path.name.endswith(".incomplete") or WEIGHTS in path.name]
         blobs += [path for path in home.rglob("blobs/*") if path.stat().st_size >= len(weights) // 2]
@@ -81,10 +82,11 @@ def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathF
             here = f"models--some--{name}"
             left[name] += [str(path) for path in blobs if here in path.parts and ".no_exist" not in path.parts]
         hub.faults.clear()
-        second = run_apart([*commands.values()], folder, before=IMPATIENT, **hub.environment(home), **TIMEOUTS)
+        second = [process.run(*command, folder=folder) for command in commands.values()]
+        process.close()
     return {
         name: Case(ended, seconds, left[name], again)
-        for name, (ended, seconds), (again, _) in zip(FAULTS, first, second, strict=True)
+        for name, (ended, seconds), again in zip(FAULTS, first, second, strict=True)
     }
 
 
@@ -100,29 +102,26 @@ def test_a_hub_that_goes_wrong_is_one_line_and_nothing_stays_of_it(cases: dict[s
 
 
 def test_a_connection_that_was_cut_is_taken_up_again(
-    bert_folder: Path, tmp_path: Path, orientc_process: Callable[..., Ended]
+    bert_folder: Path, hub: Hub, online: Client, huggingface: Path
 ) -> None:
     weights = (bert_folder / WEIGHTS).read_bytes()
-    with Hub() as hub:
-        hub.publish("some/model", bert_folder)
-        half = Answer(200, body=weights[: len(weights) // 2], promised=len(weights))
-        hub.faults.append(Fault("GET /stored/.*", half, times=1))
-        ended = orientc_process("svd", "some/model", "--rank", 4, **hub.environment(tmp_path / "home"))
-        assert (ended.code, ended.err) == (0, "")
-        assert [exchange.status for exchange in hub.log if "/stored/" in exchange.address].count(200) == 2
-    stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.rglob(f"**/{WEIGHTS}")}
+    hub.publish("some/model", bert_folder)
+    half = Answer(200, body=weights[: len(weights) // 2], promised=len(weights))
+    hub.faults.append(Fault("GET /stored/.*", half, times=1))
+    ended = online("svd", "some/model", "--rank", 4)
+    assert (ended.code, ended.err) == (0, "")
+    assert [exchange.status for exchange in hub.log if "/stored/" in exchange.address].count(200) == 2
+    stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in huggingface.rglob(f"**/{WEIGHTS}")}
     assert stored == {hashlib.sha256(weights).hexdigest()}
 
 
-def test_a_damaged_text_is_refused(tmp_path: Path, bert_folder: Path, orientc_process: Callable[..., Ended]) -> None:
+def test_a_damaged_text_is_refused(tmp_path: Path, bert_folder: Path, hub: Hub, online: Client) -> None:
     rows = [{"text": f" {sentence} \n"} for sentence in SENTENCES]
     data = write_dataset(tmp_path / "data", {"wikitext-103-raw-v1": {"test": rows}})
     (file,) = data.rglob("*.parquet")
-    with Hub() as hub:
-        hub.publish("Salesforce/wikitext", data, kind="datasets")
-        hub.faults.append(Fault("GET /stored/.*", Answer(200, body=file.read_bytes()[::-1])))
-        environment = hub.environment(tmp_path / "home")
-        line = one_line(orientc_process("perplexity", bert_folder, "--limit", 4, **environment), 1)
-        assert "came damaged from" in line
-        hub.faults.clear()
-        assert orientc_process("perplexity", bert_folder, "--limit", 4, **environment).code == 0
+    hub.publish("Salesforce/wikitext", data, kind="datasets")
+    hub.faults.append(Fault("GET /stored/.*", Answer(200, body=file.read_bytes()[::-1])))
+    line = one_line(online("perplexity", bert_folder, "--limit", 4), 1)
+    assert "came damaged from" in line
+    hub.faults.clear()
+    assert online("perplexity", bert_folder, "--limit", 4).code == 0

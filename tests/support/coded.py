@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, PER_CHANNEL, PER_
 from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.storage.table_info import TableInfo
+from support.pairwise import pairwise
 
 VOCAB, DIM, RANK, KEPT = 29, 10, 7, 4
 # How latents of width 10, and those of width 7, are coded: the last group is shorter, groups have no bits.
@@ -88,4 +88,4 @@ def stored(factors: Factors) -> Artifact:
     return Artifact(Description(base, "made", layout, {}, None, {"cosine": 0.1, "rmse": 0.2}, dtype), factors)
 
 
-CASES = [(coding, shape, {"kept": kept}) for coding, shape, kept in product(CODINGS, SHAPES, (0, KEPT))]
+CASES = [(coding, shape, {"kept": kept}) for coding, shape, kept in pairwise(CODINGS, SHAPES, (0, KEPT))]

@@ -244,6 +244,11 @@ class Hub:
             self._aliases[kind, alias] = id
         return repository.add(files, revision)
 
+    def clear(self) -> None:
+        """Forget all that was published, pushed and asked for, and what is to go wrong."""
+        for held in (self.log, self.faults, self._objects, self._repositories, self._aliases):
+            held.clear()
+
     def repository(self, id: str, kind: str = "models") -> Repository | None:
         """The repository of this name, where there is one."""
         return self._repositories.get((kind, id))

@@ -203,6 +203,7 @@ def two(
     )
 
 
+@pytest.mark.slow
 def test_there_are_two_and_each_gets_the_whole(two: Two) -> None:
     assert [report["count"] for report in two.reports] == [2, 2]
     assert [report["main"] for report in two.reports] == [True, False]
@@ -214,6 +215,7 @@ def test_there_are_two_and_each_gets_the_whole(two: Two) -> None:
 
 
 @pytest.mark.parametrize("name", ["glue", "squad"])
+@pytest.mark.slow
 def test_two_processes_score_exactly_as_one(two: Two, name: str) -> None:
     ended = two.ended(name)
     assert ended.code == 0
@@ -224,6 +226,7 @@ def test_two_processes_score_exactly_as_one(two: Two, name: str) -> None:
     assert json.loads(Path(both["path"]).read_text()) == both["record"]
 
 
+@pytest.mark.slow
 def test_those_scores_are_those_of_the_training_run(
     two: Two, tuned: dict[str, tuple[list[object], dict[str, Any]]]
 ) -> None:
@@ -231,6 +234,7 @@ def test_those_scores_are_those_of_the_training_run(
         assert json.loads(two.ended(name).out)["runs"][0]["record"]["metrics"] == record["metrics"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_perplexity_of_one(two: Two) -> None:
     (alone,), (both,) = (
         document["records"] for document in (two.alone["perplexity"], json.loads(two.ended("perplexity").out))
@@ -239,6 +243,7 @@ def test_two_processes_give_the_perplexity_of_one(two: Two) -> None:
     assert both["metrics"]["tokens"] > 100
 
 
+@pytest.mark.slow
 def test_two_processes_fit_as_one_does_and_leave_one_artifact(two: Two) -> None:
     both, alone = json.loads(two.ended("fit").out), two.alone["fit"]
     assert both["fresh"]
@@ -248,6 +253,7 @@ def test_two_processes_fit_as_one_does_and_leave_one_artifact(two: Two) -> None:
     assert load(Path(both["artifact"])).description.distances == both["distances"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_leave_one_model(two: Two) -> None:
     ended = two.ended("training")
     assert ended.code == 0
@@ -263,6 +269,7 @@ def test_two_processes_train_and_leave_one_model(two: Two) -> None:
     assert files_in(model.parent) == sorted(["svd.history.json", "svd.safetensors", *expected])
 
 
+@pytest.mark.slow
 def test_only_the_main_process_writes_and_shows(two: Two) -> None:
     for name in NAMES[:-1]:
         assert two.ended(name).out
@@ -270,6 +277,7 @@ def test_only_the_main_process_writes_and_shows(two: Two) -> None:
     assert files_in(two.folder / "both") == files_in(two.folder / "alone")
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_refused(two: Two) -> None:
     ended = two.ended("indivisible")
     assert (ended.code, ended.out) == (1, "")
@@ -278,6 +286,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(two: Two) -> None:
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="without --device each process takes a GPU of its own")
+@pytest.mark.slow
 def test_on_a_machine_without_gpus_the_processes_find_each_other_by_themselves(
     two: Two, bert_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +308,7 @@ def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch: pytest.
             ask()
 
 
+@pytest.mark.slow
 def test_a_bad_request_of_two_processes_is_one_line(bert_folder: Path, tmp_path: Path) -> None:
     ended = launched(
         "-m", "orientc", "glue", "--task", "rte", "--model", bert_folder, "--data", "nowhere", *QUICK, cwd=tmp_path

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import files_in, one_line, run_apart, run_here
+from support.commands import Commands, files_in, one_line, run_here
 
-FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY))"
 TUNING = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--save-steps", 1)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Commands]:
+    running = Commands()
+    yield running
+    running.close()
 
 
 @pytest.mark.parametrize("limit", [400, 4_000, 100_000])  # the first file, an artifact and weights, optimizer states
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
-    bert_folder: Path, text_file: Path, glue_folder: Path, tmp_path: Path, limit: int
+    process: Commands, bert_folder: Path, text_file: Path, glue_folder: Path, tmp_path: Path, limit: int
 ) -> None:
     artifact = tmp_path / "svd.safetensors"
     assert run_here("svd", bert_folder, "--rank", 4, "--out", artifact).code == 0
@@ -26,8 +34,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     large = [("glue", "--task", "sst2", "--model", bert_folder, "--data", glue_folder, *TUNING)]
     commands = small.get(limit, []) + (medium if limit < 100_000 else []) + large
 
-    for ended, _ in run_apart(commands, here, before=FULL.format(limit)):
-        assert "can't write" in one_line(ended, 1)
+    assert process.python(FULL.format(limit), folder=here).code == 0
+    for command in commands:
+        assert "can't write" in one_line(process.run(*command, folder=here), 1)
 
     left = [name for name in files_in(here) if "/checkpoint-" not in name and not name.endswith(".history.json")]
     assert left == []  # nothing but a checkpoint without its mark, and a fit's history without its artifact

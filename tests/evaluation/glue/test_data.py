@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from support.commands import Client
 from support.hub import Hub, write_dataset
 
 from orientc.errors import EvaluationError
@@ -459,55 +458,41 @@ from orientc.errors import EvaluationError
 task = TASKS[sys.argv[1]]
 try:
     found, tests = data.load(task, None), data.load_tests(task, None)
+    counts = {name: len(rows) for name, rows in tests.items()}
+    print(json.dumps([found.name, found.sha256, len(found.train), counts]))
 except EvaluationError as error:
-    sys.exit(str(error))
-counts = {name: len(rows) for name, rows in tests.items()}
-print(json.dumps([found.name, found.sha256, len(found.train), counts]))
+    print(error)
 """
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-def through(environment: dict[str, str], task: str) -> subprocess.CompletedProcess[str]:
-    """Load a task from the hub, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, task], env=os.environ | environment, capture_output=True, text=True, timeout=120
-    )
-
-
-def test_the_hub_gives_what_a_folder_gives(hub: Hub, tmp_path: Path) -> None:
+def test_the_hub_gives_what_a_folder_gives(hub: Hub, online: Client, tmp_path: Path) -> None:
     splits = {name: sample(TASKS[name]) for name in ("sst2", "mnli")}
     diagnostic = {"test": [{"premise": "P", "hypothesis": "H", "label": -1, "idx": 0}]}
     published = write_dataset(tmp_path / "published", splits | {"ax": diagnostic})
     hub.publish("nyu-mll/glue", published, kind="datasets")
-    environment = hub.environment(tmp_path / "huggingface")
     copy = shutil.copytree(published, tmp_path / "copy")
 
     for name, tests in (("sst2", {"SST-2": 14}), ("mnli", {"MNLI-m": 14, "MNLI-mm": 14, "AX": 1})):
-        done = through(environment, name)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == ["nyu-mll/glue", data.load(TASKS[name], copy).sha256, 14, tests]
+        done = online.python(PROGRAM, name)
+        assert (done.code, done.err) == (0, "")
+        assert json.loads(done.out) == ["nyu-mll/glue", data.load(TASKS[name], copy).sha256, 14, tests]
         assert {stem: len(rows) for stem, rows in data.load_tests(TASKS[name], copy).items()} == tests
         if name == "sst2":
             assert {file.partition("/")[0] for file in hub.downloads("nyu-mll/glue", "datasets")} <= {"README.md", name}
 
     asked = len(hub.log)
-    offline = through(environment | {"HF_HUB_OFFLINE": "1"}, "sst2")
+    offline = online.python(PROGRAM, "sst2", offline=True)
 
-    assert (offline.returncode, offline.stderr) == (0, "")
-    assert json.loads(offline.stdout)[1] == data.load(TASKS["sst2"], copy).sha256
+    assert (offline.code, offline.err) == (0, "")
+    assert json.loads(offline.out)[1] == data.load(TASKS["sst2"], copy).sha256
     assert len(hub.log) == asked
 
 
-def test_a_hub_without_the_data_names_the_way_out(hub: Hub, tmp_path: Path) -> None:
-    done = through(hub.environment(tmp_path / "huggingface"), "sst2")
+def test_a_hub_without_the_data_names_the_way_out(online: Client) -> None:
+    done = online.python(PROGRAM, "sst2")
 
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    assert (done.code, done.err) == (0, "")
+    (line,) = done.out.splitlines()
     assert line.startswith("can't load nyu-mll/glue through the hub (")
     assert line.endswith("): name a folder of your own with `data`")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from support.commands import Client
 from support.hub import Hub, write_dataset
 
 from orientc.errors import EvaluationError
@@ -308,7 +306,7 @@ def test_saved_folders_that_lack_something(tmp_path: Path) -> None:
     assert len(load(tmp_path / "lacking", train=False).evaluation) == 30
 
 
-def test_through_the_hub(tmp_path: Path, folder: Path) -> None:
+def test_through_the_hub(hub: Hub, online: Client, tmp_path: Path, folder: Path) -> None:
     script = """
 import sys
 from orientc.errors import EvaluationError
@@ -320,30 +318,23 @@ except EvaluationError as error:
     print(error)
 """
 
-    def run(what: str, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", script, what],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **hub.environment(tmp_path / "home"), **environment},
-            timeout=300,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.strip()
+    def run(what: str, offline: bool = False) -> str:
+        done = online.python(script, what, offline=offline)
+        assert (done.code, done.err) == (0, "")
+        return done.out.strip()
 
-    with Hub() as hub:
-        complaint = run("evaluation")
-        assert complaint.startswith(f"can't load {REPOSITORY} through the hub")
-        assert complaint.endswith("with `data`")
-        hub.publish(REPOSITORY, write_parquet(tmp_path / "published"), kind="datasets")
-        alone = run("evaluation")
-        assert alone == f"{REPOSITORY} 0 30 {load(folder, train=False).sha256}"
-        assert hub.downloads(REPOSITORY, "datasets") == {"plain_text/validation-00000-of-00001.parquet"}
-        both = run("train")
-        assert both == f"{REPOSITORY} 7 30 {load(folder, limit_train=7).sha256}"
-        asked = len(hub.log)
-        assert [run(what, HF_HUB_OFFLINE="1") for what in ("evaluation", "train")] == [alone, both]
-        assert len(hub.log) == asked
+    complaint = run("evaluation")
+    assert complaint.startswith(f"can't load {REPOSITORY} through the hub")
+    assert complaint.endswith("with `data`")
+    hub.publish(REPOSITORY, write_parquet(tmp_path / "published"), kind="datasets")
+    alone = run("evaluation")
+    assert alone == f"{REPOSITORY} 0 30 {load(folder, train=False).sha256}"
+    assert hub.downloads(REPOSITORY, "datasets") == {"plain_text/validation-00000-of-00001.parquet"}
+    both = run("train")
+    assert both == f"{REPOSITORY} 7 30 {load(folder, limit_train=7).sha256}"
+    asked = len(hub.log)
+    assert [run(what, offline=True) for what in ("evaluation", "train")] == [alone, both]
+    assert len(hub.log) == asked
 
 
 @pytest.mark.assets
