@@ -58,8 +58,9 @@ if TYPE_CHECKING:
     from orientc.models.source import ModelSource
     from orientc.models.substitute import head_policies, substitute, substituted
     from orientc.models.table import Table, read_table
-    from orientc.storage.artifact import Artifact, Description, load, save
+    from orientc.storage.artifact import Artifact, load, save
     from orientc.storage.calibration import Calibration
+    from orientc.storage.description import Description
     from orientc.utils.progress import Progress
     from orientc.workflows.sweep import Sweep, sweep
 
@@ -74,8 +75,8 @@ _HOMES = {
     "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
-    "Description": "storage.artifact",
     "Exported": "exporters.export",
+    "Description": "storage.description",
     "Factors": "modeling.factors",
     "GlueResult": "evaluation.glue.glue",
     "ModelSource": "models.source",

@@ -12,7 +12,7 @@ from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
     from orientc.compression.fit_and_store import Compressed
-    from orientc.storage.artifact import Description
+    from orientc.storage.description import Description
 
 
 def show(compressed: Compressed, *, as_json: bool, quiet: bool) -> None:

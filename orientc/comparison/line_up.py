@@ -12,7 +12,7 @@ from orientc.errors import ArtifactError, RecordError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
 from orientc.storage import records
-from orientc.storage.artifact import Description
+from orientc.storage.description import Description
 from orientc.storage.records import Record
 from orientc.storage.runs import HISTORY_SUFFIX, fit_seconds
 from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes

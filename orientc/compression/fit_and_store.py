@@ -16,8 +16,9 @@ from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration
+from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.progress import Progress
 from orientc.utils.tracking import trackers
@@ -118,10 +119,5 @@ def fit_and_store(
 
 def _table(model: str | Path | ModelSource | Table, hub: dict[str, Any]) -> Table:
     """The table of a model that is named, or was read already."""
-    if not isinstance(model, str | Path):
-        if asked := [name for name, value in hub.items() if value]:
-            raise UsageError(f"`{asked[0]}` is for a model that is named, not for one that was read already")
-        if isinstance(model, Table):
-            return model
     with distributed.main_first():
-        return read_table(model if isinstance(model, ModelSource) else ModelSource.resolve(str(model), **hub))
+        return read_table(model, **hub)

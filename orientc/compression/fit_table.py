@@ -24,8 +24,9 @@ from orientc.modeling.layout import FLOAT, PLAIN
 from orientc.models.table import Table
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration
+from orientc.storage.description import Description
 from orientc.storage.sizes import target_bytes
 from orientc.utils.devices import pick_device
 from orientc.utils.files import file_sha256

@@ -1,4 +1,4 @@
-"""The packaged demo model: a small masked language model of our own, and the texts that go with it."""
+"""The packaged demo model, a small masked language model, and its texts as plain strings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ FOLDER = Path(__file__).parent / "model"
 
 
 def evaluation_text() -> str:
-    """Python's language reference, one paragraph a line, without paragraphs the model was trained on."""
+    """Text for evaluation: Python's language reference, a paragraph per line, none that the model was trained on."""
     packed = (FOLDER / "seen.bin").read_bytes()
     seen = frozenset(packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES))
     return "\n".join(evaluation_paragraphs(seen))
 
 
 def calibration_text() -> str:
-    """Docstrings of Python's standard library, one paragraph a line; nothing of what the model is scored on."""
+    """Text for calibration: docstrings of the standard library, a paragraph per line, without any of evaluation's."""
     return "\n".join(calibration_paragraphs())

@@ -1,8 +1,7 @@
-"""The text behind the demo model: what it was trained on, and what it is scored on.
+"""Texts for the demo model's training, calibration and evaluation, out of the Python environment itself.
 
-Both come out of the Python environment itself, so nothing is downloaded and no text is shipped. Training
-text are the docstrings of the standard library and of the packages orientc depends on; evaluation text is
-the language reference that `help()` shows, kept by the standard library in `pydoc_data.topics`.
+Nothing is downloaded and no text is shipped. Training text: docstrings of the standard library and of orientc's
+dependencies. Evaluation text: the language reference that `help()` shows, from `pydoc_data.topics`.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DIGEST_BYTES = 4
-_SHORTEST = 40  # characters; a shorter paragraph can't reach the 20 ids that scoring asks for
+_SHORTEST = 40  # characters; a shorter paragraph has fewer than the 20 ids that masked perplexity needs
 
 
 def paragraphs(text: str) -> Iterator[str]:
-    """Blocks of `text` between blank lines, each on one line with single spaces."""
+    """Yield the paragraphs of a text, blocks between blank lines, each on one line with single spaces."""
     for block in re.split(r"\n\s*\n", text):
         paragraph = " ".join(block.split())
         if len(paragraph) >= _SHORTEST:
@@ -32,12 +31,12 @@ def paragraphs(text: str) -> Iterator[str]:
 
 
 def digest(paragraph: str) -> bytes:
-    """A short hash that says whether two paragraphs have the same words, whatever their case."""
+    """A short hash of a paragraph in lower case."""
     return hashlib.sha256(paragraph.lower().encode()).digest()[:DIGEST_BYTES]
 
 
 def training_paragraphs() -> list[str]:
-    """Every distinct docstring paragraph, in a fixed order. Takes a minute or two: it parses ten thousand files."""
+    """All distinct docstring paragraphs, in a fixed order; takes a minute or two, for ten thousand files."""
     seen: dict[str, None] = {}
     for path in sorted({*_standard_library(), *_dependencies()}):
         for docstring in _docstrings_in(path):
@@ -49,7 +48,7 @@ def training_paragraphs() -> list[str]:
 
 
 def evaluation_paragraphs(seen_in_training: frozenset[bytes]) -> list[str]:
-    """The paragraphs of Python's language reference, less any whose digest is in `seen_in_training`."""
+    """The paragraphs of Python's language reference whose digests are not in `seen_in_training`."""
     from pydoc_data.topics import topics
 
     found: dict[str, None] = {}
@@ -59,9 +58,9 @@ def evaluation_paragraphs(seen_in_training: frozenset[bytes]) -> list[str]:
 
 
 def calibration_paragraphs() -> list[str]:
-    """Docstring paragraphs of the standard library's top-level modules, none that the language reference has too.
+    """Docstring paragraphs of the standard library's top-level modules that are not in the language reference.
 
-    They are of what the model was trained on. Takes some seconds.
+    They are part of the training text. Takes some seconds.
     """
     scored = {digest(paragraph) for paragraph in evaluation_paragraphs(frozenset())}
     found: dict[str, None] = {}
@@ -79,7 +78,7 @@ def _standard_library() -> Iterator[Path]:
 
 
 def _dependencies() -> Iterator[Path]:
-    """Source files of the distributions that orientc needs, and that they need in turn."""
+    """Source files of orientc's dependencies, and of theirs."""
     waiting, done = ["orientc"], {"orientc"}
     while waiting:
         try:

@@ -24,7 +24,8 @@ from orientc.models import resolve
 from orientc.models.table import Table, read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
+from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
 from orientc.utils.files import file_sha256

@@ -14,8 +14,7 @@ from orientc.errors import ArtifactMismatchError, EvaluationError
 from orientc.models import resolve
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
-from orientc.models.table import read_table
-from orientc.storage import artifact as artifacts
+from orientc.models.table import table_info
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.storage.runs import records_folder
@@ -49,7 +48,7 @@ class Setup:
     @cached_property
     def table(self) -> TableInfo:
         """Facts of the model's table; it is read and hashed once."""
-        return read_table(self.source).info
+        return table_info(self.source)
 
     @cached_property
     def _model(self) -> dict[str, Any]:
@@ -109,13 +108,7 @@ def prepare(
         ModelError, ArtifactError, DeviceError: Where one of them can't be had.
     """
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    if isinstance(subject, ModelSource):
-        found = Subject(subject)
-    elif isinstance(model, ModelSource) and resolve.is_artifact(str(subject)):
-        found = Subject(model, Path(subject), artifacts.load(Path(subject)))
-    else:
-        base = None if model is None else str(model)
-        found = resolve.subject(str(subject), model=base, revision=revision, **trust)
+    found = resolve.subject(subject, model=model, revision=revision, **trust)
     folder = records_folder(found.source.id, found.path, None if out is None else Path(out))
     chosen = pick_device(device)
     return Setup(found.source, folder, chosen, overwrite, force, progress or Progress()), found

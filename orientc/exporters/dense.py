@@ -24,7 +24,7 @@ def check(head: str) -> None:
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model with a compressed module, its head not input-only, as a plain model of its architecture.
+    """Write a model with a compressed table, its head not input-only, as a plain model of its architecture.
 
     Code of the model's own repository goes along; an architecture of transformers needs none.
     """
@@ -41,7 +41,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 @torch.no_grad()
 def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
-    """A plain model of the same architecture, the decoded table wherever it had a compressed module."""
+    """A plain model of the same architecture, with the decoded table in all places that used the compressed one."""
     architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
     plain: PreTrainedModel = architecture(compact.plain_config(model)).to(model.dtype).eval()
     if getattr(model, "pooler", plain) is None:  # the checkpoint had none
@@ -49,7 +49,7 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
     table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}
     lacking = set(plain.load_state_dict(model.state_dict(), strict=False).missing_keys)
     assert lacking <= table, lacking - table
-    table_of(plain.get_input_embeddings()).copy_(compact.stand_in(model).factors.dense())
+    table_of(plain.get_input_embeddings()).copy_(compact.compressed_table(model).factors.dense())
     if model.can_generate():
         plain.generation_config = model.generation_config
     return plain

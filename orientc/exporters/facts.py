@@ -69,7 +69,7 @@ class Facts:
         sentences: bool,
     ) -> Facts:
         """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
-        held = compact.stand_in(model)
+        held = compact.compressed_table(model)
         factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from orientc.errors import ExportError
 from orientc.exporters.onnx_graph import Examples, Graph, translated
 from orientc.models import compact
-from orientc.models.source import first_line
 from orientc.utils.logging import quietly
+from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from onnxscript import ir

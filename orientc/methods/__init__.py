@@ -1,4 +1,4 @@
-"""The numerical methods: tensors in, a compressed table out. They know nothing of files, models or the terminal.
+"""The methods: tensors in, a compressed table out. They know nothing of files, models or the terminal.
 
-May import `modeling`, `utils` and `errors`.
+`README.md` here explains them, with formulas and results. May import `modeling`, `utils` and `errors`.
 """

@@ -1,7 +1,7 @@
 """The paper's autoencoder, fitted on the table itself (arXiv 2106.08181).
 
-`latents = act(E·Aᵀ + a)`, `E ≈ act(latents·Wᵀ + w)`, minimising the losses of `losses.py`,
-with the settings of `recipe.py`.
+`latents = act(E·Aᵀ + a)` and `E ≈ act(latents·Wᵀ + w)`; minimises the loss of `losses.py` by the settings of
+`recipe.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from orientc.errors import FitError, UsageError
-from orientc.methods import losses, svd
-from orientc.methods.blocks import by_blocks
+from orientc.methods import losses
 from orientc.methods.importance import Importance
+from orientc.methods.linear_algebra import gram, map_rows, norms, principal_directions
 from orientc.methods.recipe import Recipe
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.utils import distributed
@@ -26,7 +26,15 @@ from orientc.utils import distributed
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch: distances over all rows, their objective, the learning rate of the last step."""
+    """Figures of one epoch of a fit.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        objective: The loss over all rows at α = 0.1, after the epoch.
+        distances: Distances over all rows, after the epoch.
+        learning_rate: Learning rate of the epoch's last step.
+        alpha: Exponent α of the power term in the epoch.
+    """
 
     epoch: int
     objective: float
@@ -35,14 +43,20 @@ class Epoch:
     alpha: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Flat values for JSON and trackers."""
+        """The figures as a flat dictionary, for JSON and trackers."""
         values = asdict(self)
         distances: dict[str, Any] = values.pop("distances")
         return {"epoch": values.pop("epoch")} | distances | values
 
 
 class Autoencoder(nn.Module):
-    """Linear encoder `[dim → rank]` and decoder `[rank → dim]`, each optionally followed by an ELU."""
+    """A linear encoder and a linear decoder, each optionally followed by an ELU.
+
+    Args:
+        dim: Width of the table.
+        rank: Width of the latents.
+        nonlinear: After which of them an ELU follows: "none", "encoder", "decoder" or "both".
+    """
 
     def __init__(self, dim: int, rank: int, nonlinear: str = "none") -> None:
         super().__init__()
@@ -52,31 +66,34 @@ class Autoencoder(nn.Module):
         self.decoder_elu = nonlinear in ("decoder", "both")
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Latents `[rows, rank]` of rows `[rows, dim]`."""
+        """Encode rows `[rows, dim]` to latents `[rows, rank]`."""
         latents = self.encoder(rows)
         return functional.elu(latents) if self.encoder_elu else latents
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Rows decoded from their latents, `[rows, dim]`."""
+        """Reconstruct rows `[rows, dim]` from their own latents."""
         decoded = self.decoder(self.encode(rows))
         return functional.elu(decoded) if self.decoder_elu else decoded
 
     def factors(self, table: Tensor) -> Factors:
-        """The compressed table: every row encoded, and the decoder."""
-        latents = by_blocks(table, self.encoder.out_features, lambda rows: self.encode(rows.float()))
+        """Compress a table `[vocab, dim]`: encode every row, and take the decoder."""
+        latents = map_rows(table, self.encoder.out_features, lambda rows: self.encode(rows.float()))
         activation = "elu" if self.decoder_elu else None
         return Factors.plain(latents, self.decoder.weight.detach(), self.decoder.bias.detach(), activation)
 
     @torch.no_grad()
     def start_from_subspace(self, table: Tensor, weights: Tensor | None = None) -> None:
-        """Begin with the projection onto the principal directions of the row-normalised table.
+        """Initialise with the projection onto the principal subspace of the row-normalised table.
 
-        Normalised, a row counts by its direction alone: the subspace maximises the mean squared cosine, by `weights`
-        where there are some.
+        That subspace maximises the mean squared cosine of the rows and their projections.
+
+        Args:
+            table: `[vocab, dim]`.
+            weights: Weights of the rows, float64 `[vocab]`; all 1 unless given.
         """
-        inverse_squares = svd.norms(table).double().clamp_min(1e-12).pow(-2)
+        inverse_squares = norms(table).double().clamp_min(1e-12).pow(-2)
         weights = inverse_squares if weights is None else weights * inverse_squares
-        directions, _ = svd.principal_directions(svd.gram(table, weights=weights))
+        directions, _ = principal_directions(gram(table, weights=weights))
         kept = directions[:, : self.encoder.out_features].float()
         self.encoder.weight.copy_(kept.T)
         self.decoder.weight.copy_(kept)
@@ -85,7 +102,11 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def start_from_factors(self, table: Tensor, factors: Factors) -> None:
-        """Begin with a given decoder, and the encoder that comes closest to the given latents in least squares."""
+        """Initialise from a compressed table: its decoder, and the least-squares encoder to its latents.
+
+        Raises:
+            FitError: Its rank or size is another one.
+        """
         if factors.rank != self.encoder.out_features or factors.weight is None:
             raise FitError(f"the artifact to start from has rank {factors.rank}, not {self.encoder.out_features}")
         if (factors.layout.rows, factors.dim) != table.shape:
@@ -120,13 +141,25 @@ def fit_autoencoder(
     importance: Importance | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Factors:
-    """Fit an autoencoder on `table` `[vocab, dim]` on the device the table is on; factors are float32.
+    """Fit an autoencoder on a table, on the device the table is on; several processes share each batch.
 
-    With a `importance` of matrix A and weights, the losses are those of the rows `E·A^½` (scaled to be as long as E's on
-    average), and an epoch draws rows by weight, as many as there are; what `on_epoch` is told is of those rows too.
-    The factors are the table's all the same; a decoder with an ELU can't be brought back from there. Several processes
-    share each batch. `start` is needed with `recipe.init == "artifact"`. `on_epoch` is called after every epoch.
-    Raises `FitError` where the loss leaves the range of a float.
+    Under an importance matrix A the autoencoder is fitted on the rows `E·A^½`, scaled to E's mean squared norm, its
+    decoder must be linear, and an epoch draws as many rows as there are by weight.
+
+    Args:
+        table: E, `[vocab, dim]` of any float type.
+        rank: Width of the latents.
+        recipe: How to fit.
+        seed: Seed of the initialisation and of the batches.
+        start: The compressed table to start from, for `recipe.init == "artifact"`.
+        importance: What a change of a row costs; the same for all rows and directions unless given.
+        on_epoch: Called with the figures of each epoch, which under an importance matrix are those of `E·A^½`.
+
+    Returns:
+        Factors in float32, of E in any case.
+
+    Raises:
+        FitError: The loss overflowed, or `start` is of another size.
     """
     if importance is not None:
         return _fit_in_importance(table, rank, recipe, importance, seed=seed, start=start, on_epoch=on_epoch)
@@ -144,14 +177,14 @@ def _fit_in_importance(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Factors:
     root, inverse = importance.roots()
-    moments = svd.gram(table, weights=importance.weights / importance.weights.sum())
+    moments = gram(table, weights=importance.weights / importance.weights.sum())
     squares, turned = float(moments.trace()), float((moments * importance.matrix).sum())  # mean ‖e‖², mean eᵀAe
     scale = math.sqrt(squares / turned) if turned else 1.0
     into, back = (root * scale).float(), (inverse / scale).float()
     if start is not None and start.weight is not None:
         bias = None if start.bias is None else start.bias.float().to(table.device) @ into
         start = Factors.plain(start.latents, into @ start.weight.float().to(table.device), bias)
-    rows = by_blocks(table, table.shape[1], lambda block: block.float() @ into)
+    rows = map_rows(table, table.shape[1], lambda block: block.float() @ into)
     fitted = _fit(rows, rank, recipe, seed=seed, start=start, weights=importance.weights, on_epoch=on_epoch)
     assert fitted.weight is not None
     assert fitted.bias is not None
@@ -174,7 +207,7 @@ def _fit(
         model.start_from_subspace(rows, weights)
     elif recipe.init == "artifact":
         if start is None:
-            raise UsageError("init 'artifact' needs the artifact to start from")
+            raise UsageError("`init` 'artifact' needs the artifact to start from")
         model.start_from_factors(rows, start)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(seed)
@@ -192,17 +225,17 @@ def _fit(
                 _average_gradients(model, len(mine) / len(batch))
             optimizer.step()
         if on_epoch is None and epoch < recipe.epochs - 1:
-            continue  # what leaves the range of a float stays out of it, and is found at the end
+            continue  # a loss that is not finite stays so, and is found in the last epoch
         report = _report(model, rows, recipe, epoch, optimizer.param_groups[0]["lr"])
         if not math.isfinite(report.objective):
-            raise FitError("the loss left the range of a float: try a lower learning rate")
+            raise FitError("the loss left the range of a float: try a lower `learning_rate`")
         if on_epoch:
             on_epoch(report)
     return model.factors(rows)
 
 
 def _average_gradients(model: nn.Module, share: float) -> None:
-    """The gradient of the whole batch in every process, where each has taken its `share` of the rows."""
+    """Set the gradients of all processes to their mean; `share` is this one's part of the batch."""
     parameters = list(model.parameters())
     own = [torch.zeros_like(entry) if entry.grad is None else entry.grad * share for entry in parameters]
     whole = distributed.add_up(torch.cat([gradient.flatten() for gradient in own]))
@@ -212,7 +245,7 @@ def _average_gradients(model: nn.Module, share: float) -> None:
 
 
 def _shuffled(rows: Tensor, batch_size: int, generator: torch.Generator, weights: Tensor | None) -> Iterator[Tensor]:
-    """All rows in an order drawn by the generator, in float32; with `weights` as many rows, drawn by these."""
+    """Batches of an epoch in float32: all rows in random order, or with `weights` as many rows drawn by weight."""
     if weights is None:
         order = torch.randperm(len(rows), generator=generator).to(rows.device)
     else:

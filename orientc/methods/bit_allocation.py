@@ -1,4 +1,4 @@
-"""Where bits go: to what saves the most cost for a byte."""
+"""Bit allocation: spend a budget of bytes where it lowers the cost most."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SCALE_BYTES = 4  # a scale and an offset
+SCALE_BYTES = 4  # a scale and an offset, float16 each
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Something to give bits to: `sizes[b]` bytes it takes at b bits, `costs[b]` what it costs then."""
+    """A group of columns of one row group, which has one number of bits.
+
+    Attributes:
+        sizes: Bytes it takes at 0, 1, 2 … bits.
+        costs: What it costs at 0, 1, 2 … bits, in any unit.
+    """
 
     sizes: Sequence[int]
     costs: Sequence[float]
 
 
 def allocate(cells: Sequence[Cell], budget: int, least: Sequence[int] | None = None) -> list[int]:
-    """Bits for each cell so that the costs add up to little and the sizes to at most `budget`.
+    """Choose bits for each cell so that the total cost is low and the sizes stay within a budget.
 
-    Greedy along the lower convex hull of each cell: what saves the most cost per byte goes first. `least` are bits to
-    begin with, 0 unless given.
+    Greedy along the lower convex hull of each cell: the step that saves the most cost per byte goes first.
+
+    Args:
+        cells: What bits can be given to.
+        budget: Bytes.
+        least: Bits that cells begin with; 0 unless given.
+
+    Returns:
+        The bits of each cell.
     """
     bits = list(least) if least is not None else [0] * len(cells)
     left = budget - sum(cell.sizes[own] for cell, own in zip(cells, bits, strict=True))
@@ -35,7 +47,7 @@ def allocate(cells: Sequence[Cell], budget: int, least: Sequence[int] | None = N
         for more in range(now + 1, len(cell.sizes)):
             gain, grown = cell.costs[more] - cell.costs[now], cell.sizes[more] - cell.sizes[now]
             if gain < 0 and grown <= left:
-                # of a few columns' codes several widths take the same bytes
+                # the codes of a few columns can take the same bytes at several bits
                 steps.append((gain / grown if grown else -math.inf, number, more))
         if steps:
             heapq.heappush(queue, min(steps))

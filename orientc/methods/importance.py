@@ -1,4 +1,4 @@
-"""How much a change of a table matters to the model: which rows, and in which directions."""
+"""The cost of changing a table: an importance matrix for directions, weights for rows."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from torch import Tensor
 from orientc.methods.token_statistics import TokenStatistics
 from orientc.modeling.factors import CHUNK, Factors
 
-_DAMPING = 1e-3  # of the mean of a importance's diagonal: no direction is taken to matter not at all
-# What is added to the counts, in shares of their sum: other texts have other tokens, frequent ones among them, and a
-# token that was not met is the one whose errors are large.
-_PRIOR = 1.0  # by the order of the ids
-_EVEN = 0.1  # the same for all
+_DAMPING = 1e-3  # added to the diagonal, in shares of its mean: no direction counts for nothing
+# Added to the counts, in shares of their sum: other texts have other tokens, and the errors of a row without weight can
+# be of any size.
+_PRIOR = 1.0  # the calibration's prior
+_EVEN = 0.1  # the same for all tokens
 
 
 @dataclass(frozen=True)
 class Importance:
-    """A change `δe` of the rows is taken to cost `½ · Σ_i w_i · δe_iᵀ A δe_i` with `w = weights / Σ weights`.
+    """A quadratic cost: changes `δe` of the rows cost `½ · Σ_i w_i · δe_iᵀ A δe_i` with `w = weights / Σ weights`.
 
-    `matrix` A is `[dim, dim]`, positive definite, `weights [vocab]`, both float64. With A in nats per squared unit of
-    the table, as a calibration has it, that is the second-order change of the model's prediction, the Kullback–Leibler
-    divergence per token. `known` is whether A was measured.
+    With a calibration's importance matrix, in nats per squared unit of the table, that is to second order the
+    Kullback–Leibler divergence of the model's predictions per token.
+
+    Attributes:
+        matrix: The importance matrix A, float64 `[dim, dim]`, positive definite.
+        weights: Weights of the rows, float64 `[vocab]`.
+        known: Whether A was measured; otherwise it is the identity.
     """
 
     matrix: Tensor
@@ -32,16 +36,19 @@ class Importance:
 
     @classmethod
     def plain(cls, table: Tensor) -> Importance:
-        """Nothing is known: every row and direction of a table `[vocab, dim]` counts the same."""
+        """Importance of a table `[vocab, dim]` of which nothing is known: all rows and directions count the same."""
         vocab, dim = table.shape
         ones = torch.ones(vocab, dtype=torch.float64, device=table.device)
         return cls(torch.eye(dim, dtype=torch.float64, device=table.device), ones, known=False)
 
     @classmethod
     def of(cls, calibration: TokenStatistics, table: Tensor, *, head_weight: float = 1.0) -> Importance:
-        """`M + head_weight · H` and counts of a calibration of this table; directions count the same where it has none.
+        """The importance that a calibration of this table measured: `A = M + head_weight · H`, weights by counts.
 
-        `head_weight` 1 is right for a tied head, 0 for a model that keeps its head.
+        Args:
+            calibration: Counts, and importance matrices if measured; without them A is the identity.
+            table: `[vocab, dim]`.
+            head_weight: 1 for a head that shares the compressed table, 0 for one that keeps the original.
         """
         plain = cls.plain(table)
         counts = calibration.counts.to(plain.weights)
@@ -57,17 +64,17 @@ class Importance:
         return cls((matrix + matrix.T) / 2 + damping * plain.matrix, weights)
 
     def of_rows(self, ids: Tensor) -> Importance:
-        """The importance of some rows alone; costs keep their unit."""
+        """The importance of some of the rows."""
         return Importance(self.matrix, self.weights[ids], self.known)
 
     def roots(self) -> tuple[Tensor, Tensor]:
-        """`A^½` and `A^-½`, symmetric, float64 `[dim, dim]`."""
+        """The symmetric roots `A^½` and `A^-½`, float64 `[dim, dim]`."""
         values, vectors = torch.linalg.eigh(self.matrix)
         roots = values.clamp_min(values[-1] * 1e-12).sqrt()
         return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
     def in_latents(self, decoder: Tensor | None) -> Tensor:
-        """The importance of latents `[rank, rank]` that a linear decoder `[dim, rank]` makes rows of."""
+        """The importance matrix of latents, `Wᵀ A W` `[rank, rank]`, for a linear decoder W `[dim, rank]`."""
         if decoder is None:
             return self.matrix
         weight = decoder.to(self.matrix)
@@ -75,7 +82,7 @@ class Importance:
 
     @torch.no_grad()
     def cost(self, factors: Factors, table: Tensor) -> float:
-        """What the compressed table costs against the original `[vocab, dim]`, as the class describes."""
+        """The cost of a compressed table against the original `[vocab, dim]`."""
         total, start = 0.0, 0
         for decoded in factors.chunks(CHUNK):
             ids = slice(start, start + len(decoded))
@@ -84,6 +91,6 @@ class Importance:
         return 0.5 * total / float(self.weights.sum())
 
     def weighted(self, changes: Tensor, ids: Tensor | slice) -> float:
-        """`Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of rows `ids`."""
+        """The sum `Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of the rows `ids`."""
         costs = ((changes @ self.matrix.to(changes)) * changes).sum(1).double()
         return float((self.weights[ids] * costs).sum())

@@ -1,4 +1,4 @@
-"""Rows that are kept as they are: which, how many, and the others around them."""
+"""Kept rows: store the heaviest rows of a table as they are, and compress the others."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from orientc.methods import svd
 from orientc.methods.importance import Importance
+from orientc.methods.linear_algebra import gram
 from orientc.modeling.factors import Factors
 
-Fit = Callable[[Tensor, Importance], Factors]  # rows of a table and their importance to what stands for them
+Fit = Callable[[Tensor, Importance], Factors]  # compresses rows of a table, given their importance
 
 
 @torch.no_grad()
 def best(
     table: Tensor, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4
 ) -> tuple[int, int] | None:
-    """How many of the weightiest rows to keep, and the rank of the others, for the least cost in `nbytes` bytes.
+    """Choose how many of the heaviest rows to keep, and the rank of the others, for the least cost at a size.
 
-    A number takes `itemsize` bytes, the id of a kept row `id_size`. What a rank costs is the sum of the eigenvalues it
-    leaves out, so nothing is fitted. None where not even rank 1 fits.
+    Nothing is fitted: a truncated SVD costs the sum of the eigenvalues it leaves out.
+
+    Args:
+        table: `[vocab, dim]` of any float type.
+        nbytes: Bytes that the tensors may take.
+        importance: What a change of a row costs.
+        itemsize: Bytes of a stored float.
+        id_size: Bytes of the id of a kept row.
+
+    Returns:
+        Number of kept rows and rank; None where not even rank 1 fits.
     """
     vocab, dim = table.shape
     root, _ = importance.roots()
@@ -32,9 +41,9 @@ def best(
     found: tuple[float, int, int] | None = None
     covariance = torch.zeros_like(importance.matrix)
     later = vocab
-    for count in reversed(counts):  # from the fewest latents to the most: rows are added to the covariance
+    for count in reversed(counts):  # ever fewer kept rows, so that rows are added to the covariance
         added = order[count:later].sort().values
-        covariance += svd.gram(table[added], weights=importance.weights[added])
+        covariance += gram(table[added], weights=importance.weights[added])
         later = count
         left = nbytes - count * (dim * itemsize + (id_size if count else 0))
         rank = min(dim, left // (itemsize * (vocab - count + dim)))
@@ -48,12 +57,19 @@ def best(
 
 
 def weightiest(weights: Tensor, count: int) -> Tensor:
-    """Ids of the `count` weightiest rows, ascending."""
+    """The ids of the `count` heaviest rows, ascending."""
     return weights.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def around(table: Tensor, ids: Tensor, importance: Importance, fit: Fit) -> Factors:
-    """Rows `ids` kept as they are, `fit(other rows, their importance)` for the others."""
+    """Compress a table with some rows kept as they are.
+
+    Args:
+        table: `[vocab, dim]` of any float type.
+        ids: Ids of the rows to keep, ascending.
+        importance: What a change of a row costs.
+        fit: Compresses the other rows.
+    """
     if not len(ids):
         return fit(table, importance)
     others = torch.ones(len(table), dtype=torch.bool, device=table.device)

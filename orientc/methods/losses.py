@@ -1,4 +1,4 @@
-"""The terms of the paper's loss, the objective made of them, and the distances reported for a compressed table."""
+"""The terms of the paper's loss (arXiv 2106.08181), their sum, and the distances reported for a compressed table."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0
 
 
 def cosine_distance(decoded: Tensor, rows: Tensor) -> Tensor:
-    """Mean over rows of `1 − cos`, a scalar; both inputs `[rows, dim]`.
+    """The cosine distance, a scalar: the mean over rows of `1 − cos`; both inputs `[rows, dim]`.
 
-    `cos = x·y / (max(‖x‖, ε) · max(‖y‖, ε))`, as torch has it and the paper's recipe uses it, ε = 1e-6. A row of zeros
-    (padding, as a rule) has no direction: its cosine is 0 and its distance 1, also where it is decoded to zeros. Rows
-    shorter than ε come close to that.
+    `cos = x·y / (max(‖x‖, ε) · max(‖y‖, ε))` as in torch and the paper, with ε = 1e-6. So a row of zeros (padding, as a
+    rule) has cosine 0 and distance 1, also where it is decoded to zeros.
     """
     lengths = decoded.norm(dim=-1).clamp_min(COSINE_EPS) * rows.norm(dim=-1).clamp_min(COSINE_EPS)
     distances: Tensor = 1 - (decoded * rows).sum(-1) / lengths
@@ -29,18 +28,25 @@ def cosine_distance(decoded: Tensor, rows: Tensor) -> Tensor:
 
 
 def power(decoded: Tensor, rows: Tensor, alpha: float) -> Tensor:
-    """Mean over numbers of `(|decoded − rows| + 1e-10)^alpha`, a scalar (arXiv 2106.08181)."""
+    """The power term, a scalar: the mean over numbers of `(|decoded − rows| + 1e-10)^alpha` (arXiv 2106.08181)."""
     logarithm = ((decoded - rows).abs() + POWER_EPS).log()
     return (alpha * logarithm).exp().mean()  # a third of the time of `pow`, whose gradient is another `pow`
 
 
 def rmse(decoded: Tensor, rows: Tensor) -> Tensor:
-    """Root of the mean squared difference over all numbers, a scalar."""
+    """The root of the mean squared difference over all numbers, a scalar."""
     return (decoded - rows).square().mean().sqrt()
 
 
 def loss(decoded: Tensor, rows: Tensor, alpha: float, weights: Weights) -> Tensor:
-    """The weighted sum of the terms, a differentiable scalar; a term of weight 0 is not computed."""
+    """The weighted sum of the terms, a differentiable scalar.
+
+    Args:
+        decoded: Reconstructed rows, `[rows, dim]`.
+        rows: Rows of the table, `[rows, dim]`.
+        alpha: Exponent of the power term.
+        weights: Weights of the terms; a term of weight 0 is not computed.
+    """
     total = torch.zeros((), device=rows.device)
     if weights.cosine:
         total = total + weights.cosine * cosine_distance(decoded, rows)
@@ -53,9 +59,14 @@ def loss(decoded: Tensor, rows: Tensor, alpha: float, weights: Weights) -> Tenso
 
 @dataclass(frozen=True)
 class Distances:
-    """How far a decoded table is from the original, over all rows, in float32; rows are summed in float64.
+    """Distances of a reconstructed table to the original, over all rows.
 
-    `power_0_1` is the mean of `(|x| + 1e-10)^0.1` over all differences x, `power_0_6` likewise with 0.6.
+    Attributes:
+        cosine: The mean cosine distance of the rows.
+        rmse: The root of the mean squared difference x.
+        mae: The mean of |x|.
+        power_0_1: The mean of `(|x| + 1e-10)^0.1`.
+        power_0_6: The mean of `(|x| + 1e-10)^0.6`.
     """
 
     cosine: float
@@ -65,11 +76,11 @@ class Distances:
     power_0_6: float
 
     def objective(self, weights: Weights) -> float:
-        """The loss over all rows at α = 0.1: what fits are compared by."""
+        """The loss over all rows at α = 0.1, by which fits are compared."""
         return weights.cosine * self.cosine + weights.power * self.power_0_1 + weights.rmse * self.rmse
 
     def scaled(self, scale: float) -> Distances:
-        """Those between the same tables times `scale`."""
+        """The distances between both tables times `scale`."""
         if scale == 1:
             return self
         powers = {"power_0_1": self.power_0_1 * scale**0.1, "power_0_6": self.power_0_6 * scale**0.6}
@@ -77,13 +88,13 @@ class Distances:
 
 
 def _sum(values: Tensor) -> float:
-    """The sum of all; a row's in its own type, which is much faster, theirs in float64."""
+    """The sum of all numbers: within a row in the row's type, which is much faster, over rows in float64."""
     return values.sum(1).sum(dtype=torch.float64).item()
 
 
 @torch.no_grad()
 def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
-    """Distances over (decoded, original) blocks `[rows, dim]`, on whatever device they are."""
+    """Measure distances over blocks of (reconstructed, original) rows, `[rows, dim]` float32 each."""
     rows = numbers = 0
     cosine = square = absolute = power_0_1 = power_0_6 = 0.0
     for decoded, original in pairs:
@@ -106,5 +117,5 @@ def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
 
 
 def distances(factors: Factors, table: Tensor) -> Distances:
-    """How far a compressed table is from the original `[vocab, dim]` (any float type)."""
+    """Measure the distances of a compressed table to the original `[vocab, dim]` of any float type."""
     return measure((decoded, rows.float()) for decoded, rows in zip(factors.chunks(), table.split(CHUNK), strict=True))

@@ -1,30 +1,37 @@
-"""Latents to codes of few bits: a scale and an offset per row and group of columns, errors fed back.
+"""Quantize latents to codes with a scale and an offset per row and group of columns, with error feedback.
 
-The rounding is the second-order one known from Optimal Brain Surgeon and GPTQ (arXiv 2210.17323): columns are rounded
-one after the other, and what rounding one does to the result is made up for, as far as that goes, by those to come.
+The rounding is that of GPTQ (arXiv 2210.17323), from Optimal Brain Surgeon: columns are rounded one after the other,
+and the columns to come make up for the error of each as far as the importance matrix allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from orientc.methods.row_groups import Parts, put_together
+from orientc.methods.rounding import best_scale, float16_scale, nearest
+from orientc.methods.row_groups import CodedRows, coded_factors
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import PER_GROUP
 from orientc.modeling.packing import pack
 
 _BLOCK = 4096  # rows rounded together: what caches hold
-_SHRINKS = tuple(1 - step / 16 for step in range(10))  # of a group's range: clipping a few numbers can pay
-_DAMPING = 1e-2  # of the mean of the importance's diagonal, as GPTQ does
+_SHRINKS = tuple(1 - step / 16 for step in range(10))  # factors of a group's range: clipping a few numbers can pay
+_DAMPING = 1e-2  # added to the diagonal of the importance matrix, in shares of its mean, as in GPTQ
 
 
-def feedback(importance: Tensor) -> Tensor | None:
-    """The upper Cholesky factor of the inverse of a importance `[rank, rank]`, float32; None for a multiple of I.
+def error_feedback(importance: Tensor) -> Tensor | None:
+    """GPTQ's feedback matrix: the upper Cholesky factor of the inverse of the damped importance matrix.
 
-    Row j says what an error of column j asks of the columns to come.
+    Row j, divided by its diagonal entry, times the error of column j is what the columns to come are lowered by.
+
+    Args:
+        importance: The importance matrix of the latents, `[rank, rank]`.
+
+    Returns:
+        Float32 `[rank, rank]`; None where the matrix is a multiple of the identity, which needs no feedback.
     """
     diagonal = importance.diagonal()
     scale = diagonal.mean()
@@ -45,30 +52,48 @@ def quantize_per_group(
     importance: Tensor,
     row_groups: Sequence[Tensor] | None = None,
 ) -> Factors:
-    """The same table with its plain latents in codes.
+    """Quantize the latents of a compressed table to codes with a scale and an offset per row and group of columns.
 
-    Each `group_size` columns of a row share a scale and an offset; rows of row group t have `bits[t][g]` bits for each column of
-    group g, 0 for none. `row_groups` are the rows' ids, ascending, of each row group; one of all rows unless given. `importance
-    [rank, rank]` is that of the latents: its errors are fed back.
+    Args:
+        factors: A table whose latents are stored as numbers.
+        bits: For each row group the bits of each group of columns, 0 to 8; with 0 bits latents become 0.
+        group_size: Columns of a group.
+        importance: The importance matrix of the latents, `[rank, rank]`.
+        row_groups: The ids of the rows of each row group, ascending; one row group of all rows unless given.
+
+    Returns:
+        The same table with its latents in codes.
     """
-    latents, correction = factors.latents.float(), feedback(importance)
+    latents, correction = factors.latents.float(), error_feedback(importance)
     if row_groups is None:
         row_groups = [torch.arange(len(latents), device=latents.device)]
-    parts = (rounded(latents[rows], own, group_size, correction) for rows, own in zip(row_groups, bits, strict=True))
-    return put_together(factors, PER_GROUP, bits, group_size=group_size, row_groups=row_groups, parts=parts)
+    coded = (
+        quantize_rows(latents[rows], own, group_size, correction) for rows, own in zip(row_groups, bits, strict=True)
+    )
+    return coded_factors(factors, PER_GROUP, bits, group_size=group_size, row_groups=row_groups, coded=coded)
 
 
-def rounded(latents: Tensor, bits: Sequence[int], group_size: int, correction: Tensor | None) -> Parts:
-    """Packed codes (uint8), scales and offsets (float16) of latents `[rows, rank]`, `bits` for each group."""
-    parts = [_rounded_block(block, bits, group_size, correction) for block in latents.split(_BLOCK)]
+def quantize_rows(latents: Tensor, bits: Sequence[int], group_size: int, correction: Tensor | None) -> CodedRows:
+    """Quantize the rows of one row group.
+
+    Args:
+        latents: `[rows, rank]`.
+        bits: Bits of each group of columns.
+        group_size: Columns of a group.
+        correction: The matrix of `error_feedback`, if any.
+
+    Returns:
+        Packed codes, uint8 `[rows, bytes]`, and scales and offsets, float16 `[rows, groups with bits]`.
+    """
+    parts = [_quantize_block(block, bits, group_size, correction) for block in latents.split(_BLOCK)]
     if not parts:
-        parts = [_rounded_block(latents, bits, group_size, correction)]
+        parts = [_quantize_block(latents, bits, group_size, correction)]
     codes, scales, offsets = zip(*parts, strict=True)
     return torch.cat(codes), torch.cat(scales), torch.cat(offsets)
 
 
-def _rounded_block(latents: Tensor, bits: Sequence[int], group_size: int, correction: Tensor | None) -> Parts:
-    columns = latents.T.contiguous().float()  # a column at a time is what is worked on
+def _quantize_block(latents: Tensor, bits: Sequence[int], group_size: int, correction: Tensor | None) -> CodedRows:
+    columns = latents.T.contiguous().float()  # a column of all rows at a time
     packed, scales, offsets = [], [], []
     for number, width in enumerate(bits):
         start, end = number * group_size, min((number + 1) * group_size, len(columns))
@@ -99,29 +124,22 @@ def _rounded_block(latents: Tensor, bits: Sequence[int], group_size: int, correc
     return torch.cat(packed, dim=1), torch.stack(scales, 1), torch.stack(offsets, 1)
 
 
-def nearest(values: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:
-    """The codes whose `code · scale + offset` come nearest to some values, whole numbers as floats."""
-    return ((values - offset) / scale).round_().clamp_(0, (1 << bits) - 1)
-
-
 def scale_and_offset(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Scale and offset (float16, one per column) for `values [numbers, columns]` with the least squared error.
+    """The scale and offset of least squared error for each column, among its range and that range shrunk.
 
-    Tried are the range of a column's values, and that range shrunk about its middle.
+    Args:
+        values: Float32 `[numbers, columns]`.
+        bits: Bits of a code.
+
+    Returns:
+        Float16 `[columns]` each.
     """
     low, high = values.amin(0), values.amax(0)
     middle, most = (low + high) / 2, (1 << bits) - 1
-    best = torch.full_like(low, torch.inf)
-    scale, offset = high.half(), low.half()  # infinite, and to be refused, where no range fits into float16
-    least = torch.finfo(torch.float16).tiny
-    for shrink in _SHRINKS[: max(1, 14 - 2 * bits)]:  # the more bits, the less it pays
-        from_low = middle + (low - middle) * shrink
-        step = ((high - low) * (shrink / most)).clamp(least, torch.finfo(torch.float16).max).half()
-        base = from_low.half()
-        wide, under = step.float(), base.float()
-        codes = nearest(values, wide, under, bits)
-        error = (codes.mul_(wide).add_(under).sub_(values)).square_().sum(0)
-        better = error < best
-        best = torch.where(better, error, best)
-        scale, offset = torch.where(better, step, scale), torch.where(better, base, offset)
+
+    def candidates() -> Iterator[tuple[Tensor, Tensor]]:
+        for shrink in _SHRINKS[: max(1, 14 - 2 * bits)]:  # the more bits, the less it pays
+            yield float16_scale((high - low) * (shrink / most)), (middle + (low - middle) * shrink).half()
+
+    scale, offset, _ = best_scale(values, bits, candidates(), lambda errors: errors.sum(0))
     return scale, offset

@@ -1,4 +1,4 @@
-"""Row groups of rows: which rows have bits of their own, and how a table in codes is put together row group by row group."""
+"""Row groups: rows that share bits and scales, by frequency."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from torch import Tensor
 
 from orientc.modeling.factors import Factors
 
-Parts = tuple[Tensor, Tensor, Tensor]  # packed codes, scales and offsets
-_SMALLEST = 256
+CodedRows = tuple[Tensor, Tensor, Tensor]  # a row group's packed codes, scales and offsets
+_SMALLEST = 256  # rows
 
 
 def row_groups_of(weights: Tensor) -> list[Tensor]:
-    """Rows from the weightiest to the lightest in row groups that halve in size; ids ascend in a row group.
+    """Split rows by weight into row groups, each of half the rows that the next one has.
 
-    One row group where all weights are the same.
+    Args:
+        weights: `[vocab]`.
+
+    Returns:
+        The ids of each row group, ascending; the group of the heaviest rows first. One group where all weights are
+        equal.
     """
     order = weights.argsort(descending=True, stable=True)
     if weights.max() == weights.min():
@@ -29,31 +34,37 @@ def row_groups_of(weights: Tensor) -> list[Tensor]:
 
 
 def spread_sample(rows: Tensor, size: int) -> Tensor:
-    """At most `size` of some rows, evenly spaced."""
+    """Choose at most `size` of some rows `[n]`, evenly spaced."""
     if len(rows) <= size:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, size, device=rows.device).round().long()]
 
 
-def put_together(
+def coded_factors(
     factors: Factors,
     codec: str,
     bits: Sequence[Sequence[int]],
     *,
     group_size: int,
     row_groups: Sequence[Tensor],
-    parts: Iterable[Parts],
+    coded: Iterable[CodedRows],
 ) -> Factors:
-    """The same table with the `parts` of each row group in the place of its plain latents.
+    """Replace the latents of a compressed table by codes.
 
-    `row_groups` are the rows' ids, ascending, of each row group; `bits` those of its groups of `group_size` columns.
+    Args:
+        factors: A table whose latents are stored as numbers.
+        codec: "per-group" or "per-channel".
+        bits: For each row group the bits of each group of columns.
+        group_size: Columns of a group.
+        row_groups: The ids of the rows of each row group, ascending.
+        coded: Codes, scales and offsets of each row group.
     """
     tensors = {name: tensor for name, tensor in factors.tensors.items() if name != "latents"}
-    for row_group, found in enumerate(parts):
+    for row_group, found in enumerate(coded):
         names = (f"latents.{row_group}.{name}" for name in ("codes", "scales", "offsets"))
         tensors |= dict(zip(names, found, strict=True))
     if len(row_groups) > 1:
-        tensors["latents.row_groups"] = _numbers(row_groups, factors.layout.rows)
+        tensors["latents.row_groups"] = _row_group_numbers(row_groups, factors.layout.rows)
     layout = replace(
         factors.layout,
         codec=codec,
@@ -64,9 +75,9 @@ def put_together(
     return Factors(layout, tensors)
 
 
-def _numbers(row_groups: Sequence[Tensor], vocab: int) -> Tensor:
-    """The number of each row's row group, uint8 `[vocab]`."""
-    found = torch.empty(vocab, dtype=torch.uint8, device=row_groups[0].device)
-    for number, rows in enumerate(row_groups):
-        found[rows] = number
+def _row_group_numbers(row_groups: Sequence[Tensor], rows: int) -> Tensor:
+    """The number of each row's row group, uint8 `[rows]`."""
+    found = torch.empty(rows, dtype=torch.uint8, device=row_groups[0].device)
+    for number, ids in enumerate(row_groups):
+        found[ids] = number
     return found

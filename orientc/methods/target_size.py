@@ -1,4 +1,4 @@
-"""The best table of a given size: every form that fits is made, or judged without making it, by what it costs."""
+"""Compress a table to a given size: make it in each form that fits, and keep the one that costs least."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from orientc.errors import FitError
 from orientc.methods import kept_rows, per_group, svd, transform_coding
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
 from orientc.methods.importance import Importance
+from orientc.methods.rounding import squared_errors
 from orientc.methods.row_groups import row_groups_of, spread_sample
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import MOST_BITS, packed_bytes
 
-_SAMPLE = 1024  # rows of a row group that are rounded to see what that costs
-_WIDTHS = (48, 64, 128, 256)  # of groups of columns: of few groups in wide steps of bits, much of a budget is left over
+_SAMPLE = 1024  # rows of a row group that costs are estimated on
+_GROUP_SIZES = (48, 64, 128, 256)  # columns; with few wide groups much of a budget can be left over
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The table chosen, the name of its form, and what each form that fits was found to cost."""
+    """The form chosen for a target size.
+
+    Attributes:
+        factors: The compressed table.
+        form: "transform", "groups" or "rank".
+        costs: What each form that fits costs, as `Importance.cost` has it.
+    """
 
     factors: Factors
     form: str
@@ -31,19 +38,27 @@ class Choice:
 
 
 def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Choice:
-    """The table `[vocab, dim]` in at most `nbytes` bytes, floats in `dtype`, in the form that costs least.
+    """Compress a table to a number of bytes in the form that costs least.
 
-    Forms: "groups" (the rows themselves in codes, scales by rows), "rank" (latents as numbers, and the weightiest rows
-    kept) and, where the importance is known, "transform" (see there): without one, directions in which the table varies
-    little, and rows unlike the others, may be those that matter most, and nothing says that they don't. Raises
-    `FitError` where nothing is that small.
+    Forms: "groups" quantizes the rows themselves, without a decoder; "rank" is a truncated SVD with the heaviest rows
+    kept as they are; "transform" is transform coding. The last one is tried only where importance was measured:
+    otherwise the directions it drops may be the ones that matter.
+
+    Args:
+        table: `[vocab, dim]` of any float type.
+        nbytes: Bytes that the tensors may take.
+        importance: What a change of a row costs.
+        dtype: Type of the floats other than scales.
+
+    Raises:
+        FitError: No form is that small, or the table's numbers are out of range.
     """
     candidates = {
         "transform": transform_coding.transform_code(table, nbytes, importance, dtype=dtype)
         if importance.known
         else None,
-        "groups": groups(table, nbytes, importance.weights),
-        "rank": rank_and_kept(table, nbytes, importance, dtype=dtype),
+        "groups": quantized_rows(table, nbytes, importance.weights),
+        "rank": low_rank(table, nbytes, importance, dtype=dtype),
     }
     made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
     if not made:
@@ -59,17 +74,24 @@ def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: to
 
 
 @torch.no_grad()
-def groups(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
-    """Rows in codes without a decoder, row groups of rows and groups of columns with bits of their own.
+def quantized_rows(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
+    """Quantize the rows themselves, each row group and group of columns with bits of its own.
 
-    Of the widths that groups can have, the one that promises the least squared error with the rows' `weights [vocab]`.
-    None where the budget is too small.
+    Of several group sizes the one with the least estimated weighted squared error is taken.
+
+    Args:
+        table: `[vocab, dim]` of any float type.
+        nbytes: Bytes that the tensors may take.
+        weights: Weights of the rows, `[vocab]`.
+
+    Returns:
+        The compressed table; None where `nbytes` is too small.
     """
     vocab, dim = table.shape
     row_groups = row_groups_of(weights)
     left = nbytes - (vocab if len(row_groups) > 1 else 0)
     found: tuple[float, int, list[int]] | None = None
-    for width in sorted({min(width, dim) for width in _WIDTHS}):
+    for width in sorted({min(width, dim) for width in _GROUP_SIZES}):
         cells = [cell for rows in row_groups for cell in _cells(table[rows].float(), weights[rows], width)]
         if sum(cell.sizes[1] for cell in cells) > left:
             continue
@@ -91,25 +113,25 @@ def groups(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
 
 
 def _cells(table: Tensor, weights: Tensor, width: int) -> list[Cell]:
-    """Sizes and costs of a row group's groups of `width` columns, by bits, the same throughout its rows."""
-    places = spread_sample(torch.arange(len(table), device=table.device), _SAMPLE)
-    own, share = weights[places], float(weights.sum() / weights[places].sum())
+    """The cells of a row group's rows `[rows, dim]` in groups of `width` columns; costs are weighted squared errors."""
+    sample = spread_sample(torch.arange(len(table), device=table.device), _SAMPLE)
+    own, share = weights[sample], float(weights.sum() / weights[sample].sum())
     cells = []
     for columns in table.split(width, dim=1):
-        sampled, count = columns[places].T.contiguous(), columns.shape[1]
+        sampled, count = columns[sample].T.contiguous(), columns.shape[1]
         sizes, costs = [0], [float((own * sampled.square().sum(0)).sum()) * share]
         for bits in range(1, MOST_BITS + 1):
             scale, offset = (part.float() for part in per_group.scale_and_offset(sampled, bits))
-            errors = per_group.nearest(sampled, scale, offset, bits).mul_(scale).add_(offset).sub_(sampled)
+            errors = squared_errors(sampled, scale, offset, bits)
             sizes.append(len(table) * (packed_bytes(count, bits) + SCALE_BYTES))
-            costs.append(float((own * errors.square_().sum(0)).sum()) * share)
+            costs.append(float((own * errors.sum(0)).sum()) * share)
         cells.append(Cell(sizes, costs))
     return cells
 
 
 @torch.no_grad()
-def rank_and_kept(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
-    """Latents of the best rank as numbers, and as many of the weightiest rows kept as pays; None where nothing fits."""
+def low_rank(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
+    """Truncated SVD with as many of the heaviest rows kept as pays; None where `nbytes` is too small."""
     best = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
     if best is None:
         return None

@@ -1,4 +1,4 @@
-"""What a calibration measures, in memory: token counts and importance matrices. Imports no torch."""
+"""The result of a calibration in memory: token counts and importance matrices. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """How a model uses its table, as far as a fit needs to know.
+    """Token counts and importance matrices of a model.
 
-    `counts` float32 `[vocab]`; `input_importance` M and `head_importance` H float32 `[dim, dim]`, symmetric and positive
-    semidefinite, in nats per squared unit of the table: a change δe of the rows costs
-    `½ · Σ_i counts_i / Σ counts · δe_iᵀ (M + H) δe_i` nats per input position, to second order (without H where the
-    head keeps the original table). None where it was not measured. `prior [vocab]`, of the counts' sum, is what tokens
-    are to be expected before a text is seen; None where nothing is.
+    To second order, a change δe of the rows costs `½ · Σ_i counts_i / Σ counts · δe_iᵀ (M + H) δe_i` nats per input
+    position; without H where the head keeps the original table.
+
+    Attributes:
+        counts: How often each token occurs, float32 `[vocab]`.
+        input_importance: The importance matrix M of looked-up rows, float32 `[dim, dim]`, symmetric and positive
+            semidefinite, in nats per squared unit of the table; None where it was not measured.
+        head_importance: The importance matrix H of a tied head's rows, likewise.
+        prior: How often to expect each token in any text, in the same sum as the counts, float32 `[vocab]`, if known.
     """
 
     counts: Tensor

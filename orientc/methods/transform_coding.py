@@ -1,11 +1,10 @@
-"""A table in the fewest bits for what it costs the model: transform coding with bits where they count.
+"""Transform coding: rows in the eigenbasis of the importance matrix, bits by reverse water-filling.
 
-Rows are written in the orthonormal coordinates that the weighted table has in the importance (the closed form of `svd`),
-where errors of different coordinates add up and need no feedback. Coordinates differ in variance and rows in how often
-they occur, so row groups of rows and groups of columns get bits by their share of the cost: reverse water-filling (Cover and
-Thomas, Elements of Information Theory, 10.3.3), done greedily with distortions measured on the rows themselves. All
-rows of a row group share their columns' scales, which so take next to no bytes.
-A group that gets no bits in any row group is rank that is not kept.
+The coordinates are the latents of `svd.truncated_svd` at full rank under the importance matrix: uncorrelated, and
+errors in them add up, so that no error feedback is needed. Each row group and group of columns gets bits by its share
+of the cost: reverse water-filling (Cover and Thomas, Elements of Information Theory, 10.3.3), greedily, with errors
+measured on the rows. Scales are per channel and take next to no bytes. Columns that get no bits in any row group are
+left out: the rank is smaller by them.
 """
 
 from __future__ import annotations
@@ -20,25 +19,33 @@ from orientc.methods.row_groups import row_groups_of
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import MOST_BITS, packed_bytes
 
-GROUP = 8
+GROUP = 8  # columns that have bits together
 
 
 @torch.no_grad()
 def transform_code(
     table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype, group_size: int = GROUP
 ) -> Factors | None:
-    """The table in at most `nbytes` bytes, its decoder in `dtype`; None where the budget is too small for this form.
+    """Compress a table to a number of bytes by transform coding.
 
-    Each `group_size` coordinates have bits together.
+    Args:
+        table: `[vocab, dim]` of any float type.
+        nbytes: Bytes that the tensors may take.
+        importance: What a change of a row costs.
+        dtype: Type that the decoder will be stored in.
+        group_size: Columns that have bits together.
+
+    Returns:
+        The compressed table; None where `nbytes` is too small for a decoder and codes.
     """
     vocab, dim = table.shape
     whole = svd.truncated_svd(table, dim, importance=importance)
     latents, weight, groups = whole.latents, whole.weight, -(-dim // group_size)
     assert weight is not None
     row_groups = row_groups_of(importance.weights)
-    steps = [per_channel.steps(latents, rows, importance.weights) for rows in row_groups]
+    scales = [per_channel.channel_scales(latents, rows, importance.weights) for rows in row_groups]
     cells = [
-        cell for rows, own in zip(row_groups, steps, strict=True) for cell in _cells(len(rows), own.costs, group_size)
+        cell for rows, own in zip(row_groups, scales, strict=True) for cell in _cells(len(rows), own.costs, group_size)
     ]
     smallest = sum(cell.sizes[1] for cell in cells[::groups])  # each row group has bits for its first group
     kept = groups
@@ -54,15 +61,15 @@ def transform_code(
         used = max(number for row_group in bits for number, width in enumerate(row_group) if width) + 1
         if used == kept:
             break
-        kept = used  # what the decoder is smaller by goes into bits
+        kept = used  # the decoder gets smaller, and there are more bytes for codes
     else:
         return None
     narrow = Factors.plain(latents[:, :rank].contiguous(), weight[:, :rank].contiguous())
-    return per_channel.quantize_per_channel(narrow, bits, steps, group_size=group_size, row_groups=row_groups)
+    return per_channel.quantize_per_channel(narrow, bits, scales, group_size=group_size, row_groups=row_groups)
 
 
 def _cells(rows: int, costs: Tensor, group_size: int) -> list[Cell]:
-    """A row group's groups of columns, from the `costs [MOST_BITS + 1, dim]` of its columns by bits."""
+    """The cells of a row group of so many rows, from the costs of its columns at 0 to 8 bits, `[9, dim]`."""
     cells = []
     for own in costs.split(group_size, dim=1):
         width = own.shape[1]

@@ -1,4 +1,5 @@
-"""What travels with an exported model: layout, decoding, the two modules, the module swap.
+"""What an exported model needs to run: layout, packing, decoding, the two modules, the module swap.
 
-Imports torch and transformers alone, so that the files run where orientc is not installed.
+Every file here is copied into the code file of a compact export (`models/compact_code.py`), so it may import torch,
+transformers and the other files of this room, and nothing else.
 """

@@ -1,7 +1,4 @@
-"""What turns a model class into one whose models hold a compressed table from the start.
-
-This module imports nothing but torch, transformers and what goes along with it in the code of an exported model.
-"""
+"""A mixin for model classes whose token table is compressed, for `from_pretrained` of compact models."""
 
 from __future__ import annotations
 
@@ -16,27 +13,32 @@ from transformers import PreTrainedModel
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import CODES, IDS, Layout
 from orientc.modeling.modules import CompressedTable, table_of
-from orientc.modeling.swap import put_in, replacements
+from orientc.modeling.swap import replacements, swap_in
 
 
 class CompactModel:
-    """Mixed into a model class, in front of it: the table is there as factors, for `from_pretrained` to fill.
+    """A mixin that goes in front of a model class and gives its models compressed modules for the token table.
 
-    `config.orientc` says how they are laid out, `layout`, and the head policy, `head`.
+    `config.orientc` holds the table's `layout` and the head policy, `head`. New models have random tensors, which
+    `from_pretrained` fills.
     """
 
     def __init__(self, config: Any, *inputs: Any, **options: Any) -> None:
         model: Any = self
-        with _plain(config, model):
+        with _own_config_class(config, model):
             super().__init__(config, *inputs, **options)  # type: ignore[call-arg]  # the model class's, which is next
-        put_off = _share(model)
-        put_in(model, replacements(model, _fresh(model), keep_head=config.orientc["head"] == "input-only"))
-        if put_off:
-            _part(model)
+        deferred = _tie(model)
+        swap_in(model, replacements(model, _random_factors(model), keep_head=config.orientc["head"] == "input-only"))
+        if deferred:
+            _untie(model)
 
     @classmethod
     def from_pretrained(cls, *inputs: Any, output_loading_info: bool = False, **options: Any) -> Any:
-        """As of any model class, but a table is never drawn at random: raises `ValueError` where it is not there."""
+        """Load as any model class does, but never with a random table.
+
+        Raises:
+            ValueError: A tensor of the compressed table is not among the weights, or of another shape.
+        """
         model, info = super().from_pretrained(*inputs, output_loading_info=True, **options)  # type: ignore[misc]
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
         own = {name for name, _ in model.get_input_embeddings().named_parameters()}
@@ -51,7 +53,11 @@ class CompactModel:
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *_: Any, **__: Any
     ) -> nn.Module:
-        """The lookup, where its size is the one asked for; a compressed table can't grow or shrink."""
+        """Return the embedding where the size asked for is its own.
+
+        Raises:
+            NotImplementedError: Another size is asked for: a compressed table can't be resized.
+        """
         lookup: nn.Module = self.get_input_embeddings()  # type: ignore[attr-defined]
         vocab: int = lookup.num_embeddings  # type: ignore[assignment]
         if new_num_tokens not in (None, vocab) or vocab % (pad_to_multiple_of or 1):
@@ -59,7 +65,7 @@ class CompactModel:
         return lookup
 
     def _init_weights(self, module: nn.Module) -> None:
-        """As the architecture does; the bias that a new head adds to its logits starts at zero, as a projection's."""
+        """Initialise as the architecture does; a new head's own bias starts at zero, as a projection's does."""
         bias = getattr(module, "bias", None)
         if not isinstance(module, CompressedTable):
             super()._init_weights(module)  # type: ignore[misc]
@@ -68,10 +74,11 @@ class CompactModel:
 
 
 @contextlib.contextmanager
-def _plain(config: Any, model: PreTrainedModel) -> Iterator[None]:
-    """Within it the configuration is one of the architecture's own, and so are the parts that a model makes by it.
+def _own_config_class(config: Any, model: PreTrainedModel) -> Iterator[None]:
+    """Within the context `config` is of the architecture's own class and has no `auto_map`.
 
-    A part made by `AutoModel` would else have a compressed table of its own, or ask whether to trust its code.
+    A submodel that is made by `AutoModel.from_config` would otherwise get a compressed table of its own, or ask whether
+    to trust the folder's code. Afterwards `config` and the submodels' copies of it have their class back.
     """
     kind, auto_map = type(config), vars(config).pop("auto_map", None)
     own = next(base for base in kind.__mro__ if base.__module__.startswith("transformers."))
@@ -87,22 +94,22 @@ def _plain(config: Any, model: PreTrainedModel) -> Iterator[None]:
             part.config.__class__ = kind
 
 
-def _share(model: PreTrainedModel) -> bool:
-    """Share what the architecture shares: the table's users are found by it. Whether that had been put off.
+def _tie(model: PreTrainedModel) -> bool:
+    """Tie weights; return whether `from_pretrained` had deferred it.
 
-    `from_pretrained` does so, until after the weights are there.
+    The modules to replace are found by the parameter they share; `from_pretrained` ties after loading.
     """
-    put_off = False
+    deferred = False
     for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
         holder, _, name = target.rpartition(".")
         module, shared = model.get_submodule(holder), model.get_parameter_or_buffer(source)
-        put_off |= getattr(module, name) is not shared
+        deferred |= getattr(module, name) is not shared
         setattr(module, name, shared)
-    return put_off
+    return deferred
 
 
-def _part(model: PreTrainedModel) -> None:
-    """A parameter of its own under each name, as `from_pretrained` counts on where it is to share them."""
+def _untie(model: PreTrainedModel) -> None:
+    """Give each tied name a parameter of its own again, as `from_pretrained` expects where it ties later."""
     for target in model.all_tied_weights_keys:
         holder, _, name = target.rpartition(".")
         module = model.get_submodule(holder)
@@ -110,8 +117,8 @@ def _part(model: PreTrainedModel) -> None:
             setattr(module, name, nn.Parameter(torch.empty_like(parameter), requires_grad=parameter.requires_grad))
 
 
-def _fresh(model: PreTrainedModel) -> Factors:
-    """Factors laid out as the configuration says, floats drawn at random as the architecture draws a new table."""
+def _random_factors(model: PreTrainedModel) -> Factors:
+    """A compressed table in the configuration's layout: floats from the architecture's initialiser, codes and ids 0."""
     layout, table = Layout.from_dict(model.config.orientc["layout"]), table_of(model.get_input_embeddings())
     deviation = getattr(model.config, "initializer_range", None) or 0.02
     whole = {CODES: torch.uint8, IDS: torch.int32}

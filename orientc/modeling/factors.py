@@ -1,4 +1,4 @@
-"""The numbers of a compressed table and the formulas that turn them back into rows."""
+"""A compressed table in memory: its tensors, and the formulas that make rows and logits of them."""
 
 from __future__ import annotations
 
@@ -9,36 +9,52 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.modeling.decoding import block_of_latents, blocks_of_latents, inverse, places, rows_of_latents
+from orientc.modeling.decoding import block_positions, inverse_permutation, latent_block, latent_blocks, latents_of_rows
 from orientc.modeling.layout import FLOAT, PLAIN, Layout
 
-CHUNK = 2048  # rows decoded at a time where the whole table passes through; a few MB, which caches hold
+CHUNK = 2048  # rows at a time where a whole table is worked on: a few MB, which caches hold
 
 
 def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activation: str | None) -> Tensor:
-    """Rows of the table, `[..., dim]`, from latents `[..., rank]`: `act(latents · weightᵀ + bias)`.
+    """Decode latents to rows: `activation(latents · weightᵀ + bias)`.
 
-    Without a weight the latents are the rows. `activation` is None or `"elu"`.
+    Args:
+        latents: `[..., rank]`.
+        weight: The decoder's weight `[dim, rank]`; None where the latents are the rows.
+        bias: The decoder's bias `[dim]`, if it has one.
+        activation: None or "elu".
+
+    Returns:
+        `[..., dim]`.
     """
     rows = latents if weight is None else functional.linear(latents, weight, bias)
     return functional.elu(rows) if activation == "elu" else rows
 
 
-def _frozen(rows: Tensor, where: Tensor | None) -> Tensor:
-    """The same rows `[n, …]`; those chosen by `where [n, 1]` pass no gradient on."""
+def _without_gradient(rows: Tensor, where: Tensor | None) -> Tensor:
+    """The same rows `[n, …]`; those chosen by `where`, bool `[n, 1]`, pass no gradient on."""
     return rows if where is None or not rows.requires_grad else torch.where(where, rows.detach(), rows)
 
 
-def _joined(blocks: Iterator[Tensor], count: int, places: Tensor | None) -> Tensor:
-    """Blocks `[..., n]` as one tensor `[..., count]`: behind one another, or entry i from `places[i]` there.
+def _concatenated(blocks: Iterator[Tensor], count: int, positions: Tensor | None) -> Tensor:
+    """Concatenate blocks `[..., n]` along the last dimension and reorder the entries.
 
-    Without gradients each block goes to where it belongs: the whole is there once, and only the block beside it.
+    Where no gradients are wanted each block is written to its place as it comes, so that memory holds the result and
+    one block.
+
+    Args:
+        blocks: The blocks in order.
+        count: Entries of all blocks.
+        positions: For each entry of the result its place in the concatenation, `[count]`; None: no reordering.
+
+    Returns:
+        `[..., count]`.
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         found = list(blocks)
         joined = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
-        return joined if places is None else joined.index_select(-1, places)
-    ids = None if places is None else inverse(places)
+        return joined if positions is None else joined.index_select(-1, positions)
+    ids = None if positions is None else inverse_permutation(positions)
     whole, start = None, 0
     for block in blocks:
         if block.shape[-1] == count and ids is None:
@@ -57,7 +73,13 @@ def _joined(blocks: Iterator[Tensor], count: int, places: Tensor | None) -> Tens
 
 @dataclass(frozen=True)
 class Factors:
-    """A compressed table's tensors by their names in an artifact, and how they are laid out."""
+    """A compressed table: its tensors by name, as an artifact stores them, and their layout.
+
+    Attributes:
+        layout: Which tensors there are, of what shape.
+        tensors: The tensors: "latents" `[rows, rank]` or its codes, scales and offsets; as present "decoder.weight"
+            `[dim, rank]`, "decoder.bias" `[dim]`, "kept.ids" and "kept.rows" `[kept, dim]`.
+    """
 
     layout: Layout
     tensors: Mapping[str, Tensor]
@@ -70,22 +92,24 @@ class Factors:
         bias: Tensor | None = None,
         activation: str | None = None,
     ) -> Factors:
-        """Latents `[vocab, rank]` as they are, with the decoder's weight `[dim, rank]`, bias `[dim]` and activation."""
+        """A table whose latents `[vocab, rank]` are stored as numbers; weight, bias and activation as in `decode`."""
         (vocab, rank), dim = latents.shape, latents.shape[1] if weight is None else weight.shape[0]
         layout = Layout(vocab, dim, rank, weight is not None, bias is not None, activation)
         named = {"latents": latents, "decoder.weight": weight, "decoder.bias": bias}
         return cls(layout, {name: tensor for name, tensor in named.items() if tensor is not None})
 
     def with_kept(self, ids: Tensor, rows: Tensor) -> Factors:
-        """The same table where rows `ids [k]`, in ascending order, are stored as they are, `rows [k, dim]`.
+        """Add kept rows to a table that so far holds the others alone.
 
-        The latents must be those of the other rows, in the order of their ids.
+        Args:
+            ids: Ids of the kept rows in the whole table, `[k]`, ascending.
+            rows: The rows as they are, `[k, dim]`.
         """
         layout = replace(self.layout, vocab=self.layout.rows + len(ids), kept=len(ids))
         return Factors(layout, {**self.tensors, "kept.ids": ids.to(torch.int32), "kept.rows": rows})
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Factors:
-        """Factors of the same layout from other tensors."""
+        """Other tensors in the same layout."""
         return replace(self, tensors=tensors)
 
     @property
@@ -105,43 +129,43 @@ class Factors:
 
     @property
     def activation(self) -> str | None:
-        """What follows the decoder's linear map."""
+        """What follows the decoder's linear map: None or "elu"."""
         return self.layout.activation
 
     @property
     def latents(self) -> Tensor:
-        """Latents `[rows, rank]` of the rows that are not kept, in the order of their ids."""
+        """Latents `[rows, rank]` of the rows that are not kept, in the order of their ids; decoded if in codes."""
         if self.layout.codec == PLAIN:
             return self.tensors["latents"]
-        return rows_of_latents(self.layout, self.tensors, torch.arange(self.layout.rows, device=self.device))
+        return latents_of_rows(self.layout, self.tensors, torch.arange(self.layout.rows, device=self.device))
 
     @property
     def weight(self) -> Tensor | None:
-        """The decoder's weight `[dim, rank]`."""
+        """The decoder's weight `[dim, rank]`, if there is a decoder."""
         return self.tensors.get("decoder.weight")
 
     @property
     def bias(self) -> Tensor | None:
-        """The decoder's bias `[dim]`."""
+        """The decoder's bias `[dim]`, if it has one."""
         return self.tensors.get("decoder.bias")
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The tensors' device."""
         return next(iter(self.tensors.values())).device
 
     @property
     def numbers(self) -> int:
-        """Stored numbers, decoder and bias counted."""
+        """Count of stored numbers, decoder and bias included."""
         return self.layout.numbers
 
     @property
     def nbytes(self) -> int:
-        """Stored bytes, headers not counted."""
+        """Bytes of the tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def to(self, dtype: torch.dtype) -> Factors:
-        """The same factors on the CPU, contiguous, in another float type; scales, codes and ids keep theirs."""
+        """Copy to the CPU, contiguous, in another float type; scales, codes and ids keep theirs."""
         kinds = self.layout.shapes
         return self.map_named(
             lambda name, tensor: (
@@ -150,47 +174,62 @@ class Factors:
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Factors:
-        """The factors with `change` applied to each tensor that is there."""
+        """Apply a function to each tensor."""
         return self.map_named(lambda _, tensor: change(tensor))
 
     def map_named(self, change: Callable[[str, Tensor], Tensor]) -> Factors:
-        """As `map`, with the tensor's name."""
+        """Apply a function of name and tensor to each tensor."""
         return self.with_tensors({name: change(name, tensor) for name, tensor in self.tensors.items()})
 
     def rows(self, ids: Tensor, padding_idx: int | None = None) -> Tensor:
-        """Rows `[..., dim]` of the table for integer ids `[...]`; what is stored of `padding_idx` gets no gradient."""
+        """Look up rows of the table.
+
+        Args:
+            ids: Integers `[...]`.
+            padding_idx: A row whose stored numbers get no gradient, as in `nn.Embedding`.
+
+        Returns:
+            `[..., dim]`.
+        """
         flat = ids.flatten()
-        others, kept, place = flat, None, flat
+        others, kept, position = flat, None, flat
         padding = None if padding_idx is None else (flat == padding_idx).unsqueeze(1)
         if self.layout.kept:
             stored = self.tensors["kept.ids"]
-            place = torch.searchsorted(stored, flat.to(stored.dtype))
-            kept = stored[place.clamp(max=len(stored) - 1)] == flat
-            others = torch.where(kept, 0, flat - place)
+            position = torch.searchsorted(stored, flat.to(stored.dtype))
+            kept = stored[position.clamp(max=len(stored) - 1)] == flat
+            others = torch.where(kept, 0, flat - position)
         if self.layout.kept == self.layout.vocab:
-            rows = _frozen(functional.embedding(flat, self.tensors["kept.rows"]), padding)
+            rows = _without_gradient(functional.embedding(flat, self.tensors["kept.rows"]), padding)
         else:
-            rows = self._decoded(_frozen(rows_of_latents(self.layout, self.tensors, others), padding))
+            rows = self._decoded(_without_gradient(latents_of_rows(self.layout, self.tensors, others), padding))
             if kept is not None:
-                whole = functional.embedding(torch.where(kept, place, 0), self.tensors["kept.rows"])
-                rows = torch.where(kept.unsqueeze(1), _frozen(whole, padding), rows)
+                whole = functional.embedding(torch.where(kept, position, 0), self.tensors["kept.rows"])
+                rows = torch.where(kept.unsqueeze(1), _without_gradient(whole, padding), rows)
         return rows.reshape(*ids.shape, self.dim) if ids.dim() != 1 else rows
 
     def products(self, states: Tensor) -> Tensor:
-        """Products `[..., vocab]` of states `[..., dim]` with every row; the table is never there as a whole.
+        """Multiply states with every row of the table, without building the table.
 
-        With a linear decoder `(h·W)·Zᵀ + h·b`; latents in codes, and through an activation rows, block by block.
+        With latents Z and a linear decoder W, b that is `(h·W)·Zᵀ + h·b`. Codes, and rows behind an activation, are
+        decoded block by block.
+
+        Args:
+            states: `[..., dim]`.
+
+        Returns:
+            `[..., vocab]`.
         """
-        return _joined(self._products_by_blocks(states), self.vocab, places(self.layout, self.tensors))
+        return _concatenated(self._products_by_block(states), self.vocab, block_positions(self.layout, self.tensors))
 
-    def _products_by_blocks(self, states: Tensor) -> Iterator[Tensor]:
-        """Those with the blocks of `blocks_of_latents`, then with kept rows."""
+    def _products_by_block(self, states: Tensor) -> Iterator[Tensor]:
+        """Products with the rows of each block of `latent_blocks`, then with kept rows."""
         layout, weight, bias = self.layout, self.weight, self.bias
         narrow = states if weight is None or layout.activation else states @ weight
         whole = layout.codec == PLAIN and not layout.activation
         size = layout.rows if whole else CHUNK
-        for row_group, start in blocks_of_latents(layout, size) if layout.rows else ():
-            block = block_of_latents(layout, self.tensors, row_group, start, size)
+        for row_group, start in latent_blocks(layout, size) if layout.rows else ():
+            block = latent_block(layout, self.tensors, row_group, start, size)
             if layout.activation:
                 block = self._decoded(block)
             products = functional.linear(narrow, block)
@@ -201,7 +240,7 @@ class Factors:
             yield functional.linear(states, self.tensors["kept.rows"])
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
-        """The table as float32 blocks of at most `rows` rows, in order; the whole is never in memory."""
+        """The reconstructed table in float32 blocks of at most `rows` rows, in order."""
         wide = self.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
         for ids in torch.arange(self.vocab, device=self.device).split(rows):
             yield wide.rows(ids)

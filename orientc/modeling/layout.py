@@ -1,7 +1,7 @@
-"""How a compressed table is laid out: which tensors there are, of what shape, and what they take.
+"""The layout of a compressed table: which tensors it has, their shapes, and what they take.
 
-Names, shapes and kinds follow from a few whole numbers; artifacts are checked against them, models in the compact form
-are built from them. This module imports nothing: it is part of the code that goes along with an exported model.
+All of that follows from a few whole numbers. Artifacts are checked against them, and compact models built from them.
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -9,25 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-FLOAT, HALF, CODES, IDS = "float", "half", "codes", "ids"  # kinds of tensors; FLOAT is the artifact's own float type
+# Kinds of tensors: floats of the artifact's own type, float16, uint8 and int32.
+FLOAT, HALF, CODES, IDS = "float", "half", "codes", "ids"
+# Codecs: latents as numbers; as codes with scales per row and group of columns; as codes with per-channel scales.
 PLAIN, PER_GROUP, PER_CHANNEL = "plain", "per-group", "per-channel"
 CODED = (PER_GROUP, PER_CHANNEL)
 MOST_BITS = 8
 MOST_ROW_GROUPS = 64
 WIDEST_GROUP = 1 << 16
-WIDEST_TABLE = 1 << 20  # a small file could claim columns without bits by the billion
+WIDEST_TABLE = 1 << 20  # columns without bits take no bytes: a small file could claim billions of them
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Bytes that `count` codes of `bits` bits take, one behind the other."""
+    """Bytes of `count` codes of `bits` bits each, packed without gaps."""
     return (count * bits + 7) // 8
 
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring groups of one row group with the same bits and width: `groups` of `width` columns, from column `start`.
+    """Adjacent groups of columns of one row group that have the same bits and width.
 
-    Their codes begin at byte `byte` of a row, and their scales at `scale`: one for a group, or one for a column.
+    Attributes:
+        bits: Bits of each code.
+        groups: Number of groups.
+        width: Columns of each group.
+        start: First column.
+        byte: Byte of a row that the first code begins at.
+        scale: Number of the first scale; there is one for each group, or with "per-channel" for each column.
     """
 
     bits: int
@@ -44,19 +52,27 @@ class Run:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the run's codes in a row; each group's start on a byte."""
+        """Bytes of the run's codes in a row; each group begins on a byte."""
         return self.groups * packed_bytes(self.width, self.bits)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A compressed table of `vocab` rows of width `dim`, from latents of width `rank`.
+    """The layout of one compressed table.
 
-    `decoder` and `bias` say whether these are there, `kept` how many rows are stored as they are. `codec`
-    is how the other rows' latents are coded. "plain": as numbers. "per-group": rows lie in row groups of `row_group_sizes` rows;
-    row group t codes each `group_size` columns (the last group may be shorter) in `bits[t][g]` bits a column, with a scale
-    and an offset per row and group; with 0 bits there are none and the columns are 0. "per-channel": the same with a
-    scale and an offset per row group and column, those of all its rows.
+    Attributes:
+        vocab: Rows of the table.
+        dim: Width of the table.
+        rank: Width of the latents.
+        decoder: Whether there is a decoder; without one the latents are the rows.
+        bias: Whether the decoder has a bias.
+        activation: What follows the decoder's linear map: None or "elu".
+        kept: Number of rows stored as they are; the other `vocab - kept` have latents.
+        codec: "plain": latents are stored as numbers. "per-group": as codes with a scale and an offset for each row
+            and group of columns. "per-channel": as codes with a scale and an offset for each row group and column.
+        group_size: Columns of a group; the last group may be narrower. 0 for "plain".
+        bits: For each row group the bits of its codes in each group of columns; 0 bits: no codes, the latents are 0.
+        row_group_sizes: Rows of each row group.
     """
 
     vocab: int
@@ -73,7 +89,11 @@ class Layout:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layout:
-        """What `dataclasses.asdict` and JSON made of a layout. Raises `ValueError` or `TypeError` for no layout."""
+        """Read a layout from what `dataclasses.asdict` and JSON made of one.
+
+        Raises:
+            ValueError, TypeError: The values are not a layout.
+        """
         lists = {
             "bits": tuple(tuple(row_group) for row_group in values.get("bits", ())),
             "row_group_sizes": tuple(values.get("row_group_sizes", ())),
@@ -83,7 +103,7 @@ class Layout:
         return layout
 
     def check(self) -> None:
-        """Raise `ValueError` for numbers that describe no table."""
+        """Raise `ValueError` where the numbers contradict one another or are out of range."""
         for name, (low, bound) in {
             "vocab": (1, 1 << 40), "dim": (1, WIDEST_TABLE), "rank": (1, WIDEST_TABLE),
             "kept": (0, 1 << 40), "group_size": (0, 1 << 40),
@@ -106,33 +126,33 @@ class Layout:
         if self.codec not in CODED or not 1 <= self.group_size <= WIDEST_GROUP:
             raise ValueError(f"its latents are coded as {self.codec!r:.40} in groups of {self.group_size}")
         if not 0 < len(self.bits) <= MOST_ROW_GROUPS:
-            raise ValueError(f"it has {len(self.bits)} row_groups")
+            raise ValueError(f"it has {len(self.bits)} row groups")
         for row_group in self.bits:
             if len(row_group) != self.groups or not all(
                 type(bits) is int and 0 <= bits <= MOST_BITS for bits in row_group
             ):
                 raise ValueError(f"its groups of columns have {row_group!r:.60} bits")
             if not any(row_group):
-                raise ValueError("one of its row_groups has no codes at all")
+                raise ValueError("one of its row groups has no codes at all")
         if len(self.row_group_sizes) != len(self.bits) or not all(
             type(rows) is int and rows >= 0 for rows in self.row_group_sizes
         ):
-            raise ValueError("its row_groups have no sizes")
+            raise ValueError("its row groups have no sizes")
         if sum(self.row_group_sizes) != self.rows:
-            raise ValueError(f"its row_groups have {sum(self.row_group_sizes)} rows, not {self.rows}")
+            raise ValueError(f"its row groups have {sum(self.row_group_sizes)} rows, not {self.rows}")
 
     @property
     def rows(self) -> int:
-        """Rows that have latents."""
+        """Number of rows that have latents."""
         return self.vocab - self.kept
 
     @property
     def groups(self) -> int:
-        """Groups of columns, the last one perhaps shorter."""
+        """Number of groups of columns."""
         return -(-self.rank // self.group_size) if self.group_size else 0
 
     def runs(self, row_group: int) -> list[Run]:
-        """The groups of a row group that have codes, neighbours of the same bits and width together."""
+        """The groups of columns that have codes in a row group, adjacent ones of the same bits and width in one run."""
         found: list[Run] = []
         byte = scale = 0
         for number, bits in enumerate(self.bits[row_group]):
@@ -151,7 +171,7 @@ class Layout:
 
     @property
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Kind and shape of each tensor by its name in an artifact."""
+        """Kind (FLOAT, HALF, CODES, IDS) and shape of each tensor, by its name in an artifact."""
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         if self.codec == PLAIN:
             found["latents"] = FLOAT, (self.rows, self.rank)
@@ -175,7 +195,7 @@ class Layout:
 
     @property
     def numbers(self) -> int:
-        """Numbers stored: each code, scale, entry, id and float is one."""
+        """Count of stored numbers; each code, scale, offset, row group number, id and float is one."""
         total = 0
         for name, (_, shape) in self.shapes.items():
             if not name.endswith(".codes"):

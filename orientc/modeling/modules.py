@@ -1,6 +1,6 @@
-"""The torch modules that run from an artifact's tensors: a lookup, and an output projection that shares them.
+"""The torch modules of a compressed table: an embedding, and an output projection that shares its parameters.
 
-Both are differentiable, and their floats trainable. With a linear decoder neither ever builds the dense table.
+Both are differentiable and their floats trainable. With a linear decoder neither builds the dense table.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from orientc.modeling.factors import Factors
 
 
 def embedding_scale(embedding: nn.Module) -> float:
-    """What a transformers embedding multiplies looked-up rows by: √dim in Gemma, optional in BART, else 1."""
+    """The factor a transformers embedding multiplies looked-up rows by: √dim in Gemma, optional in BART, else 1."""
     scale = getattr(embedding, "scalar_embed_scale", getattr(embedding, "embed_scale", None))
     return 1.0 if scale is None else float(scale)
 
 
 def table_of(embedding: nn.Module) -> nn.Parameter:
-    """The parameter that a table's users share: an embedding's weight, the first float one of a stand-in."""
+    """The parameter by which modules that share a token table are found.
+
+    An embedding's weight, or the first float parameter of a compressed module.
+    """
     if not isinstance(embedding, CompressedTable):
         return embedding.get_parameter("weight")
     return next(parameter for parameter in embedding.parameters() if parameter.is_floating_point())
 
 
 class CompressedTable(nn.Module):
-    """The tensors of a compressed table as parameters, named as in an artifact with "_" for ".".
+    """A module whose parameters are the tensors of a compressed table, named as in an artifact with "_" for ".".
 
-    Given tensors become parameters; given parameters are kept, so that several modules can share them. Codes and ids
-    are parameters that don't train.
+    Tensors become parameters; what is a parameter already is kept, so that several modules can share it. Codes and ids
+    are parameters that do not train.
     """
 
     def __init__(self, factors: Factors) -> None:
@@ -42,21 +45,23 @@ class CompressedTable(nn.Module):
 
     @property
     def factors(self) -> Factors:
-        """The parameters themselves, not copies: what another module takes to share them."""
+        """The compressed table of this module's own parameters, not copies; another module made of it shares them."""
         return self._like.map_named(lambda name, _: self.get_parameter(_attribute(name)))
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows."""
+        """What `print(model)` shows in the brackets."""
         layout = self._like.layout
         coded = "" if layout.codec == "plain" else f", {layout.codec}"
         return f"{self.num_embeddings}, {self.embedding_dim}, rank={layout.rank}{coded}"
 
 
 class CompressedEmbedding(CompressedTable):
-    """Stands in for an `nn.Embedding` of `vocab` rows of width `dim`.
+    """An embedding that looks rows up in a compressed table; replaces `nn.Embedding(vocab, dim)`.
 
-    As there, the latents of `padding_idx` get no gradient. `embed_scale` multiplies the looked-up rows; it is
-    rounded to their dtype first, as Gemma does.
+    Args:
+        factors: The compressed table.
+        padding_idx: A row whose stored numbers get no gradient, as in `nn.Embedding`.
+        embed_scale: Multiplies the looked-up rows; rounded to their dtype first, as Gemma does.
     """
 
     def __init__(self, factors: Factors, *, padding_idx: int | None = None, embed_scale: float = 1.0) -> None:
@@ -65,7 +70,7 @@ class CompressedEmbedding(CompressedTable):
         self.embed_scale = embed_scale
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Rows `[..., dim]` for integer ids `[...]`; of latents in codes only those looked up are read."""
+        """Look up rows `[..., dim]` for integer ids `[...]`; only the codes of these rows are decoded."""
         rows = self.factors.rows(input_ids, self.padding_idx)
         if self.embed_scale == 1.0:
             return rows
@@ -73,9 +78,11 @@ class CompressedEmbedding(CompressedTable):
 
 
 class CompressedHead(CompressedTable):
-    """Stands in for the `nn.Linear` that a language model ties to its table.
+    """An output projection with the rows of a compressed table; replaces the `nn.Linear` tied to the token table.
 
-    Made from the factors of a `CompressedEmbedding`; `bias [vocab]` is the original projection's own.
+    Args:
+        factors: The compressed table, as a rule `CompressedEmbedding.factors`, so that parameters are shared.
+        bias: The original projection's own bias `[vocab]`, if it has one.
     """
 
     def __init__(self, factors: Factors, bias: nn.Parameter | None = None) -> None:
@@ -83,7 +90,7 @@ class CompressedHead(CompressedTable):
         self.bias = bias
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits `[..., vocab]` for states `[..., dim]`."""
+        """Compute logits `[..., vocab]` from states `[..., dim]`."""
         logits = self.factors.products(hidden)
         return logits if self.bias is None else logits.add_(self.bias)  # they are large, and nobody else's
 

@@ -1,4 +1,4 @@
-"""Models as orientc finds them (hub id, folder, GGUF, demo): table, loading, module swap, compact folders both ways.
+"""Models (hub id, local folder, GGUF file, demo): finding and loading them, their tables, module swap, compact models.
 
-May import `storage` and what lies below it.
+May import `storage` and what lies below.
 """

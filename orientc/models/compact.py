@@ -1,10 +1,10 @@
-"""The compact form of a model with a compressed table: a model folder that holds the stand-in's tensors.
+"""Compact models: model folders whose weights hold a compressed table instead of the dense one.
 
-`config.json` is the architecture's own with three changes: `model_type` is "orientc_<its own>", so that a loader that
-does not know the form stops instead of drawing a new table at random; `orientc` says how the table is held:
-`format_version`, `model_type`, the head policy, `head`, and the `layout`; and `auto_map` names the classes in the code
-file beside it, for transformers. In the weights the table's entry is replaced by the artifact's tensors, with "_" for
-".": `<embedding>.latents`, `.decoder_weight` and so on.
+`config.json` is the architecture's own with three changes. `model_type` is "orientc_<its own>", so that a program that
+does not know the form stops instead of drawing a new table at random. `orientc` holds `format_version`, `model_type`,
+the head policy `head` and the table's `layout`. `auto_map` names the classes in the code file beside it, for
+transformers. In the weights the artifact's tensors take the table's place, with "_" for ".": `<embedding>.latents`,
+`<embedding>.decoder_weight` and so on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ from orientc.utils.logging import quietly
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 KEY = "orientc"
-STAND_IN = re.compile(r"latents(_\w+)?|decoder_(weight|bias)|kept_(ids|rows)")  # names of a stand-in's parameters
+PARAMETERS = re.compile(r"latents(_\w+)?|decoder_(weight|bias)|kept_(ids|rows)")  # of a compressed module, by name
 
 
 @dataclass(frozen=True)
 class Compact:
-    """How a model holds its table, as its configuration describes it."""
+    """The description of a compact model's table in its configuration.
+
+    Attributes:
+        model_type: The architecture's own `model_type`.
+        head: Head policy.
+        layout: Layout of the compressed table.
+    """
 
     model_type: str
     head: str
@@ -43,17 +49,17 @@ class Compact:
 
     @classmethod
     def of(cls, model: PreTrainedModel, head: str) -> Compact:
-        """What a model with stand-ins is like; `head` is the policy they were put in under."""
-        return cls(model.config.model_type, head, stand_in(model).factors.layout)
+        """Describe a model with a compressed table, swapped in under a head policy."""
+        return cls(model.config.model_type, head, compressed_table(model).factors.layout)
 
 
 def build(architecture: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """A class like `architecture`, under its name, whose models hold what their configuration's `orientc` describes."""
+    """Make the compact class of a model class, under the same name."""
     return type(architecture.__name__, (CompactModel, architecture), {"__module__": __name__})
 
 
-def stand_in(model: PreTrainedModel) -> CompressedTable:
-    """The stand-in that looks tokens up. Raises `TypeError` where the model has none."""
+def compressed_table(model: PreTrainedModel) -> CompressedTable:
+    """The compressed embedding of a model. Raises `TypeError` where it has none."""
     found = model.get_input_embeddings()
     if not isinstance(found, CompressedTable):
         raise TypeError(f"{type(model).__name__} has no compressed table")
@@ -61,17 +67,17 @@ def stand_in(model: PreTrainedModel) -> CompressedTable:
 
 
 def plain_config(model: PreTrainedModel) -> PreTrainedConfig:
-    """The architecture's own configuration of a model with stand-ins, a copy that says nothing of them."""
+    """A copy of a model's configuration without the description of a compressed table."""
     config: PreTrainedConfig = copy.deepcopy(model.config)
     vars(config).pop(KEY, None)
     return config
 
 
 def save(model: PreTrainedModel, folder: Path, head: str) -> None:
-    """Write a model's configuration and weights into `folder`; with a compressed table in the compact form."""
+    """Write a model's configuration and weights into a folder; with a compressed table as a compact model."""
     held = isinstance(model.get_input_embeddings(), CompressedTable)
     with quietly():
-        # a class that isn't transformers' own gets no renaming on loading: weights go by the names of the modules
+        # transformers renames weights on loading for its own classes alone: here they keep the modules' names
         model.save_pretrained(folder, save_original_format=not held)
     if not held:
         return
@@ -89,9 +95,13 @@ def save(model: PreTrainedModel, folder: Path, head: str) -> None:
 
 
 def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
-    """What a `config.json` says of a compact model, and the architecture's own configuration; None for any other.
+    """Read the `config.json` of a model.
 
-    Raises `ModelError` where the file is damaged or of a newer version.
+    Returns:
+        The description of a compact model's table and the architecture's own configuration; None for other models.
+
+    Raises:
+        ModelError: The file is damaged or of a newer version.
     """
     try:
         values = json.loads(config.read_text(encoding="utf-8"), object_hook=_decoded)
@@ -117,16 +127,16 @@ def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
 
 
 def _decoded(entry: dict[str, Any]) -> Any:
-    """An object of a configuration; transformers writes what JSON has no number for as `{"__float__": "Infinity"}`."""
+    """Decode an object of a configuration; transformers writes infinity as `{"__float__": "Infinity"}`."""
     return float(entry["__float__"]) if entry.keys() == {"__float__"} else entry
 
 
 def check_left_over(id: str, keys: Iterable[str]) -> None:
-    """Raise `ModelError` where part of a compressed table is among a checkpoint's tensors that a model has no use for.
+    """Raise `ModelError` where unused tensors of a checkpoint are part of a compressed table.
 
-    transformers would go on, with a table of its own in its place.
+    transformers would go on with a random table.
     """
-    if parts := sorted(key for key in keys if STAND_IN.fullmatch(key.rpartition(".")[2])):
+    if parts := sorted(key for key in keys if PARAMETERS.fullmatch(key.rpartition(".")[2])):
         raise ModelError(
             f"{id} holds {parts[0]}, part of a compressed table, but its {CONFIG} does not say so: "
             "it was saved by something other than orientc"

@@ -1,7 +1,7 @@
-"""The code file that goes along with a compact model, so that transformers loads it without orientc.
+"""Generate the code file of a compact model, with which transformers loads it where orientc is not installed.
 
-It is put together from the very modules that orientc runs on, and ends in a class for each of the architecture's own,
-under the same name.
+The file concatenates the modules of `orientc/modeling/`, and adds a configuration class and a model class for each of
+the architecture's own, under the same name.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import transformers
 from transformers import PreTrainedConfig
 
 from orientc._version import __version__
-from orientc.modeling import compact_model, decoding, factors, layout, modules, swap
+from orientc.modeling import compact_model, decoding, factors, layout, modules, packing, swap
 
 FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
-PARTS = (layout, decoding, factors, modules, swap, compact_model)  # each needs none but those before it
+PARTS = (layout, packing, decoding, factors, modules, swap, compact_model)  # each imports only those before it
+LEFT_OUT = {"pack"}  # functions that loading a model does not need
 AUTO_CLASSES = (
     "AutoModelForTextEncoding",  # T5's encoder alone
     "AutoModel",
@@ -36,7 +37,14 @@ AUTO_CLASSES = (
 
 
 def classes(config: type[PreTrainedConfig]) -> dict[str, str]:
-    """The architecture's model classes by the auto classes that stand for them, as far as it has them."""
+    """Name an architecture's model classes.
+
+    Args:
+        config: The architecture's configuration class.
+
+    Returns:
+        For each of transformers' auto classes that the architecture supports, the name of its model class.
+    """
     found = {}
     for auto_name in AUTO_CLASSES:
         named = getattr(transformers, auto_name)._model_mapping.get(config, None)
@@ -46,13 +54,13 @@ def classes(config: type[PreTrainedConfig]) -> dict[str, str]:
 
 
 def auto_map(config: type[PreTrainedConfig]) -> dict[str, str]:
-    """The entry of `config.json` that tells transformers' auto classes where to look."""
+    """The `auto_map` of a compact model's `config.json`: for each auto class, file and class name."""
     names = {"AutoConfig": _config_name(config)} | classes(config)
     return {auto_name: f"{FILE.removesuffix('.py')}.{name}" for auto_name, name in names.items()}
 
 
 def source(config: type[PreTrainedConfig]) -> str:
-    """The whole file for models of one architecture."""
+    """The text of the code file for models of one architecture, given by its configuration class."""
     needed: list[ast.stmt] = [ast.Import([ast.alias("transformers")])]
     bodies = []
     for part in PARTS:
@@ -72,28 +80,29 @@ def source(config: type[PreTrainedConfig]) -> str:
 
 
 def _config_name(config: type[PreTrainedConfig]) -> str:
-    """Not the architecture's own: by that name transformers would find classes that know nothing of the form."""
+    """Name of the compact configuration class; by the architecture's name transformers would find its own classes."""
     return f"Orientc{config.__name__}"
 
 
 def _split(part: ModuleType) -> tuple[list[ast.stmt], str]:
-    """A module's imports of others than orientc, and the rest of it without its docstring."""
+    """Split a module into its imports of other packages, and its code without docstring, imports and `LEFT_OUT`."""
     text = inspect.getsource(part)
     lines, tree = text.splitlines(), ast.parse(text)
     imports: list[ast.stmt] = []
     dropped = set[int]()
     for position, node in enumerate(tree.body):
         docstring = position == 0 and isinstance(node, ast.Expr)
-        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
+        imported = isinstance(node, ast.Import | ast.ImportFrom)
+        if docstring or imported or (isinstance(node, ast.FunctionDef) and node.name in LEFT_OUT):
             dropped |= {*range(node.lineno, (node.end_lineno or node.lineno) + 1)}
-            ours = isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in ("orientc", "__future__")
-            if not docstring and not ours:
-                imports.append(node)
+        ours = isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in ("orientc", "__future__")
+        if imported and not ours:
+            imports.append(node)
     return imports, "\n".join(line for number, line in enumerate(lines, 1) if number not in dropped).strip()
 
 
 def _merged(imports: Iterable[ast.stmt]) -> str:
-    """Each import once, sorted as a linter would: the standard library's, then the others'."""
+    """Merge import statements into one sorted block as linters want it: standard library first, each name once."""
     plain, named = set[str](), dict[str, set[str]]()
     for node in imports:
         if isinstance(node, ast.ImportFrom):

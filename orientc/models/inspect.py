@@ -14,8 +14,8 @@ from orientc.modeling.layout import Layout
 from orientc.models.resolve import is_artifact
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
-from orientc.storage.artifact import Description
 from orientc.storage.calibration import Calibration
+from orientc.storage.description import Description
 from orientc.storage.sizes import MB, choose_rank, parameter_ratio
 from orientc.storage.table_info import TableInfo
 
@@ -121,7 +121,7 @@ def inspect(
 def _measured(table: Table, ratios: Sequence[float]) -> TableInspection:
     import torch
 
-    from orientc.methods.svd import gram, norms, principal_directions
+    from orientc.methods.linear_algebra import gram, norms, principal_directions
 
     info = table.info
     table.check_finite()

@@ -1,8 +1,8 @@
-"""Put a compressed table into a transformers model; the head policy lives here.
+"""Swap a compressed table into a transformers model, under a head policy.
 
-Every module that looks tokens up in the table gets a stand-in, wherever the architecture keeps it (T5 and BART
-hold one table under several names), and under the *tied* policy the output projection too. All stand-ins share
-one set of parameters. The model's own book of shared weights is brought up to date, so `tie_weights()` works on.
+Every module that looks tokens up in the table is replaced, wherever the architecture keeps it (T5 and BART hold one
+table under several names), and under the *tied* policy the output projection too. All new modules share one set of
+parameters, and the model's tied weights are updated, so that `tie_weights()` and saving go on working.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from transformers import PreTrainedModel
 from orientc.errors import SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
-from orientc.modeling.swap import put_in, record_tied, replacements, shares, users_of
+from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, users_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
 
 def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
-    """The head policies that make sense for a model: input-only and tied, or untied."""
+    """The head policies that a model allows: "input-only" and "tied", or "untied"."""
     table = table_of(model.get_input_embeddings())
     head = model.get_output_embeddings()
     shared = head is not None and (shares(head, table) or not _projects(head, table))
@@ -30,32 +30,41 @@ def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> PreTrainedModel:
-    """Replace the model's table in place and return the model.
+    """Replace the model's table by a compressed one, in place.
 
-    `head` is "tied" (lookup and output projection run from the factors), "input-only" (the projection keeps the
-    original table) or "untied" (the projection never shared it, or there is none). Stand-ins take the table's
-    dtype and device. Raises `SubstitutionError` where this can't be done right; the model is unchanged then.
+    Args:
+        model: The model; it is changed.
+        compressed: The compressed table; it is copied to the table's device, floats in the table's dtype.
+        head: Head policy: "tied" (embedding and output projection use the compressed table), "input-only" (the
+            projection keeps the original table) or "untied" (the projection never shared it, or there is none).
+
+    Returns:
+        The model.
+
+    Raises:
+        SubstitutionError: The architecture does something with the table that a compressed one can't serve, or sizes
+            or head policy do not fit; the model is unchanged.
     """
-    put_in(model, _plan(model, compressed, head))
+    swap_in(model, _plan(model, compressed, head))
     return model
 
 
 @contextlib.contextmanager
 def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> Iterator[PreTrainedModel]:
-    """`substitute` for the length of a context; on leaving it the model is as it was."""
+    """Within the context the model's table is replaced as `substitute` does; afterwards it is as it was."""
     plan = _plan(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
-    tied = put_in(model, plan)
+    tied = swap_in(model, plan)
     try:
         yield model
     finally:
         for name, module in originals.items():
             model.set_submodule(name, module)
-        record_tied(model, tied)
+        set_tied_weights(model, tied)
 
 
 def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
-    """A replacement for each module that has to go, by its name; raises before anything is touched."""
+    """Check everything, and make the new modules by the names of those they replace; the model is not changed."""
     factors = compressed.factors if isinstance(compressed, Artifact) else compressed
     embedding = model.get_input_embeddings()
     if not isinstance(embedding, nn.Embedding | CompressedEmbedding):
@@ -73,7 +82,7 @@ def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> 
 
 
 def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
-    """Refuse models whose encoder or decoder looks tokens up in a table of its own."""
+    """Raise `SubstitutionError` where encoder or decoder have a token table of their own."""
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
         if not isinstance(part, PreTrainedModel) or table_of(part.get_input_embeddings()) is not table:
             raise SubstitutionError(
@@ -82,7 +91,7 @@ def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
 
 
 def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
-    """Refuse heads that can't be served, and policies that don't fit the model."""
+    """Raise `SubstitutionError` for heads that can't be replaced, and policies that the model does not allow."""
     projection = model.get_output_embeddings()
     if projection is not None and not (_projects(projection, table) and _called(model, projection, table)):
         raise SubstitutionError(
@@ -99,7 +108,7 @@ def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
 
 
 def _check_user(name: str, module: nn.Module) -> None:
-    """Refuse modules that do more with the table than look rows up, scale them, or project to the vocabulary."""
+    """Raise `SubstitutionError` for a module that does more than look rows up, scale them, or project to tokens."""
     if isinstance(module, CompressedEmbedding | CompressedHead | nn.Linear):
         return
     if not isinstance(module, nn.Embedding):
@@ -110,14 +119,14 @@ def _check_user(name: str, module: nn.Module) -> None:
 
 
 def _projects(head: nn.Module, table: Tensor) -> bool:
-    """Whether the head's own weight is a projection to the vocabulary; if not, it reads the table directly."""
+    """Whether the head's own weight projects to the vocabulary; otherwise it reads the table's weight directly."""
     return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
 
 
 def _called(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
-    """Whether the module that holds the head calls it, where it shares the table.
+    """Whether the module that holds a head calls it, where the head shares the table.
 
-    MobileBERT's takes the head's weight and multiplies itself; Mamba's asks for its dtype.
+    MobileBERT's multiplies by the head's weight itself; Mamba's calls it and asks for its dtype.
     """
     for name, module in model.named_modules():
         if module is head and shares(head, table):

@@ -1,8 +1,7 @@
-"""Read a token-embedding table, and nothing else, out of a model.
+"""Read a model's token-embedding table, and nothing else of the model.
 
-Which tensor that is, the architecture says: the skeleton's `get_input_embeddings()` names the parameter, and
-transformers' own renaming rules say under which key a checkpoint stores it. Of a sharded checkpoint only the
-shard that holds the table is opened (and, from the hub, downloaded).
+`get_input_embeddings()` of the architecture names the parameter, transformers' renaming rules the key under which a
+checkpoint stores it. Of a sharded checkpoint only the shard with the table is downloaded and opened.
 """
 
 from __future__ import annotations
@@ -21,26 +20,33 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError
-from orientc.modeling.factors import CHUNK
+from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
+from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.modules import CompressedEmbedding, embedding_scale, table_of
 from orientc.modeling.swap import shares
+from orientc.models.checkpoint import PICKLES, WEIGHTS, read_index
 from orientc.models.compact import check_left_over
-from orientc.models.source import PICKLES, WEIGHTS, ModelSource, first_line, read_index
+from orientc.models.source import ModelSource
 from orientc.storage.artifact import check_ids
 from orientc.storage.safetensors_file import DamagedError
 from orientc.storage.table_info import TableInfo
+from orientc.utils.messages import first_line
 
 
 @dataclass(frozen=True)
 class Table:
-    """A token-embedding table: `weight [vocab, dim]` as the checkpoint stores it (GGUF: dequantized to float32)."""
+    """A token-embedding table.
+
+    Attributes:
+        weight: `[vocab, dim]`, of the checkpoint's float type; float32 where it was dequantized or decoded.
+        info: The facts of the table and its model.
+    """
 
     weight: Tensor
     info: TableInfo
 
     def check_finite(self) -> None:
-        """Raise `FitError` naming the first row that holds a number that is not finite, as float32 if it is wider."""
+        """Raise `FitError` where a number is not finite in float32; it names the first such row."""
         finite = torch.cat([block.float().isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
         if not finite.all():
             row = int((~finite).nonzero()[0])
@@ -49,34 +55,88 @@ class Table:
 
 @dataclass(frozen=True)
 class _Stored:
-    """The table as found in a checkpoint file, and what the whole checkpoint's tensors weigh."""
+    """A tensor of a checkpoint, or the compressed table that a compact model's tensors make.
 
-    weight: Tensor
+    Attributes:
+        content: The tensor, or the compressed table.
+        dtype: Type of its numbers in the checkpoint.
+        nbytes: Bytes in the checkpoint.
+        checkpoint_bytes: Bytes of all the checkpoint's tensors.
+        sha256: Hash of the numbers.
+    """
+
+    content: Tensor | Factors
     dtype: str
     nbytes: int
     checkpoint_bytes: int
     sha256: str
 
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor; a compressed table is decoded."""
+        return self.content.dense() if isinstance(self.content, Factors) else self.content
 
-def read_table(source: ModelSource) -> Table:
-    """Read the table of a model.
 
-    Raises `NoTableError` where the model has none, `TrustError` where only a pickled checkpoint is there, and
-    `ModelError` where the model can't be read.
+def read_table(
+    model: str | Path | ModelSource | Table,
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> Table:
+    """Read the token-embedding table of a model.
+
+    Args:
+        model: Hub id, local folder, `.gguf` file or "demo", or a source; a table that was read is returned as it is.
+        revision: Branch, tag or commit on the hub.
+        allow_pickle: Read `.bin` weights too (tensors only).
+        trust_remote_code: Run Python code from the model's repository.
+
+    Raises:
+        NoTableError: The model has no such table.
+        TrustError: There are only `.bin` weights, or the model needs code of its own.
+        ModelError: The model can't be found or read.
+        UsageError: Options are given for a source or table, which has them already.
     """
-    skeleton = source.skeleton
+    options: dict[str, Any] = {
+        "revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code,
+    }  # fmt: skip
+    if isinstance(model, Table):
+        if given := [name for name, value in options.items() if value]:
+            raise UsageError(f"`{given[0]}` is for a model that is named, not for a table that was read already")
+        return model
+    source = ModelSource.resolve(model, **options)
+    stored = _read(source)
+    return Table(stored.tensor, _info(source, stored))
+
+
+def table_info(model: str | Path | ModelSource | Table) -> TableInfo:
+    """Read the facts of a model's table; a compact model's is hashed but not decoded.
+
+    Arguments and errors are those of `read_table`.
+    """
+    if isinstance(model, Table):
+        return model.info
+    source = ModelSource.resolve(model)
+    return _info(source, _read(source))
+
+
+def _read(source: ModelSource) -> _Stored:
     embedding = _input_embedding(source)
     if isinstance(embedding, CompressedEmbedding):
-        stored = _read_factors(source, embedding)
-    else:
-        stored = _read_gguf(source, embedding.weight) if source.gguf else _read_tensor(source, embedding.weight)
+        return _read_factors(source, embedding)
+    return _read_gguf(source, embedding.weight) if source.gguf else _read_tensor(source, embedding.weight)
+
+
+def _info(source: ModelSource, stored: _Stored) -> TableInfo:
+    skeleton, embedding = source.skeleton, _input_embedding(source)
     head = skeleton.get_output_embeddings()
-    info = TableInfo(
+    return TableInfo(
         id=source.id,
         revision=source.commit,
         sha256=stored.sha256,
-        vocab=stored.weight.shape[0],
-        dim=stored.weight.shape[1],
+        vocab=embedding.num_embeddings,
+        dim=embedding.embedding_dim,
         dtype=stored.dtype,
         nbytes=stored.nbytes,
         padding_idx=embedding.padding_idx,
@@ -85,11 +145,10 @@ def read_table(source: ModelSource) -> Table:
         model_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         model_bytes=stored.checkpoint_bytes,
     )
-    return Table(stored.weight, info)
 
 
 def table_sha256(weight: Tensor) -> str:
-    """Sha256 of a table's values as little-endian float32, row-major."""
+    """The sha256 of a table's values as little-endian float32, row-major."""
     digest = hashlib.sha256()
     for block in weight.detach().cpu().split(CHUNK):
         values = block.float().contiguous().numpy()
@@ -98,6 +157,7 @@ def table_sha256(weight: Tensor) -> str:
 
 
 def _input_embedding(source: ModelSource) -> nn.Embedding | CompressedEmbedding:
+    """The embedding of the model's skeleton. Raises `NoTableError`."""
     try:
         embedding = source.skeleton.get_input_embeddings()
     except NotImplementedError:
@@ -108,22 +168,22 @@ def _input_embedding(source: ModelSource) -> nn.Embedding | CompressedEmbedding:
 
 
 def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Stored:
-    """The table a model in the compact form decodes; its hash is over the factors, so no rounding can change it."""
+    """Read a compact model's compressed table; its hash is over its tensors, so that decoding can't change it."""
     factors = embedding.factors
     stored = {name: _read_tensor(source, parameter) for name, parameter in factors.tensors.items()}
     for name, part in stored.items():
-        expected = factors.tensors[name].dtype
-        if expected != part.weight.dtype and not (expected.is_floating_point and part.weight.is_floating_point()):
+        expected, found = factors.tensors[name].dtype, part.tensor.dtype
+        if expected != found and not (expected.is_floating_point and found.is_floating_point):
             raise ModelError(f"{source.id} is damaged: its {name} is of type {part.dtype}")
-    read = factors.with_tensors({name: part.weight for name, part in stored.items()})
+    read = factors.with_tensors({name: part.tensor for name, part in stored.items()})
     try:
         check_ids(read)
     except DamagedError as error:
         raise ModelError(f"{source.id} is damaged: {error}") from None
     hashes = "".join(part.sha256 for part in stored.values())
-    floats = next(part for part in stored.values() if part.weight.is_floating_point())
+    floats = next(part for part in stored.values() if part.tensor.is_floating_point())
     return _Stored(
-        read.dense(),
+        read,
         floats.dtype,
         sum(part.nbytes for part in stored.values()),
         floats.checkpoint_bytes,
@@ -132,10 +192,10 @@ def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Store
 
 
 def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
-    """The tensor that a checkpoint stores for a parameter of the skeleton."""
+    """Read the tensor that a checkpoint stores for a parameter of the skeleton."""
     named = source.skeleton.named_parameters(remove_duplicate=False)
     stored = _read_checkpoint(source, {name for name, entry in named if entry is parameter})
-    _check_shape(source, stored.weight, parameter)
+    _check_shape(source, stored.tensor, parameter)
     return stored
 
 
@@ -157,18 +217,18 @@ def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
 
 
 def _weights(source: ModelSource) -> Path:
-    """The checkpoint's one file, or the index of its shards; safetensors before anything pickled."""
+    """Find the checkpoint's one file or the index of its shards; safetensors before `.bin`."""
     missing: ModelNotFoundError | None = None
     for name in (*WEIGHTS, *(PICKLES if source.allow_pickle else ())):
         try:
             if (path := source.file(name)) is not None:
                 return path
-        except ModelNotFoundError as error:  # without the hub a checkpoint of another form may be in the cache
+        except ModelNotFoundError as error:  # without the hub another of these files may be in the cache
             missing = error
     if missing:
         raise missing
     if not source.allow_pickle and any(map(source.has, PICKLES)):
-        raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with --allow-pickle")
+        raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with `allow_pickle`")
     raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
 
 
@@ -195,10 +255,10 @@ def _from_pickle(source: ModelSource, path: Path, names: set[str], keys: list[st
 
 
 def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) -> _Stored:
-    whole = source.compact is not None and weight.dtype in (torch.uint8, torch.int32)  # codes and ids
-    if not whole and (not weight.dtype.is_floating_point or weight.dtype.itemsize < 2):
+    coded = source.compact is not None and weight.dtype in (torch.uint8, torch.int32)  # codes and ids
+    if not coded and (not weight.dtype.is_floating_point or weight.dtype.itemsize < 2):
         raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
-    # A checkpoint may hold a shared table under several names; it counts once.
+    # A checkpoint may hold a tied table under several names; it counts once.
     return _Stored(
         weight,
         str(weight.dtype).removeprefix("torch."),
@@ -209,7 +269,7 @@ def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) ->
 
 
 def _keys_of_table(source: ModelSource, names: set[str], keys: Any) -> list[str]:
-    """The checkpoint's keys that transformers would load into the table, by its own renaming rules."""
+    """The checkpoint's keys that transformers would load into a parameter of these names, by its renaming rules."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -251,7 +311,7 @@ def _read_gguf(source: ModelSource, parameter: Tensor) -> _Stored:
 
 
 def _item_bits(code: str) -> int:
-    """Bits of one number of a safetensors type code: F32, BF16, F8_E4M3, BOOL …"""
+    """Bits of one number by safetensors' code of the type: F32, BF16, F8_E4M3, BOOL …"""
     bits = re.match(r"[A-Z]+(\d+)", code)
     return int(bits[1]) if bits else 8
 

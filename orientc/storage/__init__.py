@@ -1,4 +1,4 @@
-"""Everything orientc keeps on disk: artifacts, calibrations, records, the runs folder, and the sizes they report.
+"""Everything orientc keeps on disk: artifacts, calibrations, records, the runs folder; and the arithmetic of sizes.
 
-Knows names and settings, no configs. May import `methods` and what lies below it.
+`README.md` here describes the files. Knows names and settings, no configs. May import `methods` and what lies below.
 """

@@ -1,16 +1,6 @@
-"""What is known of how a model uses its table, as a file: one plain `.safetensors` file, format version 1.
+"""Calibrations: token counts and importance matrices as one plain `.safetensors` file; `README.md` describes its bytes.
 
-Tensors, all float32: `counts [vocab]`, how often each token stands in a text (or its frequency, scaled to counts);
-`prior [vocab]`, as present, how often to expect it in any text, in the same sum; `input_importance [dim, dim]` and
-`head_importance [dim, dim]` as present: the matrices M and H of `sensitivity`, symmetric.
-
-Everything else is string metadata, keys sorted: `format` ("orientc-calibration"), `format_version`, the base table as
-artifacts name it, `objective` ("masked", "causal" or "sentence"), `text` and `text_sha256`, `frequency` (where counts
-come from if not from the text), `counted` and `measured` (tokens), `settings` as a flat JSON object, `seed`, and
-`version`, the orientc that wrote it. What is not known is "".
-
-The same calibration is always written as the same bytes, and a file is checked in full before anything of it is used.
-This module imports torch only where tensors are read or written.
+The same calibration is always written as the same bytes. Imports torch only where tensors are read or written.
 """
 
 from __future__ import annotations
@@ -23,31 +13,37 @@ from orientc._version import __version__
 from orientc.errors import CalibrationError, CalibrationMismatchError
 from orientc.methods.token_statistics import TokenStatistics
 from orientc.storage import safetensors_file
-from orientc.storage.safetensors_file import DamagedError, Header, flat
+from orientc.storage.safetensors_file import DamagedError, FileFormat, Header, as_strings, flat
 from orientc.storage.table_info import TableInfo, table_from_metadata, table_metadata
 from orientc.utils.files import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = "orientc-calibration"
-FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 OBJECTIVES = ("masked", "causal", "sentence")
 _FREQUENCIES = ("counts", "prior")
-_METRICS = ("input_importance", "head_importance")
-_ASYMMETRY = 1e-4  # of a metric's largest entry: what another program's rounding may leave
+_MATRICES = ("input_importance", "head_importance")
+_ASYMMETRY = 1e-4  # allowed, in shares of a matrix's largest entry: another program's rounding
+_FORMAT = FileFormat("orientc-calibration", version=1, called="a calibration of orientc", error=CalibrationError)
 
 
 @dataclass(frozen=True)
 class CalibrationDescription:
-    """All a calibration says of itself; what reading its header gives.
+    """A calibration without its tensors.
 
-    `objective` is what sensitivity was measured by, None where nothing was measured; `text` and `text_sha256` name
-    the text, None where there is none. `frequency` says where the counts come from, None where from the text.
-    The text makes inputs of `counted` tokens, special ones and masks among them; at `measured` input positions
-    gradients were taken (0 where none).
-    `metrics` names the metrics that are there, `settings` is all that was asked for.
+    Attributes:
+        base: The table it was measured on.
+        objective: The loss importance was measured by: "masked", "causal" or "sentence"; None where not measured.
+        text: Name of the text, if any.
+        text_sha256: Hash of the text, if any.
+        frequency: Where the counts come from; None: from the text.
+        counted: Tokens of the text's inputs, special tokens and masks included.
+        measured: Input positions that gradients were taken at.
+        metrics: Names of the importance matrices that are there.
+        settings: All settings of the measurement, a flat dictionary.
+        seed: Seed of the measurement.
+        version: The orientc that wrote it.
     """
 
     base: TableInfo
@@ -63,19 +59,19 @@ class CalibrationDescription:
     version: str = __version__
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The description as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Calibration(TokenStatistics):
-    """What was measured of a model, and the `description` that goes with it in its file."""
+    """A calibration: token counts and importance matrices, and their description."""
 
     description: CalibrationDescription = field(kw_only=True)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by the names they have in a file."""
+        """The tensors by their names in a file."""
         others = {
             "prior": self.prior,
             "input_importance": self.input_importance,
@@ -85,9 +81,9 @@ class Calibration(TokenStatistics):
 
     @property
     def facts(self) -> dict[str, float | None]:
-        """Figures of the tensors: tokens that were met at all, and each metric's trace, in nats per squared unit."""
-        metrics = {"input_trace": self.input_importance, "head_trace": self.head_importance}
-        traces = {name: None if metric is None else float(metric.trace()) for name, metric in metrics.items()}
+        """Count of distinct tokens (`types`), and each importance matrix's trace in nats per squared unit."""
+        matrices = {"input_trace": self.input_importance, "head_trace": self.head_importance}
+        traces = {name: None if matrix is None else float(matrix.trace()) for name, matrix in matrices.items()}
         return {"types": int((self.counts > 0).sum()), **traces}
 
     def check_base(self, sha256: str) -> None:
@@ -101,43 +97,49 @@ class Calibration(TokenStatistics):
 
 
 def save(calibration: Calibration, path: str | Path) -> None:
-    """Write a calibration atomically; the same calibration gives the same bytes. Raises `OutputError`."""
-    safetensors_file.write(Path(path), _metadata(calibration.description), calibration.tensors)
+    """Write a calibration atomically.
+
+    Raises:
+        OutputError: The file system refuses.
+    """
+    safetensors_file.write(Path(path), _FORMAT.marks | _to_metadata(calibration.description), calibration.tensors)
 
 
 def read_description(path: str | Path) -> CalibrationDescription:
-    """What the calibration at `path` says of itself, from its header alone. Raises `CalibrationError`."""
-    try:
-        return _parse(Path(path), safetensors_file.read_header(Path(path)))
-    except OSError as error:
-        raise CalibrationError(f"can't read {path}: {error.strerror or error}") from error
-    except DamagedError as error:
-        raise CalibrationError(f"{path} is not a calibration, or is damaged: {error}") from None
+    """Read the description of a calibration, from its header alone.
+
+    Raises:
+        CalibrationError: The file is damaged, foreign, too new or can't be read.
+    """
+    return safetensors_file.read_described(Path(path), _FORMAT, _from_header)
 
 
 def is_calibration(path: str | Path) -> bool:
-    """Whether a file says that it is one, be it damaged or not."""
+    """Whether a file is marked as a calibration, damaged or not."""
     try:
-        return safetensors_file.read_header(Path(path)).metadata.get("format") == FORMAT
+        return safetensors_file.read_header(Path(path)).metadata.get("format") == _FORMAT.name
     except (OSError, DamagedError):
         return False
 
 
 def load(path: str | Path) -> Calibration:
-    """Read and validate a calibration. Raises `CalibrationError` where it is damaged, foreign or too new."""
+    """Read a calibration, checking everything before it is handed out.
+
+    Raises:
+        CalibrationError: The file is damaged, foreign, too new or can't be read.
+    """
     description = read_description(path)
     try:
         tensors = safetensors_file.read_tensors(Path(path))
-        _check(tensors)
+        _check_tensors(tensors)
     except DamagedError as error:
         raise CalibrationError(f"{path} is damaged: {error}") from None
     return Calibration(description=description, **tensors)
 
 
-def _metadata(description: CalibrationDescription) -> dict[str, str]:
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+def _to_metadata(description: CalibrationDescription) -> dict[str, str]:
+    """The header's metadata, without `format` and `format_version`."""
+    own = {
         "objective": description.objective,
         "text": description.text,
         "text_sha256": description.text_sha256,
@@ -148,29 +150,14 @@ def _metadata(description: CalibrationDescription) -> dict[str, str]:
         "seed": description.seed,
         "version": description.version,
     }
-    own = {key: "" if value is None else str(value) for key, value in values.items()}
-    return table_metadata(description.base) | own
+    return table_metadata(description.base) | as_strings(own)
 
 
-def _parse(path: Path, header: Header) -> CalibrationDescription:
-    metadata = header.metadata
-    if metadata.get("format") != FORMAT:
-        raise CalibrationError(f"{path} is a safetensors file, but not a calibration of orientc calibrate")
-    try:
-        if (version := safetensors_file.positive(metadata, "format_version")) > FORMAT_VERSION:
-            raise CalibrationError(f"{path} has format version {version}, newer than {FORMAT_VERSION}: update orientc")
-        return _description(header)
-    except KeyError as error:
-        raise CalibrationError(f"{path} is damaged: {error.args[0]} is missing") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise CalibrationError(f"{path} is damaged: {error!s:.200}") from None
-
-
-def _description(header: Header) -> CalibrationDescription:
-    """Build a description, checking each entry; `ValueError` and friends say what is wrong."""
+def _from_header(header: Header) -> CalibrationDescription:
+    """Read a description, checking each entry and every tensor's type and shape. Raises `KeyError` or `ValueError`."""
     metadata = header.metadata
     base = table_from_metadata(metadata)
-    shapes = dict.fromkeys(_FREQUENCIES, (base.vocab,)) | {name: (base.dim, base.dim) for name in _METRICS}
+    shapes = dict.fromkeys(_FREQUENCIES, (base.vocab,)) | {name: (base.dim, base.dim) for name in _MATRICES}
     for name, stored in header.tensors.items():
         if name not in shapes:
             raise ValueError(f"tensor {name!r:.60} does not belong there")
@@ -178,12 +165,12 @@ def _description(header: Header) -> CalibrationDescription:
             raise ValueError(f"{name} is {list(stored.shape)} of type {stored.dtype}, not {list(shapes[name])} of F32")
     if "counts" not in header.tensors:
         raise KeyError("counts")
-    metrics = tuple(name for name in _METRICS if name in header.tensors)
+    matrices = tuple(name for name in _MATRICES if name in header.tensors)
     objective = metadata["objective"] or None
     if objective not in (None, *OBJECTIVES):
         raise ValueError(f"objective {objective!r:.60} is unknown")
-    if ("input_importance" in metrics) != (objective is not None) or metrics == ("head_importance",):
-        raise ValueError("an objective and a metric of the input belong together")
+    if ("input_importance" in matrices) != (objective is not None) or matrices == ("head_importance",):
+        raise ValueError("an objective and an importance matrix of the input belong together")
     counted, measured = int(metadata["counted"]), int(metadata["measured"])
     if min(counted, measured) < 0:
         raise ValueError(f"counted and measured tokens are {counted} and {measured}")
@@ -195,20 +182,21 @@ def _description(header: Header) -> CalibrationDescription:
         frequency=metadata["frequency"] or None,
         counted=counted,
         measured=measured,
-        metrics=metrics,
+        metrics=matrices,
         settings=flat(metadata, "settings"),
         seed=int(metadata["seed"]),
         version=metadata["version"],
     )
 
 
-def _check(tensors: dict[str, Tensor]) -> None:
+def _check_tensors(tensors: dict[str, Tensor]) -> None:
+    """Raise `DamagedError` where counts are negative or all zero, or a matrix is not symmetric."""
     for name in _FREQUENCIES:
         if name in tensors and ((tensors[name] < 0).any() or not tensors[name].any()):
             raise DamagedError(f"its {name} are negative somewhere, or zero everywhere")
-    for name in _METRICS:
-        metric = tensors.get(name)
-        if metric is None:
+    for name in _MATRICES:
+        matrix = tensors.get(name)
+        if matrix is None:
             continue
-        if (metric.diagonal() < 0).any() or (metric - metric.T).abs().max() > _ASYMMETRY * metric.abs().max():
+        if (matrix.diagonal() < 0).any() or (matrix - matrix.T).abs().max() > _ASYMMETRY * matrix.abs().max():
             raise DamagedError(f"{name} is not a symmetric matrix of a positive diagonal")

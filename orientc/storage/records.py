@@ -1,7 +1,6 @@
-"""What an evaluation leaves behind: one JSON file per figure set, readable without torch.
+"""Records: one JSON file for the result of one evaluation of one model or artifact. Imports no torch.
 
-A record names the model (with the hash of its table), the artifact if one was put in, the head policy, the text or
-data, the settings the figures depend on, and the figures. Keys it does not know are kept when a record is read.
+Keys that this version does not know are kept when a record is read.
 """
 
 from __future__ import annotations
@@ -21,17 +20,25 @@ from orientc.utils.files import short_hash, write_json
 FORMAT = "orientc-record"
 VERSION = 1
 ORIGINAL = "original"
-MODEL_CONFIG = "config.json"  # what a folder with a model in it has
+MODEL_CONFIG = "config.json"  # marks a folder as a model
 
 
 @dataclass(frozen=True)
 class Record:
-    """One evaluation of one model or artifact.
+    """The result of one evaluation of one model or artifact.
 
-    `model {id, revision, table_sha256, weights_sha256, table}`, the last being
-    a `TableInfo`'s values; `artifact {path, sha256, method, rank,
-    bits_per_weight}` or None for the uncompressed model; `head` is the head policy, and for the uncompressed model
-    "tied" or "untied" as it is. `text {name, sha256}` for perplexity. GLUE figures are 0–1, SQuAD's 0–100.
+    Attributes:
+        kind: "perplexity", "similarity", "glue" or "squad".
+        model: `id`, `revision`, `table_sha256`, `weights_sha256`, and `table`, the values of `TableInfo`.
+        artifact: `path`, `sha256`, `method`, `rank`, `bits_per_weight`; None for the uncompressed model.
+        head: Head policy; for the uncompressed model "tied" or "untied", as it is.
+        settings: All settings that the figures depend on.
+        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100, null where not finite.
+        seconds: Wall-clock time of the evaluation.
+        versions: Versions of orientc, Python, torch and transformers.
+        text: `name` and `sha256` of the text, if any.
+        data: The data sets, if any.
+        extra: Keys of a record that this version does not know.
     """
 
     kind: str
@@ -47,35 +54,35 @@ class Record:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the record."""
+        """The record as a JSON object."""
         values = asdict(self)
         extra: dict[str, Any] = values.pop("extra")
         return {"format": FORMAT, "version": VERSION} | extra | values
 
     @property
     def table(self) -> TableInfo:
-        """What the record says of the base table."""
+        """The facts of the base table."""
         values = self.model["table"]
         return TableInfo(**{entry.name: values[entry.name] for entry in fields(TableInfo)})
 
     @property
     def perplexity(self) -> float:
-        """The perplexity measured; JSON has no word for infinity and keeps null."""
+        """The perplexity; null in JSON stands for infinity."""
         value = self.metrics["perplexity"]
         return math.inf if value is None else float(value)
 
     @property
     def figures(self) -> dict[str, float]:
-        """The figures tables are compared by, under names that are clear without the record: "sst2.accuracy"."""
+        """The figures under names that are clear without the record, as "sst2.accuracy"."""
         if self.kind == "perplexity":
             return {f"perplexity.{self.head}": self.perplexity} if "perplexity" in self.metrics else {}
-        subject = (self.data or {}).get("task") or self.kind
+        task = (self.data or {}).get("task") or self.kind
         figures = {name: value for name, value in self.metrics.items() if value is not None and name != "sentences"}
-        return {f"{subject}.{name}": float(value) for name, value in figures.items()}
+        return {f"{task}.{name}": float(value) for name, value in figures.items()}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything the figures depend on: equal identities should give equal figures."""
+        """Everything that the figures depend on; records of equal identity must have equal figures."""
         model = {key: self.model.get(key) for key in ("table_sha256", "weights_sha256", "revision")}
         artifact = self.artifact and self.artifact["sha256"]
         return {
@@ -97,14 +104,25 @@ class Record:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record into `folder`, atomically; the same evaluation again replaces it. Raises `OutputError`."""
+    """Write a record into a folder, atomically; a record of the same identity is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: The file system refuses.
+    """
     path = folder / record.file_name
     write_json(path, record.as_dict())
     return path
 
 
 def read(path: Path) -> Record:
-    """Read a record. Raises `RecordError` where the file is damaged, foreign or too new."""
+    """Read a record.
+
+    Raises:
+        RecordError: The file is damaged, foreign, too new or can't be read.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -130,7 +148,7 @@ def read(path: Path) -> Record:
 
 
 def reusable(record: Record, folder: Path) -> Record | None:
-    """A record in `folder` of the same evaluation by the same versions, if there is one."""
+    """Find a record of the same identity and versions in a folder; None where there is none."""
     path = folder / record.file_name
     try:
         found = read(path)
@@ -140,9 +158,9 @@ def reusable(record: Record, folder: Path) -> Record | None:
 
 
 def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
-    """Files with a suffix: each path itself where it is one, what lies below it where it is a folder; sorted.
+    """Find files with a suffix, each once: given files, and the files below given folders in order of their paths.
 
-    Not below: folders with models and checkpoints, and what else an evaluation leaves in a folder named as its record.
+    Passed over are model folders, and folders beside a record that have its name (checkpoints and predictions).
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -161,7 +179,7 @@ def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
 
 
 def _check(record: Record) -> None:
-    """Raise where an entry that others go by is missing or of the wrong type."""
+    """Raise `KeyError`, `TypeError` or `ValueError` where an entry that is used is missing or of the wrong type."""
     mappings = (record.model, record.settings, record.metrics, record.versions)
     if not all(isinstance(value, dict) for value in mappings):
         raise ValueError("model, settings, metrics and versions must be JSON objects")

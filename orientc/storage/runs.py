@@ -1,4 +1,4 @@
-"""The runs folder: where artifacts, their histories, records and calibrations lie, and when one is done already."""
+"""The runs folder: names of artifacts, histories, records and calibrations, and what is there already."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
+from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.files import check_writable, short_hash, write_json
 from orientc.utils.versions import versions
@@ -27,59 +28,71 @@ _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
 def runs_folder(out: Path | None = None) -> Path:
-    """The runs folder asked for, else `ORIENTC_RUNS`, else `runs`."""
+    """The runs folder: `out`, else the environment's `ORIENTC_RUNS`, else "runs"."""
     return out if out is not None else Path(os.environ.get("ORIENTC_RUNS") or "runs")
 
 
 def model_folder(model: str, out: Path | None = None) -> Path:
-    """A model's folder in the runs folder: a hub id with "/" as "--", a local model by its last name."""
+    """A model's folder in the runs folder, named by its hub id with "/" as "--", or by a local model's last name."""
     local = Path(model).exists() or model.startswith((".", "/", "~"))
     name = Path(model).resolve().name if local else model.replace("/", "--")
     folder = runs_folder(out) / name
-    # beside a model that lies there itself: in its own folder, what is made of it would be taken for a part of it
+    # a model that lies in the runs folder itself: its own folder must not be written into
     return folder.with_name(f"{name}-runs") if local and folder.resolve() == Path(model).resolve() else folder
 
 
 def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
-    """Where records go: beside the artifact that is evaluated, else into the model's folder in the runs folder.
+    """The folder for records: that of the artifact evaluated, else the model's folder in the runs folder.
 
-    Raises `UsageError` where `out` is given for an artifact.
+    Raises:
+        UsageError: `out` is given for an artifact.
     """
     if artifact and out:
-        raise UsageError("records of an artifact go beside it: --out is for those of a model")
+        raise UsageError("records of an artifact go beside it: `out` is for those of a model")
     return artifact.parent if artifact else model_folder(model, out)
 
 
 def artifact_path(model: str, slug: str, settings: dict[str, Any], out: Path | None = None) -> Path:
-    """Where an artifact goes: `out` itself where that names an artifact, else its place in the runs folder.
+    """The file for an artifact: `out` where that ends in ".safetensors", else one in the model's folder.
 
-    `slug` is method and size as they go into a file's name, `settings` the fit's full settings.
+    Args:
+        model: The model argument.
+        slug: Method and size as the file's name has them, as "svd-r128".
+        settings: All settings of the fit; their hash is part of the name.
+        out: The file, or the runs folder.
     """
     return _placed(f"{slug}-{short_hash(settings)}{artifacts.SUFFIX}", model, out)
 
 
 def history_path(artifact: Path) -> Path:
-    """The history beside an artifact."""
+    """The file for an artifact's history, beside it."""
     return artifact.with_name(artifact.name.removesuffix(artifacts.SUFFIX) + HISTORY_SUFFIX)
 
 
 def tuned_path(artifact: Path, model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
-    """Where what an artifact is tuned to goes: beside it, with `out` that file itself or into that runs folder."""
+    """The file for a tuned artifact: beside the one it starts from, or by `out` as in `artifact_path`."""
     name = f"{artifact.name.removesuffix(artifacts.SUFFIX)}-tuned-{short_hash(settings)}{artifacts.SUFFIX}"
     return artifact.with_name(name) if out is None else _placed(name, model, out)
 
 
 class Planned(Protocol):
-    """What leads to an artifact: its settings are those of the artifact."""
+    """What `produce` needs to know of a fit: its settings."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Flat and complete; equal settings give equal artifacts."""
+        """All settings, a flat dictionary; equal settings give equal artifacts."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An artifact in its place. `fresh` is false where it was there already; `seconds` are the fit's then too."""
+    """An artifact on disk.
+
+    Attributes:
+        path: The file.
+        description: Its description.
+        fresh: Whether it was made now, rather than found.
+        seconds: Wall-clock time of the fit; None where the history of an artifact that was found is gone.
+    """
 
     path: Path
     description: Description
@@ -97,12 +110,21 @@ def produce(
     reports: str = "epochs",
     spent: Callable[[], float] = lambda: 0.0,
 ) -> Stored:
-    """Make an artifact and its history, unless the same one is there already.
+    """Make an artifact and write it and its history, unless the same artifact is there already.
 
-    `fit` is handed a function to call with each epoch's report and returns the artifact; `reports` is what the history
-    calls these. `spent` says, after the fit, how many seconds earlier commands worked on it. Raises `OutputError`
-    where something else is at `path` and `overwrite` is not set, or where `path` can't be written. Of several
-    processes the main one writes, and nobody goes on before that.
+    Of several processes the main one writes, and all wait for it.
+
+    Args:
+        plan: The settings.
+        base: The table to compress.
+        path: The file for the artifact.
+        fit: Makes the artifact; it is given a function to call with the report of each epoch.
+        overwrite: Make it anew in any case.
+        reports: Key of the reports in the history.
+        spent: Called after the fit; seconds that interrupted runs of the same fit took.
+
+    Raises:
+        OutputError: Another file is at `path`, or it can't be written.
     """
     done = distributed.from_main(
         lambda: None if overwrite else _done(path, "artifact", artifacts.read_description, plan.settings, base)
@@ -131,7 +153,7 @@ def produce(
 
 
 def fit_seconds(artifact: Path) -> float | None:
-    """How long an artifact's fit took, from its history; None where that is not known."""
+    """The wall-clock time of an artifact's fit, from its history; None where that can't be read."""
     try:
         return float(_history_entry(artifact, "seconds"))
     except (ValueError, TypeError):
@@ -139,13 +161,13 @@ def fit_seconds(artifact: Path) -> float | None:
 
 
 def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
-    """What a fit reported, from the artifact's history; nothing where that is not known."""
+    """The reports of an artifact's fit, from its history; empty where that can't be read."""
     found = _history_entry(artifact, name)
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _history_entry(artifact: Path, name: str) -> Any:
-    """An entry of an artifact's history; None where there is none that can be read."""
+    """An entry of an artifact's history; None where it can't be read."""
     try:
         return json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -153,7 +175,7 @@ def _history_entry(artifact: Path, name: str) -> Any:
 
 
 def calibration_path(model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
-    """Where a calibration goes: `out` itself where that names a file, else its place in the runs folder."""
+    """The file for a calibration: `out` where that ends in ".safetensors", else one in the model's folder."""
     return _placed(f"calibration-{short_hash(settings)}{calibrations.SUFFIX}", model, out)
 
 
@@ -165,9 +187,20 @@ def keep_calibration(
     *,
     overwrite: bool = False,
 ) -> bool:
-    """Make a calibration and write it to `path`, unless the same one is there already; says whether it was made.
+    """Make a calibration and write it, unless the same one is there already.
 
-    Raises `OutputError` where something else is at `path` and `overwrite` is not set, or it can't be written.
+    Args:
+        settings: All settings of the measurement.
+        base: The table it is measured on.
+        path: The file for it.
+        make: Makes the calibration.
+        overwrite: Make it anew in any case.
+
+    Returns:
+        Whether it was made now.
+
+    Raises:
+        OutputError: Another file is at `path`, or it can't be written.
     """
     if not overwrite and _done(path, "calibration", calibrations.read_description, settings, base):
         return False
@@ -183,7 +216,7 @@ def check_out(out: Path | None) -> None:
 
 
 def _placed(name: str, model: str, out: Path | None) -> Path:
-    """`out` where that names such a file itself, else `name` in the model's folder. Raises as `check_out`."""
+    """The file `out` where it ends in ".safetensors", else `name` in the model's folder. Raises as `check_out`."""
     check_out(out)
     return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
 
@@ -191,13 +224,13 @@ def _placed(name: str, model: str, out: Path | None) -> Path:
 def _done(
     path: Path, kind: str, read: Callable[[Path], _Found], settings: dict[str, Any], base: TableInfo
 ) -> _Found | None:
-    """What is at `path` if these settings made it of this table; None where nothing is there."""
+    """Read what is at `path`, None if nothing. Raises `OutputError` where it is of other settings or another table."""
     if not path.exists():
         return None
     try:
         found = read(path)
     except (ArtifactError, CalibrationError) as error:
-        raise OutputError(f"{path} is in the way and is not a usable {kind}: replace it with --overwrite") from error
+        raise OutputError(f"{path} is in the way and is not a usable {kind}: replace it with `overwrite`") from error
     if found.settings != settings or found.base.sha256 != base.sha256:
-        raise OutputError(f"{path} holds another {kind}: replace it with --overwrite")
+        raise OutputError(f"{path} holds another {kind}: replace it with `overwrite`")
     return found

@@ -1,9 +1,8 @@
-"""Safetensors files with string metadata, always written as the same bytes, and read with suspicion.
+"""Safetensors files with string metadata: written in a fixed order, checked before anything in them is used.
 
-`safetensors`' own writer orders metadata at random; here keys are sorted and tensors lie in the order of their names.
-Reading a header checks its size, every entry's type, shape and extent, and that the extents fill the file, before a
-tensor is touched. What the names, shapes and metadata have to be is the business of the format that uses this.
-This module imports torch only where tensors are read or written.
+safetensors' own writer orders metadata at random; here the same content always gives the same bytes. Reading a header
+checks its size, the type, shape and extent of every tensor, and that the extents fill the file. Which names, shapes and
+metadata there have to be is up to the formats (artifact, calibration). Imports torch only to read or write tensors.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from orientc.errors import OrientcError
 from orientc.utils.files import write_atomically
 
 if TYPE_CHECKING:
@@ -26,45 +26,72 @@ DTYPES = {
     "U8": ("uint8", 1), "I32": ("int32", 4), "I64": ("int64", 8),
 }  # fmt: skip
 CODES = {name: code for code, (name, _) in DTYPES.items()}
-CHUNK = 1 << 20  # numbers looked at together where all have to be finite
-_LARGEST_HEADER = 1 << 20  # ours take some two thousand bytes
+CHUNK = 1 << 20  # numbers checked at a time for being finite
+_LARGEST_HEADER = 1 << 20  # bytes; ours take some two thousand
+_T = TypeVar("_T")
 
 
 class DamagedError(Exception):
-    """The file is not what it should be; the message says in which way, and does not name the file."""
+    """A file is damaged; the message says how, and does not name the file."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as a header describes it; `dtype` is safetensors' name of the type."""
+    """A tensor as a header describes it; `dtype` is safetensors' code of the type, as "F32"."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def numbers(self) -> int:
-        """How many numbers it holds."""
+        """Count of numbers."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """What they take."""
+        """Bytes of the numbers."""
         return self.numbers * DTYPES[self.dtype][1]
 
 
 @dataclass(frozen=True)
 class Header:
-    """Metadata and tensors of a file, checked against its size."""
+    """The header of a file: string metadata, and the tensors by name."""
 
     metadata: dict[str, str]
     tensors: dict[str, Stored]
 
 
+@dataclass(frozen=True)
+class FileFormat:
+    """A format of safetensors files, marked in the metadata.
+
+    Attributes:
+        name: Value of `format`.
+        version: The newest `format_version` this program reads, and the one it writes.
+        called: What messages call such a file, with an article.
+        error: What is raised where a file is not one.
+    """
+
+    name: str
+    version: int
+    called: str
+    error: type[OrientcError]
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """The metadata that marks a file of this format."""
+        return {"format": self.name, "format_version": str(self.version)}
+
+
 def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
-    """Write a file atomically; the same content gives the same bytes. Raises `OutputError`."""
+    """Write a file atomically, metadata by key, tensors by item size (largest first, so that all are aligned) and name.
+
+    Raises:
+        OutputError: The file system refuses.
+    """
     import torch
 
-    ordered = dict(sorted(tensors.items()))
+    ordered = dict(sorted(tensors.items(), key=lambda entry: (-entry[1].itemsize, entry[0])))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
     for name, tensor in ordered.items():
@@ -86,7 +113,12 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
 
 
 def read_header(path: Path) -> Header:
-    """What a file holds, from its header alone. Raises `DamagedError`, and `OSError` where it can't be read."""
+    """Read and check the header of a file.
+
+    Raises:
+        DamagedError: It is no safetensors file, or a damaged one.
+        OSError: It can't be read.
+    """
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
@@ -108,8 +140,41 @@ def read_header(path: Path) -> Header:
     return Header(metadata, _tensors(header, size - 8 - length))
 
 
+def read_described(path: Path, form: FileFormat, build: Callable[[Header], _T]) -> _T:
+    """Build a description from the header of a file that must be of a format.
+
+    Args:
+        path: The file.
+        form: The format.
+        build: Makes the description; may raise `KeyError` for what is missing, `ValueError` for what makes no sense.
+
+    Raises:
+        OrientcError: The format's own error, where the file is damaged, foreign, too new or can't be read.
+    """
+    try:
+        header = read_header(path)
+    except OSError as error:
+        raise form.error(f"can't read {path}: {error.strerror or error}") from error
+    except DamagedError as error:
+        raise form.error(f"{path} is not {form.called}, or is damaged: {error}") from None
+    if header.metadata.get("format") != form.name:
+        raise form.error(f"{path} is a safetensors file, but not {form.called}")
+    try:
+        if (version := positive(header.metadata, "format_version")) > form.version:
+            raise form.error(f"{path} has format version {version}, newer than {form.version}: update orientc")
+        return build(header)
+    except KeyError as error:
+        raise form.error(f"{path} is damaged: {error.args[0]} is missing") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise form.error(f"{path} is damaged: {error!s:.200}") from None
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file whose header has been checked. Raises `DamagedError` where a number is not finite."""
+    """Read all tensors of a file whose header has been checked.
+
+    Raises:
+        DamagedError: A number is not finite, or the file changed meanwhile.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -123,8 +188,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def as_strings(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as metadata; None, for what is not known, becomes ""."""
+    return {key: "" if value is None else str(value) for key, value in values.items()}
+
+
 def positive(metadata: Mapping[str, str], key: str) -> int:
-    """A metadata entry that is a whole number of at least 1. Raises `KeyError` or `ValueError`."""
+    """Read a metadata entry that is a whole number of at least 1. Raises `KeyError` or `ValueError`."""
     value = int(metadata[key])
     if not 1 <= value < 1 << 63:
         raise ValueError(f"{key} is {value}")
@@ -132,7 +202,7 @@ def positive(metadata: Mapping[str, str], key: str) -> int:
 
 
 def flat(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
-    """A metadata entry that is a flat JSON object. Raises `KeyError` or `ValueError`."""
+    """Read a metadata entry that is a flat JSON object. Raises `KeyError` or `ValueError`."""
     values = json.loads(metadata[key])
     if not isinstance(values, dict) or any(isinstance(value, dict | list) for value in values.values()):
         raise ValueError(f"{key} are not a flat JSON object")
@@ -140,6 +210,7 @@ def flat(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
 
 
 def _tensors(entries: dict[str, Any], data_bytes: int) -> dict[str, Stored]:
+    """The tensors of a header for a file with so many bytes of data. Raises `DamagedError`."""
     found: dict[str, Stored] = {}
     ranges = []
     try:

@@ -1,4 +1,4 @@
-"""How large a compressed table is: the arithmetic behind `--ratio`, and every size the tool prints."""
+"""The arithmetic of sizes: ranks for a parameter ratio, bytes for a target, bytes of a whole model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from math import floor
 from orientc.errors import FitError, UsageError
 from orientc.modeling.layout import Layout
 
-# The head policies. Of a tied model, the lookup alone is compressed, or lookup and head; an untied model has one.
+# Head policies. In a tied model the lookup alone is compressed, or lookup and head; an untied model has one policy.
 INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
 
 MB = 1e6  # bytes
 
 
 def parameter_ratio(vocab: int, dim: int, numbers: int) -> float:
-    """Numbers of the table per number stored; the paper's "compression ratio"."""
+    """Numbers of the table per stored number; the paper's "compression ratio"."""
     return vocab * dim / numbers
 
 
@@ -26,26 +26,32 @@ def bits_per_weight(vocab: int, dim: int, nbytes: int) -> float:
 
 
 def check_size(rank: int | None, ratio: float | None) -> None:
-    """Exactly one of `rank` (at least 1) and `ratio` (at least 1). Raises `UsageError` otherwise."""
+    """Raise `UsageError` unless exactly one of `rank` and `ratio` is given, and is at least 1."""
     if (rank is None) == (ratio is None):
-        raise UsageError("give either a rank or a ratio, and not both: --rank 128, or --ratio 5")
+        raise UsageError("give either `rank` or `ratio`, and not both: a rank of 128, say, or a ratio of 5")
     if rank is not None and rank < 1:
-        raise UsageError(f"rank must be at least 1, not {rank}")
+        raise UsageError(f"`rank` must be at least 1, not {rank}")
     if ratio is not None and not 1 <= ratio < float("inf"):
-        raise UsageError(f"ratio must be at least 1, not {ratio:g}: a table can't be kept in more numbers than it has")
+        raise UsageError(f"`ratio` must be at least 1, not {ratio:g}: at 1 as many numbers are stored as the table has")
 
 
 def choose_rank(at: Callable[[int], Layout], *, rank: int | None, ratio: float | None) -> int:
-    """The rank asked for, or the largest whose parameter ratio is at least `ratio`.
+    """Choose the rank asked for, or the largest whose parameter ratio is at least `ratio`.
 
-    `at` says how the table is laid out at a rank, in numbers that grow with it. Raises `UsageError` as `check_size`
-    does, and `FitError` where this table allows no such rank.
+    Args:
+        at: Gives the layout at a rank; its stored numbers must grow with the rank.
+        rank: Width of the latents.
+        ratio: Parameter ratio.
+
+    Raises:
+        UsageError: Not exactly one of `rank` and `ratio` is given, or it is below 1.
+        FitError: The table allows no such rank.
     """
     check_size(rank, ratio)
     vocab, dim = at(1).vocab, at(1).dim
     if rank is not None:
         if rank > dim:
-            raise FitError(f"rank {rank} is above the table's width: choose at most {dim}")
+            raise FitError(f"`rank` {rank} is above the table's width: choose at most {dim}")
         return rank
     assert ratio is not None
 
@@ -55,12 +61,21 @@ def choose_rank(at: Callable[[int], Layout], *, rank: int | None, ratio: float |
     chosen = bisect_right(range(1, dim + 1), -ratio, key=negative_ratio)  # ratios fall as ranks grow
     if not chosen:
         largest = floor(-10 * negative_ratio(1)) / 10
-        raise FitError(f"ratio {ratio:g} leaves less than one number per token: choose at most {largest}")
+        raise FitError(f"`ratio` {ratio:g} leaves less than one number per token: choose at most {largest}")
     return chosen
 
 
 def target_bytes(vocab: int, dim: int, table: int, *, ratio: float | None, bits: float | None, mb: float | None) -> int:
-    """Bytes that a target allows: a byte ratio to the table's `table` bytes, bits per weight, or MB."""
+    """The bytes that a target size allows; exactly one of `ratio`, `bits` and `mb` is given.
+
+    Args:
+        vocab: Rows of the table.
+        dim: Width of the table.
+        table: Bytes of the table in its checkpoint.
+        ratio: Byte ratio.
+        bits: Bits per weight.
+        mb: MB of 10⁶ bytes.
+    """
     if ratio is not None:
         return floor(table / ratio)
     if bits is not None:
@@ -70,9 +85,13 @@ def target_bytes(vocab: int, dim: int, table: int, *, ratio: float | None, bits:
 
 
 def model_bytes(checkpoint: int, table: int, artifact: int, head: str) -> int:
-    """What a whole model weighs with its table compressed.
+    """The bytes of a whole model with its table compressed.
 
-    `checkpoint`, `table` and `artifact` are bytes. Under *input-only* the head keeps the original table, so
-    the artifact comes on top; under *tied* and *untied* it takes the table's place.
+    Args:
+        checkpoint: Bytes of the model as it is.
+        table: Bytes of its table.
+        artifact: Bytes of the compressed table.
+        head: Head policy. Under "input-only" the head keeps the original table, and the artifact comes on top; under
+            "tied" and "untied" it takes the table's place.
     """
     return checkpoint + artifact if head == INPUT_ONLY else checkpoint - table + artifact

@@ -1,24 +1,32 @@
-"""What is known of a base model's table without having its numbers."""
+"""Facts of a base model's token-embedding table, and how files store them. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from orientc.storage.safetensors_file import positive
+from orientc.storage.safetensors_file import as_strings, positive
 
 
 @dataclass(frozen=True)
 class TableInfo:
-    """Where a token-embedding table came from, and what it is like there.
+    """Facts of a token-embedding table and its model.
 
-    `id` is the model argument it was read by; `revision` the hub's commit, None for a local model. `sha256`
-    is taken over the values as little-endian float32, row-major, so a cast or another container of the same
-    model can be told from another model. `dtype` and `nbytes` are the table's as the checkpoint stores it;
-    `embed_scale` is what the model multiplies each looked-up row by. `model_parameters` counts shared
-    parameters once; `model_bytes` is what the checkpoint's tensors weigh, shared ones once.
+    Attributes:
+        id: The model argument it was read by.
+        revision: The hub's commit; None for a local model.
+        sha256: Hash of the values as little-endian float32, row-major, so that a cast or a GGUF copy of the same
+            table can be told from another table.
+        vocab: Rows.
+        dim: Width.
+        dtype: Type of its numbers in the checkpoint.
+        nbytes: Bytes in the checkpoint.
+        padding_idx: The model's padding token, if it has one.
+        embed_scale: What the model multiplies looked-up rows by.
+        tied: Whether the output projection shares the table.
+        model_parameters: Parameters of the model, shared ones counted once.
+        model_bytes: Bytes of the checkpoint's tensors, shared ones counted once.
     """
 
     id: str
@@ -36,8 +44,8 @@ class TableInfo:
 
 
 def table_metadata(info: TableInfo) -> dict[str, str]:
-    """A file's metadata that says which table it was made from; what is not known is ""."""
-    values: dict[str, Any] = {
+    """The metadata of a file that was made from a table."""
+    values = {
         "base_id": info.id,
         "base_revision": info.revision,
         "base_sha256": info.sha256,
@@ -51,11 +59,11 @@ def table_metadata(info: TableInfo) -> dict[str, str]:
         "padding_idx": info.padding_idx,
         "embed_scale": repr(info.embed_scale),
     }
-    return {key: "" if value is None else str(value) for key, value in values.items()}
+    return as_strings(values)
 
 
 def table_from_metadata(metadata: Mapping[str, str]) -> TableInfo:
-    """The way back. Raises `KeyError` for an entry that is missing, `ValueError` for one that makes no sense."""
+    """Read the facts back from metadata. Raises `KeyError` for a missing entry, `ValueError` for one out of range."""
     embed_scale = float(metadata["embed_scale"])
     if not math.isfinite(embed_scale):
         raise ValueError("its metadata holds numbers that are not finite")

@@ -1,4 +1,4 @@
-"""Where tensors live while they are worked on."""
+"""The choice of the device to compute on."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import torch
 
 from orientc.errors import DeviceError, UsageError
 from orientc.utils import distributed
+from orientc.utils.messages import first_line
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device called `name`, or the one accelerate picks.
+    """Choose the device to compute on.
 
-    Raises `UsageError` for a name that is no device's, `DeviceError` for a device that is not there.
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps" …; None: the one accelerate picks.
+
+    Raises:
+        UsageError: `name` is not the name of a device, or several processes run and are to get one each.
+        DeviceError: There is no such device here.
     """
     if name is None or distributed.count() > 1:
         if name not in (None, "cpu"):
-            raise UsageError("with several processes accelerate gives each its device: leave --device out, or cpu")
+            raise UsageError("with several processes accelerate gives each its `device`: leave it out, or name cpu")
         device: torch.device = distributed.joined(cpu=name == "cpu").device
         return device
     try:
@@ -25,5 +31,5 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(f"there is no {name} here ({str(error).splitlines()[0]}): choose another --device") from None
+        raise DeviceError(f"there is no {name} here ({first_line(error)}): choose another `device`") from None
     return device

@@ -1,7 +1,7 @@
-"""The processes a command runs in: one as a rule, several under `torchrun` or `accelerate launch`.
+"""The processes of a run: one, or several under `torchrun` or `accelerate launch`.
 
-The launcher tells each process its place through the environment, so asking costs no import. All of them compute;
-the main one alone prints and writes.
+All of them compute; the main one alone prints and writes. Count and index come from the launcher's environment
+variables, so that asking for them imports nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 
 def count() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def index() -> int:
-    """Which of them this one is, from 0."""
+    """Number of this process, from 0."""
     return int(os.environ.get("RANK") or 0)
 
 
@@ -35,13 +35,13 @@ def is_main() -> bool:
 
 
 def check_alone(what: str) -> None:
-    """Raise `UsageError` where several processes were started for something that runs in one."""
+    """Raise `UsageError` where several processes run `what`, which is made for one."""
     if count() > 1:
         raise UsageError(f"{what} runs in one process: start it without a launcher")
 
 
 def gather(values: list[T]) -> list[T]:
-    """The lists of all processes joined, in their order; every process gets the whole."""
+    """Concatenate the lists of all processes, in their order; every process gets the result."""
     if count() == 1:
         return values
     from accelerate.utils import gather_object
@@ -52,7 +52,7 @@ def gather(values: list[T]) -> list[T]:
 
 
 def add_up(tensor: Tensor) -> Tensor:
-    """The sum of the tensors of all processes, in every process."""
+    """Sum the tensors of all processes; every process gets the result."""
     if count() == 1:
         return tensor
     from accelerate.utils import reduce
@@ -63,7 +63,7 @@ def add_up(tensor: Tensor) -> Tensor:
 
 
 def from_main(find: Callable[[], T]) -> T:
-    """What `find` returns in the main process, in all of them: so that they never differ on what a file says."""
+    """Call a function in the main process; every process gets the result, so that all see the same files."""
     if count() == 1:
         return find()
     from accelerate.utils import broadcast_object_list
@@ -75,7 +75,7 @@ def from_main(find: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """The main process goes through the context before the others do: what it downloads, they find."""
+    """Let the main process run the context before the others, so that they find what it downloads."""
     if count() == 1:
         yield
         return
@@ -84,20 +84,24 @@ def main_first() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has come here."""
     if count() > 1:
         joined().wait_for_everyone()
 
 
 def joined(*, cpu: bool = False) -> Any:
-    """accelerate's view of the processes; its first use joins them, over the CPU if `cpu` or there is nothing else.
+    """Join the processes, and return accelerate's `PartialState` of them.
 
-    Raises `DeviceError` where that joins fewer than the launcher has started: each would take itself for the whole.
+    Args:
+        cpu: Use the CPU; so it is where there is no accelerator.
+
+    Raises:
+        DeviceError: accelerate joins fewer processes than the launcher has started.
     """
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu or (count() > 1 and not torch.accelerator.is_available()))
     if state.num_processes < count():
-        raise DeviceError(f"{count()} processes were started, accelerate joins {state.num_processes}: try --device cpu")
+        raise DeviceError(f"{count()} processes were started, accelerate joins {state.num_processes}: try `device` cpu")
     return state

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, hashing them, and JSON in one canonical form."""
+"""Atomic files and folders, hashes, and JSON in a canonical form."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from orientc.errors import OutputError
+from orientc.utils.messages import first_line
 
 _PART = ".part"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Create `path` by `write(stream)`: the file appears complete and synced, or not at all.
+    """Write a file that appears complete and synced, or not at all; missing parent folders are made.
 
-    Missing parent folders are made. Raises `OutputError` where the file system refuses.
+    Args:
+        path: The file; one that is there is replaced.
+        write: Writes the content into a stream.
+
+    Raises:
+        OutputError: The file system refuses.
     """
     with _beside(path, _new_file) as temporary:
         with temporary.open("wb") as stream:
@@ -35,9 +41,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Create the folder `path` by `fill(folder)`: it appears complete, or not at all; one that is there is replaced.
+    """Write a folder that appears complete, or not at all; missing parent folders are made.
 
-    Missing parent folders are made. Raises `OutputError` where the file system refuses.
+    Args:
+        path: The folder; one that is there is replaced.
+        fill: Writes the content into a folder.
+
+    Raises:
+        OutputError: The file system refuses.
     """
     with _beside(path, tempfile.mkdtemp) as temporary:
         temporary.chmod(0o777 & ~_umask())
@@ -45,7 +56,7 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
         for file in filter(Path.is_file, temporary.rglob("*")):  # safetensors writes files for the owner alone
             file.chmod(0o666 & ~_umask())
         while True:
-            if path.is_dir() and not path.is_symlink():  # goes as a whole too: nobody sees it half deleted
+            if path.is_dir() and not path.is_symlink():  # moved away as a whole: nobody sees it half deleted
                 with _beside(path, tempfile.mkdtemp) as aside, contextlib.suppress(FileNotFoundError):
                     os.replace(path, aside / path.name)
             try:
@@ -57,26 +68,26 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a name that a folder's own files give for one of them can't lead out of the folder."""
-    place = PurePosixPath(name)
-    return not place.is_absolute() and ".." not in place.parts
+    """Whether a relative path can't lead out of its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within it what the file system refuses becomes an `OutputError`, in whichever way a library says it."""
+    """Within the context errors of the file system become `OutputError`, whichever library raises them."""
     try:
         yield
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror or error}") from error
-    except Exception as error:  # safetensors and tokenizers have errors of their own for it, torch has RuntimeErrors
+    except Exception as error:  # safetensors and tokenizers raise errors of their own, torch RuntimeErrors
         if not re.search(r"\(os error \d+\)|PytorchStreamWriter|inline_container", str(error)):
             raise
-        raise OutputError(f"can't write {path}: {str(error).splitlines()[0]}") from error
+        raise OutputError(f"can't write {path}: {first_line(error)}") from error
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `OutputError` now, not after an hour's work, where a file can't be made in `folder` (made if missing)."""
+    """Raise `OutputError` before a long run where no file can be made in a folder; it is made if missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -86,13 +97,13 @@ def check_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; numbers JSON has no word for become null."""
+    """Write a value as indented JSON, atomically; numbers that are not finite become null."""
     text = json.dumps(strict_json(value), indent=1, ensure_ascii=False) + "\n"
     write_atomically(path, lambda stream: stream.write(text.encode()))
 
 
 def strict_json(value: Any) -> Any:
-    """`value` with keys as strings, and None for numbers JSON has no word for (infinite or not a number)."""
+    """A value with keys as strings, and None for numbers that are not finite, which JSON lacks."""
     if isinstance(value, dict):
         return {str(key): strict_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -101,17 +112,17 @@ def strict_json(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling per value: sorted keys, no spaces."""
+    """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def short_hash(value: Any) -> str:
-    """The first 8 hex digits of the sha256 of `value`'s canonical JSON."""
+    """The first 8 hex digits of the sha256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:8]
 
 
 def file_sha256(*paths: Path) -> str:
-    """Sha256 of the contents of one or more files, in the order given."""
+    """The sha256 of a file, or of the concatenated hashes of several in the order given."""
     if len(paths) == 1:
         with paths[0].open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -120,9 +131,9 @@ def file_sha256(*paths: Path) -> str:
 
 @contextlib.contextmanager
 def _beside(path: Path, make: Callable[..., str]) -> Iterator[Path]:
-    """A temporary file or folder beside `path`, to be renamed; what is still there in the end is removed.
+    """Make a temporary file or folder beside `path`, to be renamed; it is removed at the end if still there.
 
-    So is what writers of `path` left that were killed: a living one holds a lock on its own.
+    Those that killed writers of `path` left are removed too; a living writer holds a lock on its own.
     """
     with contextlib.ExitStack() as at_the_end, writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +142,7 @@ def _beside(path: Path, make: Callable[..., str]) -> Iterator[Path]:
             temporary = Path(make(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
             at_the_end.callback(_remove, temporary)
             if at_the_end.enter_context(_locked(temporary)) is not False:
-                break  # otherwise somebody took it for left over before it was locked
+                break  # otherwise another writer removed it before it was locked
         yield temporary
         _sync_folder(path.parent)
 
@@ -143,7 +154,7 @@ def _new_file(prefix: str, suffix: str, dir: Path) -> str:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove temporary files and folders of writers of `path` that are no more."""
+    """Remove temporary files and folders that killed writers of `path` left."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(_PART)}")
     for found in [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]:
         with _locked(found) as locked:
@@ -153,13 +164,13 @@ def _remove_left_over(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(temporary: Path) -> Iterator[bool | None]:
-    """Hold the lock of a temporary file or folder; False where another has it or it is gone, None without locks."""
+    """Lock a temporary file or folder. Yields False where it is locked or gone, None where there are no locks."""
     try:
         descriptor = os.open(temporary, os.O_RDONLY)
     except FileNotFoundError:
         yield False
         return
-    except PermissionError:  # somebody else's; or a folder on Windows
+    except PermissionError:  # another user's; or a folder on Windows
         yield None
         return
     try:
@@ -179,7 +190,7 @@ def _remove(temporary: Path) -> None:
 
 
 def _try_to_lock(descriptor: int) -> bool:
-    """Whether the lock was free. Raises `OSError` where there are no locks."""
+    """Try to lock a file; return whether it was free. Raises `OSError` where there are no locks."""
     try:
         import fcntl
     except ImportError:  # Windows, where a file that is open can't be renamed

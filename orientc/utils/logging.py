@@ -1,4 +1,4 @@
-"""Keeping transformers off the terminal: what the user needs to know, orientc says."""
+"""Silence transformers: what the user needs to know, orientc says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Within it (or within the function it decorates) transformers shows no bars and no notices."""
+    """Within the context (or the function it decorates) transformers shows no bars and no notices."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Whom an evaluation tells how it goes."""
+"""Callbacks for the progress of long work."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`stage(name, steps)` begins a stage, `advance(steps)` goes on with it, `warn(message)` is for the user to read.
+    """Callbacks for progress; each does nothing unless given.
 
-    `status(text)` says how good a stage's result is so far. All of them do nothing unless given.
+    Attributes:
+        stage: Called with a name and a number of steps when a stage begins.
+        advance: Called with the number of steps done since the last call.
+        warn: Called with a message for the user.
+        status: Called with a text that says how good a stage's result is so far.
     """
 
     stage: Callable[[str, int], None] = lambda _name, _total: None

@@ -1,4 +1,4 @@
-"""Watch a fit in TensorBoard, Weights & Biases and the like, through accelerate's trackers."""
+"""Log a fit to TensorBoard, Weights & Biases and others, through accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from orientc.errors import UsageError
 def trackers(
     names: list[str], folder: Path, settings: Mapping[str, Any]
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Yield a function that logs an epoch's figures to every tracker named; with no name it does nothing.
+    """Yield a function of epoch and figures that logs to trackers.
 
-    Files go under `folder`. Raises `UsageError` for a tracker that is unknown or not installed.
+    Args:
+        names: accelerate's names of the trackers; with none the function does nothing.
+        folder: Where trackers write files.
+        settings: Settings of the fit, logged once.
+
+    Raises:
+        UsageError: A tracker is unknown or not installed.
     """
     if not names:
         yield lambda _epoch, _values: None

@@ -1,4 +1,4 @@
-"""The versions of what figures depend on, for records and histories."""
+"""Versions of the software that figures depend on, for records and histories."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orientc._version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Versions of orientc, Python, torch and transformers, without importing the latter two."""
+    """Versions of orientc, Python, torch and transformers; imports neither torch nor transformers."""
     return {
         "orientc": __version__,
         "python": platform.python_version(),

@@ -19,12 +19,13 @@ from orientc.evaluation import finetuning
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
-from orientc.models.source import ModelSource, first_line
+from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
+from orientc.utils.messages import first_line
 from orientc.utils.progress import Progress
 from orientc.workflows import measures
 

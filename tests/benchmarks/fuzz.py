@@ -41,7 +41,8 @@ with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.n
     from orientc.modeling.factors import Factors
     from orientc.storage import artifact as artifacts
     from orientc.storage import calibration, records
-    from orientc.storage.artifact import Artifact, Description
+    from orientc.storage.artifact import Artifact
+    from orientc.storage.description import Description
     from orientc.storage.table_info import TableInfo
 
 LONGEST = 1.0  # seconds of computing
@@ -93,9 +94,9 @@ def _sample_artifact(path: Path, kind: int) -> None:
     factors = Factors.plain(torch.ones(vocab, rank), torch.ones(dim, rank), bias, "elu" if kind % 5 == 4 else None)
     if kind % 8 == 1:
         row_groups = [torch.arange(0, vocab, 2), torch.arange(1, vocab, 2)]
-        steps = [per_channel.steps(factors.latents, rows, torch.ones(vocab)) for rows in row_groups]
+        scales = [per_channel.channel_scales(factors.latents, rows, torch.ones(vocab)) for rows in row_groups]
         factors = per_channel.quantize_per_channel(
-            factors, [[3, 0], [8, 2]], steps, group_size=-(-rank // 2), row_groups=row_groups
+            factors, [[3, 0], [8, 2]], scales, group_size=-(-rank // 2), row_groups=row_groups
         )
     elif kind % 4 == 1:
         row_groups = [torch.arange(start, vocab, 3) for start in range(3)]

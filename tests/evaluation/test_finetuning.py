@@ -591,7 +591,7 @@ def test_checkpoints_are_compact_and_say_whose_they_are(bert_folder: Path, artif
     checkpoint = tmp_path / "kept" / "checkpoint-2"
     assert os.listdir(tmp_path / "kept") == ["checkpoint-2"]
     assert (checkpoint / MARK).is_file()
-    latents = compact.stand_in(loaded(checkpoint)).latents
+    latents = compact.compressed_table(loaded(checkpoint)).latents
     assert torch.equal(latents, artifacts.load(artifact).factors.latents)
 
 

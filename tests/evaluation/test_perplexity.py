@@ -14,7 +14,8 @@ from support.architectures import ARCHITECTURES, build
 from support.commands import Ended
 from transformers import PreTrainedTokenizerFast
 
-from orientc.compression.svd import svd
+from orientc.compression.configs import SvdConfig
+from orientc.compression.fit_table import fit_table
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import perplexity, texts
 from orientc.evaluation.configs import PerplexityConfig
@@ -23,6 +24,8 @@ from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
+from orientc.models.table import read_table
+from orientc.storage import artifact as artifacts
 from orientc.storage import records
 from orientc.storage.records import Record
 from orientc.utils.progress import Progress
@@ -36,9 +39,11 @@ def text(text_file: Path) -> Text:
 
 
 def compressed(folder: Path, where: Path, **options: Any) -> Subject:
+    source = ModelSource.resolve(str(folder))
+    artifact = fit_table(read_table(source), SvdConfig(**({"rank": 4} | options)))
     path = where / "table.safetensors"
-    artifact = svd(folder, **({"rank": 4, "out": path, "overwrite": True} | options)).artifact
-    return Subject(ModelSource.resolve(str(folder)), path, artifact)
+    artifacts.save(artifact, path)
+    return Subject(source, path, artifact)
 
 
 def measurement(

@@ -227,7 +227,7 @@ def test_every_number_is_stored_once(written: Written) -> None:
 
 
 def test_no_table_is_left_where_the_factors_serve(written: Written) -> None:
-    held = compact.stand_in(written.model)
+    held = compact.compressed_table(written.model)
     table = held.num_embeddings * held.embedding_dim
     own_head = written.head == "input-only" or written.name.endswith("untied")
     sizes = [numbers(tensor) for tensor in written.graph.initializer if VOCAB in tensor.dims]

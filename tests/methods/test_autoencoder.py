@@ -71,5 +71,5 @@ def test_the_same_seed_gives_the_same_numbers(table: Tensor) -> None:
 
 
 def test_a_loss_that_leaves_the_range_of_a_float_is_an_error(table: Tensor) -> None:
-    with pytest.raises(FitError, match="lower learning rate"):
+    with pytest.raises(FitError, match="lower `learning_rate`"):
         autoencoder.fit_autoencoder(table, 4, Recipe(learning_rate=1e38, epochs=3, rmse_weight=1.0))

@@ -44,7 +44,7 @@ def test_where_all_directions_are_alike_nothing_is_fed_back() -> None:
     plain = rounded(given, 3, torch.eye(20).double())
     assert torch.equal(rounded(given, 3, 1e-7 * torch.eye(20).double()), plain)
     assert torch.equal(rounded(given, 3, 1e7 * torch.eye(20)), plain)
-    assert per_group.feedback(torch.zeros(4, 4)) is None
+    assert per_group.error_feedback(torch.zeros(4, 4)) is None
 
 
 def test_each_number_is_rounded_to_the_nearest_of_its_group() -> None:

@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from orientc.methods.row_groups import put_together, row_groups_of
+from orientc.methods.row_groups import coded_factors, row_groups_of
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import PER_GROUP
 
@@ -27,6 +27,6 @@ def test_a_row_is_read_from_its_own_row_group() -> None:
         (ones[rows].to(torch.uint8), torch.full((len(rows), 1), number + 1.0), torch.zeros(len(rows), 1))
         for number, rows in enumerate(row_groups)
     ]
-    made = put_together(Factors.plain(ones), PER_GROUP, [[8]] * 3, group_size=1, row_groups=row_groups, parts=parts)
+    made = coded_factors(Factors.plain(ones), PER_GROUP, [[8]] * 3, group_size=1, row_groups=row_groups, coded=parts)
     made.layout.check()
     assert made.dense().flatten().tolist() == [2, 1, 3, 2, 1, 2]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orientc.methods import svd
+from orientc.methods import linear_algebra, svd
 from orientc.methods.importance import Importance
 from orientc.modeling.factors import Factors
 
@@ -112,7 +112,7 @@ def test_a_gram_matrix_is_that_of_float64(vocab: int, dim: int, weighted: bool) 
     mean = torch.linspace(-1, 1, dim).double()
     rows = table.double() - mean
     expected = rows.T @ (rows * weights.unsqueeze(1) if weighted else rows)
-    found = svd.gram(table, mean, weights if weighted else None)
+    found = linear_algebra.gram(table, mean, weights if weighted else None)
     torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-12)
     assert torch.equal(found, found.T)
 

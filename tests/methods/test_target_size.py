@@ -53,7 +53,7 @@ def test_of_a_budget_little_is_left_over_where_nothing_is_known(bits: float) -> 
 def test_columns_with_larger_numbers_get_more_bits() -> None:
     table = torch.randn(600, 192, generator=torch.Generator().manual_seed(0))
     table[:, 64:128] *= 8
-    found = target_size.groups(table, int(table.numel() * 4.5 / 8), Importance.plain(table).weights)
+    found = target_size.quantized_rows(table, int(table.numel() * 4.5 / 8), Importance.plain(table).weights)
     assert found is not None
     assert found.layout.group_size == 64
     first, middle, last = found.layout.bits[0]

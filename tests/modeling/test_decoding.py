@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from support.coded import CASES, DIM, KEPT, VOCAB, made
@@ -11,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from orientc.modeling import factors as factors_module
-from orientc.modeling.decoding import block_of_latents, blocks_of_latents, places, rows_of_latents
+from orientc.modeling.decoding import block_positions, latent_block, latent_blocks, latents_of_rows
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import Layout, packed_bytes
+from orientc.modeling.layout import Layout
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead
 from orientc.modeling.packing import pack
 
@@ -41,22 +40,7 @@ class Made(TorchDispatchMode):
         return found
 
 
-# -- packing
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 13, 64, 65])
-def test_packed_codes_are_the_bits_one_behind_the_other(bits: int, count: int) -> None:
-    codes = torch.randint(1 << bits, (3, 2, count), generator=torch.Generator().manual_seed(bits))
-    codes[0, 0] = (1 << bits) - 1
-    packed = pack(codes, bits)
-    assert (packed.dtype, packed.shape) == (torch.uint8, (3, 2, packed_bytes(count, bits)))
-    flags = (codes.numpy()[..., None] >> np.arange(bits) & 1).reshape(3, 2, -1)
-    assert np.array_equal(packed.numpy(), np.packbits(flags, axis=-1, bitorder="little"))
-
-
-def test_no_codes_take_no_bytes() -> None:
-    assert pack(torch.zeros(0, 5), 3).shape == (0, 2)
+# -- rows and products
 
 
 @pytest.mark.parametrize("codec", ["per-group", "per-channel"])
@@ -81,9 +65,6 @@ def test_rows_are_read_from_codes_of_all_widths_beside_one_another(codec: str) -
     expected = torch.cat(codes, dim=1).float()
     assert torch.equal(factors.dense(), expected)
     assert torch.equal(factors.products(torch.eye(rank)), expected.T)
-
-
-# -- rows and products
 
 
 @EVERY
@@ -112,22 +93,20 @@ def test_the_head_gives_products_with_rows_of_the_table(coding: str, shape: str,
 
 
 @pytest.mark.parametrize(("coding", "shape", "options"), CODED)
-def test_blocks_behind_one_another_are_the_latents(coding: str, shape: str, options: dict[str, Any]) -> None:
+def test_the_blocks_are_the_latents(coding: str, shape: str, options: dict[str, Any]) -> None:
     factors = made(coding, shape, **options)
     layout, tensors = factors.layout, factors.tensors
-    blocks = [
-        block_of_latents(layout, tensors, row_group, start, 4) for row_group, start in blocks_of_latents(layout, 4)
-    ]
+    blocks = [latent_block(layout, tensors, row_group, start, 4) for row_group, start in latent_blocks(layout, 4)]
     assert max(map(len, blocks)) == 4
     ids = torch.arange(layout.rows)
-    order = places(layout, tensors)
+    order = block_positions(layout, tensors)
     stacked = torch.cat(blocks)
     if order is not None:
         others = torch.ones(VOCAB, dtype=torch.bool)
         if layout.kept:
             others[tensors["kept.ids"].long()] = False
         stacked = stacked[order[others]]
-    torch.testing.assert_close(stacked, rows_of_latents(layout, tensors, ids))
+    torch.testing.assert_close(stacked, latents_of_rows(layout, tensors, ids))
 
 
 @EVERY
@@ -171,7 +150,7 @@ def test_a_row_of_zeros_stays_zero_in_half_precision(coding: str) -> None:
 
 
 def test_scales_in_float16_beside_wider_floats_are_as_good_as_widened() -> None:
-    """As an artifact has them; a model's stand-ins hold one float type."""
+    """As an artifact has them; a model's modules hold one float type."""
     for coding, shape in (("row groups", "linear"), ("per channel", "bias"), ("one row group", "linear")):
         factors = made(coding, shape)
         scales = [name for name in factors.tensors if name.endswith(("scales", "offsets"))]

@@ -15,7 +15,7 @@ from support.architectures import WIDTH, build, inputs_of
 from support.coded import KEPT, made
 from support.compact_models import (
     LANGUAGE,
-    PLAIN_STAND_IN,
+    PLAIN_PARAMETERS,
     RANK,
     TASKS,
     assert_equal,
@@ -140,7 +140,7 @@ def test_a_model_comes_back_as_it_was_saved(name: str, auto_name: str, tmp_path:
         assert abs(gain) > 2 * HEADER
 
         read = read_table(source)
-        assert torch.equal(read.weight, compact.stand_in(model).factors.dense())
+        assert torch.equal(read.weight, compact.compressed_table(model).factors.dense())
         assert (read.info.nbytes, read.info.dtype) == (factors.nbytes, "float32")
         assert read.info.model_parameters == sum(parameter.numel() for parameter in model.parameters())
         assert read.info.tied == (head == "tied")
@@ -169,8 +169,8 @@ def test_a_language_models_table_goes_into_a_task_model(name: str, tmp_path: Pat
     for head in ("input-only", "tied"):
         model = saved(tmp_path / head, auto_name, head, name)
         loaded = load(tmp_path / head, TASKS[0], new_head=True)
-        factors = compact.stand_in(loaded).factors
-        for key, tensor in compact.stand_in(model).factors.tensors.items():
+        factors = compact.compressed_table(loaded).factors
+        for key, tensor in compact.compressed_table(model).factors.tensors.items():
             assert torch.equal(factors.tensors[key], tensor)
 
 
@@ -223,11 +223,11 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
     assert type(source.config) is transformers.BertConfig
     assert not hasattr(source.config, "auto_map")
     keys = load_file(tmp_path / "model.safetensors").keys()
-    assert {key.rpartition(".")[2] for key in keys if key.startswith(TABLE)} == set(PLAIN_STAND_IN)
+    assert {key.rpartition(".")[2] for key in keys if key.startswith(TABLE)} == set(PLAIN_PARAMETERS)
     assert sum(key.endswith(".latents") for key in keys) == 1
 
 
-def test_loaded_stand_ins_share_their_parameters_and_train(tmp_path: Path) -> None:
+def test_loaded_modules_share_their_parameters_and_train(tmp_path: Path) -> None:
     saved(tmp_path, "AutoModelForMaskedLM", "tied")
     model = load(tmp_path)
     lookup, head = (module for module in model.modules() if isinstance(module, CompressedTable))
@@ -246,7 +246,7 @@ def test_a_compact_model_is_compressed_again_like_its_dense_twin(
     name: str, auto_name: str, head: str, tmp_path: Path
 ) -> None:
     model = saved(tmp_path, auto_name, head, name)
-    table = compact.stand_in(model).factors.dense()
+    table = compact.compressed_table(model).factors.dense()
     source = ModelSource.resolve(str(tmp_path))
 
     artifact = fit_table(read_table(source), SvdConfig(rank=3, center=True))
@@ -262,7 +262,7 @@ def test_a_compact_model_is_compressed_again_like_its_dense_twin(
 
     compact.save(smaller, tmp_path / "again", head)
     assert_equal(outputs_of(load(tmp_path / "again", auto_name)), outputs_of(smaller))
-    assert compact.stand_in(load(tmp_path / "again", auto_name)).latents.shape[1] == 3
+    assert compact.compressed_table(load(tmp_path / "again", auto_name)).latents.shape[1] == 3
 
 
 def test_the_tables_hash_tells_compact_tables_apart(tmp_path: Path) -> None:
@@ -277,15 +277,15 @@ def test_the_tables_hash_tells_compact_tables_apart(tmp_path: Path) -> None:
     assert sha256("one") == sha256("same") != sha256("other")
 
 
-def test_a_model_with_a_dense_table_has_no_stand_in() -> None:
+def test_a_model_with_a_dense_table_has_no_compressed_one() -> None:
     with pytest.raises(TypeError, match="BertForMaskedLM has no compressed table"):
-        compact.stand_in(build("bert"))
+        compact.compressed_table(build("bert"))
 
 
 # -- what is refused
 
 
-@pytest.mark.parametrize("part", PLAIN_STAND_IN)
+@pytest.mark.parametrize("part", PLAIN_PARAMETERS)
 @pytest.mark.parametrize(
     ("name", "auto_name", "head"),
     [

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from support.architectures import ARCHITECTURES, OTHERS, WIDTH, build, inputs_of
 from support.coded import KEPT, made
 from support.compact_models import (
-    PLAIN_STAND_IN,
+    PLAIN_PARAMETERS,
     RANK,
     TASKS,
     assert_equal,
@@ -91,7 +91,7 @@ def assert_finite(model: PreTrainedModel) -> None:
 
 
 def shared(model: PreTrainedModel) -> list[Any]:
-    """The model's stand-ins, of the folder's own classes, whose parameters must be the very same."""
+    """The model's compressed modules, of the folder's own classes, whose parameters must be the very same."""
     kinds = (CompressedEmbedding.__name__, CompressedHead.__name__)
     found: list[Any] = [module for module in model.modules() if type(module).__name__ in kinds]
     for name in ("latents", "decoder_weight", "decoder_bias"):
@@ -259,14 +259,14 @@ def test_every_class_of_the_map_takes_the_base_and_draws_a_new_head(
         assert_finite(mine)
         state = {key.removeprefix(f"{mine.base_model_prefix}."): tensor for key, tensor in mine.state_dict().items()}
         common = [key for key in state.keys() & expected.keys() if state[key].shape == expected[key].shape]
-        assert {key.rpartition(".")[2] for key in common} >= {*PLAIN_STAND_IN}
+        assert {key.rpartition(".")[2] for key in common} >= {*PLAIN_PARAMETERS}
         assert all(torch.equal(state[key], expected[key]) for key in common)
         shared(mine)
         mine.tie_weights()
         assert_finite(mine)
 
 
-@pytest.mark.parametrize("part", PLAIN_STAND_IN)
+@pytest.mark.parametrize("part", PLAIN_PARAMETERS)
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
 def test_a_table_that_is_not_all_there_is_never_drawn_at_random(name: str, part: str, tmp_path: Path) -> None:
     auto_name = next(auto for auto in (MASKED, CAUSAL, SEQ2SEQ) if class_of(name, auto))
@@ -388,9 +388,9 @@ def test_tying_again_changes_nothing(head: str, tmp_path: Path) -> None:
     model = saved(tmp_path, MASKED, head)
     mine = loaded(tmp_path, MASKED)
     mine.tie_weights()
-    stand_ins = shared(mine)
+    modules = shared(mine)
     kinds = ["CompressedEmbedding", *(["CompressedHead"] if head == "tied" else [])]
-    assert [type(module).__name__ for module in stand_ins] == kinds
+    assert [type(module).__name__ for module in modules] == kinds
     assert mine.cls.predictions.decoder.bias is mine.cls.predictions.bias
     assert_equal(outputs_of(mine), outputs_of(model))
 

@@ -307,7 +307,7 @@ def test_a_models_own_code_is_not_run_unasked(own_code: tuple[Path, Path]) -> No
     with pytest.raises(TrustError) as raised:
         read_table(source)
 
-    assert str(raised.value) == f"{folder} needs code from its own repository: allow it with --trust-remote-code"
+    assert str(raised.value) == f"{folder} needs code from its own repository: allow it with `trust_remote_code`"
     assert not trace.exists()
 
 

@@ -37,7 +37,7 @@ def with_dense_table(model: PreTrainedModel, factors: Factors, head: str) -> Pre
     return model
 
 
-def stand_ins(model: PreTrainedModel) -> dict[str, CompressedTable]:
+def compressed_modules(model: PreTrainedModel) -> dict[str, CompressedTable]:
     return {name: module for name, module in model.named_modules() if isinstance(module, CompressedTable)}
 
 
@@ -81,7 +81,7 @@ def test_nothing_else_changes_and_leaving_the_context_restores_the_model(name: s
     before, expected = states(model), outputs_of(model)
     tied = dict(model.all_tied_weights_keys)
     with substituted(model, factors_of(model), head):
-        replaced = stand_ins(model)
+        replaced = compressed_modules(model)
         inside = model.state_dict()
         kept = [key for key in inside if not any(key.startswith(f"{prefix}.") for prefix in replaced)]
         assert kept
@@ -89,7 +89,7 @@ def test_nothing_else_changes_and_leaving_the_context_restores_the_model(name: s
         heads = [module for module in replaced.values() if isinstance(module, CompressedHead)]
         assert len(heads) == (1 if head == "tied" else 0)
         assert all(module.latents is next(iter(replaced.values())).latents for module in replaced.values())
-    assert not stand_ins(model)
+    assert not compressed_modules(model)
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
     assert model.all_tied_weights_keys == tied
@@ -104,7 +104,7 @@ def test_a_policy_that_does_not_fit_the_model_is_refused_and_leaves_it_whole(nam
     for head in {"input-only", "tied", "untied"} - set(policies(name)):
         with pytest.raises(SubstitutionError, match="head policy"):
             substitute(model, factors_of(model), head)
-    assert not stand_ins(model)
+    assert not compressed_modules(model)
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
@@ -120,7 +120,7 @@ def test_tying_again_and_training_a_step_keep_the_model_working(name: str) -> No
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     outputs_of(model).square().mean().backward()
     optimizer.step()
-    shared = {id(module.latents) for module in stand_ins(model).values()}
+    shared = {id(module.latents) for module in compressed_modules(model).values()}
     assert len(shared) == 1
     assert torch.equal(factors.latents, latents)  # the artifact's own tensors are not the model's
     assert (outputs_of(model) - expected).abs().max() > 0
@@ -156,7 +156,7 @@ def test_scale_and_padding_of_the_lookup_are_kept() -> None:
     assert bart.model.encoder.embed_tokens.embed_scale == pytest.approx(32**0.5)
 
 
-def test_stand_ins_take_the_tables_dtype() -> None:
+def test_new_modules_take_the_tables_dtype() -> None:
     model = build("llama").to(torch.bfloat16)
     substitute(model, factors_of(model), "tied")
     assert model.get_input_embeddings().latents.dtype == torch.bfloat16

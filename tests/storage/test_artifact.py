@@ -23,7 +23,8 @@ from orientc.errors import ArtifactError, ArtifactMismatchError
 from orientc.modeling.factors import Factors
 from orientc.storage import artifact as artifacts
 from orientc.storage import safetensors_file
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
+from orientc.storage.description import Description
 from orientc.storage.safetensors_file import DamagedError
 from orientc.storage.table_info import TableInfo
 
@@ -165,12 +166,30 @@ def test_safetensors_alone_reads_the_file(path: Path) -> None:
     assert json.loads(metadata["distances"]) == DISTANCES
 
 
-def test_metadata_is_strings_under_sorted_keys_and_tensors_are_aligned(path: Path) -> None:
-    header, data = header_of(path)
+def test_metadata_is_strings_under_sorted_keys(path: Path) -> None:
+    header, _ = header_of(path)
     metadata = header["__metadata__"]
     assert list(metadata) == KEYS
     assert all(isinstance(value, str) for value in metadata.values())
-    assert (path.stat().st_size - len(data)) % 8 == 0
+
+
+@pytest.mark.parametrize(("coding", "shape", "options"), coded.CASES)
+def test_every_tensor_is_aligned_whatever_order_they_come_in(
+    tmp_path: Path, coding: str, shape: str, options: dict[str, Any]
+) -> None:
+    artifact = coded.stored(coded.filled(coded.layout(coding, shape, **options)))
+    tensors = artifact.factors.tensors
+    written, again = tmp_path / "written.safetensors", tmp_path / "again.safetensors"
+    artifacts.save(artifact, written)
+    header, data = header_of(written)
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    start = written.stat().st_size - len(data)
+    for name, entry in entries.items():
+        assert (start + entry["data_offsets"][0]) % tensors[name].itemsize == 0, name
+    assert list(entries) == sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    backwards = artifact.factors.with_tensors(dict(reversed(tensors.items())))
+    artifacts.save(Artifact(artifact.description, backwards), again)
+    assert again.read_bytes() == written.read_bytes()
 
 
 def test_sizes_follow_what_is_stored() -> None:
@@ -466,9 +485,9 @@ def test_every_form_comes_back_as_it_was(
 
 
 @pytest.fixture
-def tiered(tmp_path: Path) -> Path:
+def grouped(tmp_path: Path) -> Path:
     """A good artifact of several row groups with rows kept, to be damaged."""
-    path = tmp_path / "tiered.safetensors"
+    path = tmp_path / "grouped.safetensors"
     artifacts.save(coded.stored(coded.filled(coded.layout("row groups", "bias", kept=5))), path)
     return path
 
@@ -486,39 +505,43 @@ def recoded(path: Path, **changes: Any) -> Path:
     [
         "", "{", "null", "3", "[]", '"groups"', "{}", "[" * 100_000, '{"group_size": 4}', '{"bits": [[5, 1]]}',
         '{"group_size": 4, "bits": [[5, 1]], "row_group_sizes": [24], "rank": 7}',
-        '{"group_size": 4, "bits": 5, "row_group_sizes": [24]}', '{"group_size": 4, "bits": [5, 1], "row_group_sizes": [24]}',
-        '{"group_size": 4, "bits": [[5, 1]], "row_group_sizes": 24}', '{"group_size": 1e400, "bits": [[5, 1]], "row_group_sizes": [24]}',
+        '{"group_size": 4, "bits": 5, "row_group_sizes": [24]}',
+        '{"group_size": 4, "bits": [5, 1], "row_group_sizes": [24]}',
+        '{"group_size": 4, "bits": [[5, 1]], "row_group_sizes": 24}',
+        '{"group_size": 1e400, "bits": [[5, 1]], "row_group_sizes": [24]}',
         '{"group_size": ' + "9" * 5000 + ', "bits": [[5, 1]], "row_group_sizes": [24]}',
         '{"vocab": 3}', '{"codec": "plain"}', "x\ny" * 1000,
     ],
 )  # fmt: skip
-def test_a_coding_that_makes_no_sense_is_refused(tiered: Path, coding: str) -> None:
+def test_a_coding_that_makes_no_sense_is_refused(grouped: Path, coding: str) -> None:
     refused(
-        with_header(tiered, lambda header: header["__metadata__"].update(coding=coding)), artifacts.read_description
+        with_header(grouped, lambda header: header["__metadata__"].update(coding=coding)), artifacts.read_description
     )
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"group_size": 0}, {"group_size": -4}, {"group_size": 2}, {"group_size": 3}, {"group_size": 7}, {"group_size": 1 << 16}, {"group_size": 1 << 17},
-        {"group_size": 1 << 62}, {"group_size": True}, {"group_size": 4.0}, {"group_size": "4"}, {"group_size": None},
+        {"group_size": 0}, {"group_size": -4}, {"group_size": 2}, {"group_size": 3}, {"group_size": 7},
+        {"group_size": 1 << 16}, {"group_size": 1 << 17}, {"group_size": 1 << 62}, {"group_size": True},
+        {"group_size": 4.0}, {"group_size": "4"}, {"group_size": None},
         {"bits": [[5, 1], [7, 0]]}, {"bits": [[5, 1], [7, 0], [0, 0]]}, {"bits": [[5, 1], [7, 0], [0, 9]]},
         {"bits": [[5, 1], [7, 0], [0, -1]]}, {"bits": [[5, 1], [7, 0], [0, 6, 0]]}, {"bits": [[5, 1], [7, 0], [0, 5]]},
         {"bits": [[5, 3], [7, 0], [0, 6]]}, {"bits": [[0, 6], [7, 0], [5, 1]]}, {"bits": [[5, 1]] * 65},
         {"bits": [[5.0, 1], [7, 0], [0, 6]]}, {"bits": {"a": 1}}, {"bits": ["51", "70", "06"]}, {"bits": [[]] * 3},
-        {"row_group_sizes": [12, 6, 5]}, {"row_group_sizes": [12, 6, 7]}, {"row_group_sizes": [6, 12, 6]}, {"row_group_sizes": [24]},
+        {"row_group_sizes": [12, 6, 5]}, {"row_group_sizes": [12, 6, 7]}, {"row_group_sizes": [6, 12, 6]},
+        {"row_group_sizes": [24]},
         {"row_group_sizes": [18, 6, 0]}, {"row_group_sizes": [36, -6, -6]}, {"row_group_sizes": [12, 6, 6, 0]},
         {"row_group_sizes": [12.0, 6, 6]}, {"row_group_sizes": [1 << 62, -(1 << 62), 24]}, {"row_group_sizes": "abc"},
     ],
 )  # fmt: skip
 def test_a_coding_that_does_not_fit_the_tensors_is_refused_without_much_memory(
-    tiered: Path, changes: dict[str, Any]
+    grouped: Path, changes: dict[str, Any]
 ) -> None:
-    recoded(tiered, **changes)
+    recoded(grouped, **changes)
     tracemalloc.start()
     try:
-        refused(tiered, artifacts.read_description)
+        refused(grouped, artifacts.read_description)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -526,21 +549,21 @@ def test_a_coding_that_does_not_fit_the_tensors_is_refused_without_much_memory(
 
 
 @pytest.mark.parametrize("codec", ["plain", "codebook", "per-channel"])
-def test_tensors_of_another_codec_are_refused(tiered: Path, codec: str) -> None:
-    with_header(tiered, lambda header: header["__metadata__"].update(codec=codec))
-    refused(tiered, artifacts.read_description)
+def test_tensors_of_another_codec_are_refused(grouped: Path, codec: str) -> None:
+    with_header(grouped, lambda header: header["__metadata__"].update(codec=codec))
+    refused(grouped, artifacts.read_description)
 
 
-def test_a_huge_header_of_groups_is_refused_without_much_memory(tiered: Path) -> None:
-    recoded(tiered, group_size=1, bits=[[1] * 4000] * 60, row_group_sizes=[1] * 60)
-    with_header(tiered, lambda header: header["__metadata__"].update(rank="4000"))
+def test_a_huge_header_of_groups_is_refused_without_much_memory(grouped: Path) -> None:
+    recoded(grouped, group_size=1, bits=[[1] * 4000] * 60, row_group_sizes=[1] * 60)
+    with_header(grouped, lambda header: header["__metadata__"].update(rank="4000"))
     tracemalloc.start()
     try:
-        refused(tiered, artifacts.read_description)
+        refused(grouped, artifacts.read_description)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 16 * tiered.stat().st_size + (4 << 20)
+    assert peak < 16 * grouped.stat().st_size + (4 << 20)
 
 
 @pytest.mark.parametrize(
@@ -554,18 +577,18 @@ def test_a_huge_header_of_groups_is_refused_without_much_memory(tiered: Path) ->
         [2**31 - 1, -(2**31), -1, 4, 5],
     ],
 )
-def test_kept_ids_out_of_order_or_range_are_refused(tiered: Path, ids: list[int]) -> None:
-    tensors = load_file(tiered) | {"kept.ids": torch.tensor(ids, dtype=torch.int32)}
-    assert "kept.ids" in refused(saved(tiered, tensors))
+def test_kept_ids_out_of_order_or_range_are_refused(grouped: Path, ids: list[int]) -> None:
+    tensors = load_file(grouped) | {"kept.ids": torch.tensor(ids, dtype=torch.int32)}
+    assert "kept.ids" in refused(saved(grouped, tensors))
 
 
-def test_rows_in_tiers_that_are_not_there_are_refused(tiered: Path) -> None:
+def test_rows_in_row_groups_that_are_not_there_are_refused(grouped: Path) -> None:
     for row, row_group in ((0, 3), (0, 255), (5, None)):
-        tensors = load_file(tiered)
+        tensors = load_file(grouped)
         row_groups = tensors["latents.row_groups"]
         row_groups[row] = (row_groups[row] + 1) % 3 if row_group is None else row_group
         assert "latents.row_groups" in refused(
-            saved(tiered.with_name(f"{row}-{row_group}.safetensors"), tensors, like=tiered)
+            saved(grouped.with_name(f"{row}-{row_group}.safetensors"), tensors, like=grouped)
         )
 
 
@@ -578,22 +601,22 @@ def test_rows_in_tiers_that_are_not_there_are_refused(tiered: Path) -> None:
         ("decoder.bias", torch.uint8),
     ],
 )  # fmt: skip
-def test_tensors_of_another_type_are_refused(tiered: Path, name: str, dtype: torch.dtype) -> None:
-    tensors = load_file(tiered)
+def test_tensors_of_another_type_are_refused(grouped: Path, name: str, dtype: torch.dtype) -> None:
+    tensors = load_file(grouped)
     tensors[name] = tensors[name].to(dtype)
-    refused(saved(tiered, tensors), artifacts.read_description)
+    refused(saved(grouped, tensors), artifacts.read_description)
 
 
-def test_each_tensor_is_needed_as_it_is(tiered: Path) -> None:
-    tensors = load_file(tiered)
+def test_each_tensor_is_needed_as_it_is(grouped: Path) -> None:
+    tensors = load_file(grouped)
     for name, tensor in tensors.items():
-        other = tiered.with_name(f"{name}.safetensors")
+        other = grouped.with_name(f"{name}.safetensors")
         if name != "decoder.bias":  # without one it is another table
-            refused(saved(other, {key: tensors[key] for key in tensors if key != name}, like=tiered))
-        refused(saved(other, tensors | {name: tensor[:-1]}, like=tiered))
-        refused(saved(other, tensors | {name: tensor.unsqueeze(0)}, like=tiered))
+            refused(saved(other, {key: tensors[key] for key in tensors if key != name}, like=grouped))
+        refused(saved(other, tensors | {name: tensor[:-1]}, like=grouped))
+        refused(saved(other, tensors | {name: tensor.unsqueeze(0)}, like=grouped))
         if tensor.is_floating_point():
-            refused(saved(other, tensors | {name: torch.full_like(tensor, torch.inf)}, like=tiered))
+            refused(saved(other, tensors | {name: torch.full_like(tensor, torch.inf)}, like=grouped))
 
 
 @pytest.mark.parametrize("entry", [{"dtype": "F32", "shape": [1], "data_offsets": [0, 3]}, {"dtype": "x" * 70_000}])

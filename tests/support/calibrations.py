@@ -29,7 +29,8 @@ def made(
         return root @ root.T
 
     description = CalibrationDescription(
-        base=BASE, objective="masked" if input_importance else None, text="some.txt", text_sha256="1" * 64, frequency=None,
+        base=BASE, objective="masked" if input_importance else None, text="some.txt", text_sha256="1" * 64,
+        frequency=None,
         counted=500, measured=300 if input_importance else 0, metrics=(), settings={"tokens": 300}, seed=7,
     )  # fmt: skip
     made = Calibration(

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, PER_CHANNEL, PER_GROUP, PLAIN, Layout
-from orientc.storage.artifact import Artifact, Description
+from orientc.storage.artifact import Artifact
+from orientc.storage.description import Description
 from orientc.storage.table_info import TableInfo
 from support.pairwise import pairwise
 
@@ -66,7 +67,7 @@ def filled(shape: Layout, seed: int = 0) -> Factors:
 
 
 def made(coding: str, shape: str, **options: Any) -> Factors:
-    """Random numbers in a layout by the names of its parts, floats of one type, as a model's stand-ins hold them."""
+    """Random numbers in a layout by the names of its parts, floats of one type, as a model's modules hold them."""
     return filled(layout(coding, shape, **options)).map(lambda tensor: wide(tensor))
 
 

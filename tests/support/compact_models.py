@@ -22,7 +22,11 @@ from orientc.models.substitute import substitute
 from support.architectures import ARCHITECTURES, build, inputs_of
 
 RANK = 5
-PLAIN_STAND_IN = ("latents", "decoder_weight", "decoder_bias")  # parameters of one that has no codes and keeps no rows
+PLAIN_PARAMETERS = (
+    "latents",
+    "decoder_weight",
+    "decoder_bias",
+)  # parameters of one that has no codes and keeps no rows
 LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModel")
 TASKS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
 

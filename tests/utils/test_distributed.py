@@ -109,7 +109,8 @@ def test_the_launchers_variables_say_where_a_process_stands(monkeypatch: pytest.
 
 def test_asking_costs_no_import() -> None:
     code = (
-        "import sys; from orientc.utils import distributed; distributed.gather([1]); distributed.from_main(dict); distributed.wait();"
+        "import sys; from orientc.utils import distributed;"
+        "distributed.gather([1]); distributed.from_main(dict); distributed.wait();"
         "print(sorted({'torch', 'accelerate', 'numpy'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

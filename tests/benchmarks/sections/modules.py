@@ -27,9 +27,9 @@ def in_columns(table: Tensor, rank: int, bits: int) -> Factors:
     """Latents in codes, a scale for each column."""
     factors = svd.truncated_svd(table, rank)
     rows = torch.arange(len(table))
-    steps = per_channel.steps(factors.latents, rows, torch.ones(len(table)))
+    scales = per_channel.channel_scales(factors.latents, rows, torch.ones(len(table)))
     return per_channel.quantize_per_channel(
-        factors, [[bits] * -(-rank // 8)], [steps], group_size=8, row_groups=[rows]
+        factors, [[bits] * -(-rank // 8)], [scales], group_size=8, row_groups=[rows]
     ).map(wide)
 
 
