@@ -58,6 +58,7 @@ def test_the_model_knows_its_language() -> None:
     assert {"with", "class", "def", "import", "if", "assert", "return"} & set(best)
 
 
+@pytest.mark.slow
 def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown, request: pytest.FixtureRequest) -> None:
     """As the README says that it does."""
     assert (shown.ended.code, shown.ended.err) == (0, "")
@@ -72,6 +73,7 @@ def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown, request: pyte
         assert differences(command.shown, printed) == []
 
 
+@pytest.mark.slow
 def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Shown, orientc: Orientc) -> None:
     files = {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")}
     assert orientc("demo", "--out", shown.folder) == shown.ended

@@ -49,7 +49,7 @@ def refreshed(readme: Path, printed: dict[str, list[str]]) -> str:
         lines: list[str] = []
         for step in _commands(found[1]):
             lines += [f"$ {step.text}", *(printed.get(step.text, step.shown) if step.shown else [])]
-        return "\n".join(["```console", *lines, "```"])
+        return "\n".join(line.rstrip() for line in ["```console", *lines, "```"])
 
     return re.sub(r"^```console\n(.*?)^```$", block, _read(readme), flags=re.MULTILINE | re.DOTALL)
 
