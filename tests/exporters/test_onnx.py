@@ -52,13 +52,13 @@ HEADS = {
 }
 TYPED = ("bert", "roberta", "xlm-roberta", "electra", "albert", "mobilebert", "gpt2")  # they know token types
 BEYOND = ("xlnet",)  # what torch can't make a graph of
-SOME = {
+SOME = (
     ("bert", "AutoModelForMaskedLM", "tied"),
     ("albert", "AutoModelForQuestionAnswering", "untied"),
     ("roberta", "AutoModelForSequenceClassification", "untied"),
     ("gpt2", "AutoModelForCausalLM", "tied"),
     ("gemma3", "AutoModelForCausalLM", "input-only"),
-}
+)
 QUICK = {("bert", "AutoModelForMaskedLM", "tied"), ("gpt2", "AutoModelForCausalLM", "tied")}
 
 
