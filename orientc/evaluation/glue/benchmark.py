@@ -17,7 +17,7 @@ from orientc.evaluation import finetuning
 from orientc.evaluation.configs import FinetuningConfig
 from orientc.evaluation.finetuning import Benchmark, Outputs, Run
 from orientc.evaluation.glue import metrics, submission
-from orientc.evaluation.glue.data import Data
+from orientc.evaluation.glue.data import Data, rows_sha256
 from orientc.evaluation.glue.tasks import Task
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
@@ -88,7 +88,13 @@ def task_benchmark(
             sets = {stem: (rows, encode(rows).remove_columns("label")) for stem, rows in tests.items()}
             found = {stem: (rows["idx"], answers(outputs(stem, given))) for stem, (rows, given) in sets.items()}
             if distributed.is_main():
-                submission.write(submission_folder(run), found)
+                submission.write(submission_folder(run), found, made_of(run))
+
+    test_sha256s = {stem: rows_sha256(rows) for stem, rows in (tests or {}).items()}
+
+    def made_of(run: Run) -> dict[str, str]:
+        """For each submission file the hash of all that it depends on: the run, and the test set."""
+        return {stem: short_hash([run.record.identity, sha256]) for stem, sha256 in test_sha256s.items()}
 
     return Benchmark(
         kind=KIND,
@@ -99,14 +105,13 @@ def task_benchmark(
         evaluation={split: encode(rows) for split, rows in data.evaluation.items()},
         metrics=figures,
         write=write,
-        written=lambda run: tests is None or submission.written(submission_folder(run), task),
+        written=lambda run: submission.written(submission_folder(run), made_of(run)),
     )
 
 
 def submission_folder(run: Run) -> Path:
     """Where a run's submission files go: one folder for all tasks done with the same model and settings."""
-    identity = run.record.identity
-    alike = {**identity, "data": None}
+    alike = {**run.record.measured, "data": None}
     stem = run.path.name.partition(f".{KIND}-")[0]
     return run.path.with_name(f"{stem}.{KIND}-submission-{short_hash(alike)}")
 
