@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orientc.compression.configs import AutoencoderConfig, CodedConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
 from orientc.compression.sizing import importance_of, sized
-from orientc.errors import FitError
+from orientc.errors import FitError, UsageError
 from orientc.methods import autoencoder, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
 from orientc.methods.importance import Importance
@@ -88,10 +88,10 @@ class Fit:
         known = first = None
         sha256s = {}
         if calibration is not None:
-            known = calibration if isinstance(calibration, Calibration) else calibrations.load(calibration)
+            known = calibration if isinstance(calibration, Calibration) else calibrations.load(_there(calibration))
             sha256s["calibration_sha256"] = known.sha256
         if init is not None:
-            first = init if isinstance(init, Artifact) else artifacts.load(init)
+            first = init if isinstance(init, Artifact) else artifacts.load(_there(init))
             sha256s["init_sha256"] = first.sha256
         if known is not None:
             known.check_base(table.info.sha256)
@@ -179,6 +179,13 @@ def _fit_rows(
         group_size=config.group_size,
         importance=importance.in_latents(factors.weight),
     )
+
+
+def _there(file: str | Path) -> Path:
+    """A file that is named. Raises `UsageError` where there is none."""
+    if not Path(file).exists():
+        raise UsageError(f"there is no file {file}")
+    return Path(file)
 
 
 def _too_large(config: Config, factors: Factors) -> str:

@@ -161,8 +161,7 @@ def tune(
     path = runs.tuned_path(found.path, table.info, planned.settings, place)
     # where another teacher's run would look, too: it must not go on from this one, nor start over without a word
     begun = runs.unfinished_path(found.path, table.info, planned.settings_of_any_teacher, place)
-    base = asdict(table.info)
-    unfinished = ResumeFile(begun, {"settings": planned.settings, "base": base, "versions": versions()})
+    unfinished = ResumeFile(begun, {"settings": planned.settings, "versions": versions()})
     seconds_before = 0.0
 
     def fit(report: Callable[[Evaluation], None]) -> Artifact:

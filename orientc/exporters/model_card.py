@@ -25,7 +25,10 @@ FILE = "README.md"
 
 
 def write(folder: Path, facts: Facts, found: Subject, *, fingerprint: str, weights: int) -> None:
-    """Write the card into `folder`; `weights` are the bytes of the weight files there, `fingerprint` the base model's."""
+    """Write the card into `folder`; `weights` are the bytes of the weight files there.
+
+    `fingerprint` is the base model's, which is what figures on the card have to be of.
+    """
     local = found.source.local is not None
     data = ModelCardData(
         base_model=None if local else facts.base,

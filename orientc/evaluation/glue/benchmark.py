@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from orientc.evaluation.glue.tasks import Task
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
 from orientc.utils import distributed
-from orientc.utils.files import short_hash
+from orientc.utils.files import short_hash, write_json
 
 KIND = "glue"
+SUBMITTED = "submission.json"  # in a run's folder
 AUTO_CLASS = transformers.AutoModelForSequenceClassification
 
 
@@ -88,13 +90,24 @@ def task_benchmark(
             sets = {stem: (rows, encode(rows).remove_columns("label")) for stem, rows in tests.items()}
             found = {stem: (rows["idx"], answers(outputs(stem, given))) for stem, (rows, given) in sets.items()}
             if distributed.is_main():
-                submission.write(submission_folder(run), found, made_of(run))
+                submission.write(submission_folder(run), found)
+                write_json(run.folder / SUBMITTED, submitted(run))
 
     test_sha256s = {stem: rows_sha256(rows) for stem, rows in (tests or {}).items()}
 
-    def made_of(run: Run) -> dict[str, str]:
-        """For each submission file the hash of all that it depends on: the run, and the test set."""
-        return {stem: short_hash([run.record.identity, sha256]) for stem, sha256 in test_sha256s.items()}
+    def submitted(run: Run) -> dict[str, Any]:
+        """What the submission's files are made of and what they are; another run may write into their folder, too."""
+        there = submission.sha256s(submission_folder(run), test_sha256s)
+        return {stem: {"test_sha256": sha256, "sha256": there[stem]} for stem, sha256 in test_sha256s.items()}
+
+    def written(run: Run) -> bool:
+        try:
+            known = json.loads((run.folder / SUBMITTED).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            known = None
+        return tests is None or (
+            None not in submission.sha256s(submission_folder(run), tests).values() and known == submitted(run)
+        )
 
     return Benchmark(
         kind=KIND,
@@ -105,7 +118,7 @@ def task_benchmark(
         evaluation={split: encode(rows) for split, rows in data.evaluation.items()},
         metrics=figures,
         write=write,
-        written=lambda run: submission.written(submission_folder(run), made_of(run)),
+        written=written,
     )
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from orientc.errors import EvaluationError
 from orientc.evaluation.glue.tasks import LARGEST_SCORE, TASKS, Task
-from orientc.utils.files import write_atomically, write_json
+from orientc.utils.files import file_sha256, write_atomically
 
 DIAGNOSTIC = "AX"  # answered by MNLI's model
-MADE_OF = "made-of.json"  # beside the files: what each was made of
 
 _SUFFIXES = {"": "", "matched": "-m", "mismatched": "-mm"}
 _IN_WORDS = {"mnli", "qnli", "rte"}  # the others' classes are submitted as ids
@@ -27,37 +24,23 @@ def stem(task: Task, split: str) -> str:
 _TASKS = {stem(task, split): task for task in TASKS.values() for split in task.splits} | {DIAGNOSTIC: TASKS["mnli"]}
 
 
-def write(
-    folder: Path, answers: Mapping[str, tuple[Iterable[int], Iterable[float]]], made_of: Mapping[str, str]
-) -> list[Path]:
+def write(folder: Path, answers: Mapping[str, tuple[Iterable[int], Iterable[float]]]) -> list[Path]:
     """Write a file for each test set and return their paths, in the order of `answers`.
 
     `answers` has, by stem ("SST-2", "MNLI-mm", "AX"), the rows' indices and the predictions: class ids, or scores for
-    STS-B, which are cut to its range; `made_of` has, by stem, the hash of all that they depend on. Raises
-    `EvaluationError` for a score that is not a number, and `OutputError` where the file system refuses.
+    STS-B, which are cut to its range. Raises `EvaluationError` for a score that is not a number, and `OutputError`
+    where the file system refuses.
     """
-    others = {name: sha256 for name, sha256 in _made_of(folder).items() if name not in answers}
-    if others != _made_of(folder):  # first: a file that is half way to another must not count as what it was
-        write_json(folder / MADE_OF, others)
     for name, (indices, predictions) in answers.items():
         rows = [f"{index}\t{_spelled(name, value)}\n" for index, value in zip(indices, predictions, strict=True)]
         _write(_path(folder, name), "".join(["index\tprediction\n", *rows]))
-    write_json(folder / MADE_OF, others | dict(made_of))
     return [_path(folder, name) for name in answers]
 
 
-def written(folder: Path, made_of: Mapping[str, str]) -> bool:
-    """Whether a folder has the file of each test set, made of what `made_of` says by stem."""
-    there = _made_of(folder)
-    return all(there.get(name) == sha256 and _path(folder, name).is_file() for name, sha256 in made_of.items())
-
-
-def _made_of(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def sha256s(folder: Path, stems: Iterable[str]) -> dict[str, str | None]:
+    """The sha256 of each file by its stem; None for one that is not there."""
+    paths = {name: _path(folder, name) for name in stems}
+    return {name: file_sha256(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def _path(folder: Path, name: str) -> Path:
