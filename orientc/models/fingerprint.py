@@ -9,7 +9,6 @@ records, checkpoints of a training, a card) does not count, nor where the folder
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import resolve_revision
+from transformers import CONFIG_MAPPING
 
 from orientc.errors import ModelError
 from orientc.models import hub
@@ -40,8 +40,7 @@ TOKENIZERS = (
     "chat_template.*", "additional_chat_templates/*.jinja", "*processor_config.json", *VOCABULARIES,
 )  # fmt: skip
 LISTS = ("modules.json", "router_config.json")  # of a sentence encoder's modules, which name their folders
-SENTENCES = (*LISTS, "config_sentence_transformers.json", "sentence_*_config.json")
-_TEMPLATES = "additional_chat_templates"
+SENTENCES = (*LISTS, "config_sentence_transformers.json", "sentence_*_config.json", "*_Pooling/config.json")
 # where one of these is in a folder, transformers reads all its safetensors files
 _DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 _LARGEST_CODE = 1 << 24  # bytes
@@ -89,13 +88,8 @@ def files(source: ModelSource) -> dict[str, Path]:
 
 def _named(folder: Path) -> Iterator[str]:
     """Configurations and files of tokenizers and sentence encoders, by their names."""
-    patterns = (*CONFIGS, *TOKENIZERS, *SENTENCES)
-    there = os.listdir(folder)
-    if _TEMPLATES in there and (folder / _TEMPLATES).is_dir():
-        there += [f"{_TEMPLATES}/{name}" for name in os.listdir(folder / _TEMPLATES)]
-    for name in there:
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) and (folder / name).is_file():
-            yield name
+    for pattern in (*CONFIGS, *TOKENIZERS, *SENTENCES):
+        yield from (path.relative_to(folder).as_posix() for path in folder.glob(pattern))
 
 
 def _weights(source: ModelSource, folder: Path) -> Iterator[str]:
@@ -104,12 +98,15 @@ def _weights(source: ModelSource, folder: Path) -> Iterator[str]:
     if any(map(_DISTRIBUTED.fullmatch, there)):
         yield from (name for name in there if name.endswith(".safetensors"))
     names = (*WEIGHTS, *(PICKLES if source.allow_pickle else ()))
-    configured = [config.get("transformers_weights") for config in _configurations(source)]
+    configurations = _configurations(source)
+    configured = [config.get("transformers_weights") for config in configurations]
     for name in [next((name for name in names if (folder / name).is_file()), None), *configured]:
         if isinstance(name, str) and stays_inside(name) and (folder / name).is_file():
             yield name
             yield from shards_of(folder / name)
-    yield from getattr(type(source.config), "extra_files", ())
+    for config in configurations:
+        if isinstance(kind := config.get("model_type"), str) and kind in CONFIG_MAPPING:
+            yield from getattr(CONFIG_MAPPING[kind], "extra_files", ())
 
 
 def _of_modules(folder: Path) -> Iterator[str]:

@@ -71,7 +71,9 @@ def test_a_large_file_is_hashed_once_also_over_processes(tmp_path: Path, compute
     assert computed == [LARGE]
 
 
-def test_a_small_file_is_hashed_each_time_and_not_written_down(tmp_path: Path, computed: list[int], cache: Path) -> None:
+def test_a_small_file_is_hashed_each_time_and_not_written_down(
+    tmp_path: Path, computed: list[int], cache: Path
+) -> None:
     path = large(tmp_path / "file", size=10)
     assert content_hash(path) == content_hash(path)
     assert computed == [10, 10]
