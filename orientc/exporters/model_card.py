@@ -92,13 +92,8 @@ def _loading(facts: Facts) -> str:
 
 def _cost(found: Subject, name: str, fingerprint: str) -> str:
     """What was measured of it, from the records beside the artifact or the folder."""
-<<<<<<< HEAD
     if found.path and found.artifact:
-        compared = line_up.of_artifact(found.path, found.artifact, fingerprint)
-=======
-    if found.path:
-        compared = collect.of_artifact(found.path)
->>>>>>> main
+        compared = collect.of_artifact(found.path, found.artifact, fingerprint)
         grids = [grid(replace(compared, model=name))] if compared else []
         return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
     if (folder := found.source.local) is None:
