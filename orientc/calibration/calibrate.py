@@ -12,6 +12,7 @@ from orientc.calibration.config import CalibrationConfig
 from orientc.calibration.measure import full_settings, measure
 from orientc.calibration.tokenized_text import TokenizedText, objective_of
 from orientc.evaluation.texts import Text, calibration_text
+from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import calibration as calibrations
@@ -103,19 +104,22 @@ def calibrate(
         source = ModelSource.resolve(
             str(model), revision=revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
         )
+    before = fingerprint(source)
     tokenized = None
     if text is not None or dataset is not None or frequency is None:
         objective_of(source)  # before a text is fetched for nothing
         tokenized = TokenizedText(source, calibration_text(source, text, dataset, column))
     table = read_table(source).info
-    settings = full_settings(config, tokenized)
+    settings = full_settings(config, tokenized, before)
     path = runs.calibration_path(source.id, settings, place)
     start = time.perf_counter()
     fresh = runs.keep_calibration(
         settings,
         table,
         path,
-        lambda: measure(source, tokenized, config, table, device=chosen, progress=progress or Progress()),
+        lambda: measure(
+            source, tokenized, config, table, fingerprint=before, device=chosen, progress=progress or Progress()
+        ),
         overwrite=overwrite,
     )
     return Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)

@@ -13,6 +13,7 @@ from orientc.calibration.fisher import ImportanceMatrices
 from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
+from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.table_info import TableInfo
@@ -21,9 +22,9 @@ from orientc.utils.progress import Progress
 _BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32}  # lines or windows at a time
 
 
-def full_settings(config: CalibrationConfig, tokenized: TokenizedText | None) -> dict[str, Any]:
+def full_settings(config: CalibrationConfig, tokenized: TokenizedText | None, fingerprint: str) -> dict[str, Any]:
     """Everything that decides what a calibration of a model holds; `tokenized` is None without a text."""
-    settings: dict[str, Any] = {"frequency": config.frequency}
+    settings: dict[str, Any] = {"fingerprint": fingerprint, "frequency": config.frequency}
     if tokenized:
         settings |= {"tokens": config.tokens, "seed": config.seed}
         settings |= {"text": tokenized.text.name, "text_sha256": tokenized.text.sha256}
@@ -37,6 +38,7 @@ def measure(
     config: CalibrationConfig,
     table: TableInfo,
     *,
+    fingerprint: str,
     device: torch.device,
     progress: Progress,
 ) -> Calibration:
@@ -47,6 +49,7 @@ def measure(
         tokenized: the text; None for counts by `config.frequency` alone.
         config: what was asked for.
         table: facts of the model's table.
+        fingerprint: the model's, from before anything of it was read.
         device: where the model runs.
         progress: told of stages and steps.
 
@@ -56,6 +59,7 @@ def measure(
 
     Raises:
         CalibrationError: for a text with too little to measure, or a model whose numbers are not finite.
+        ModelError: where the model was changed meanwhile.
     """
     counted = 0
     if config.frequency:
@@ -66,6 +70,7 @@ def measure(
         counted = int(counts.sum())
     found = _importance(source, tokenized, config, table.tied, device, progress) if tokenized else None
     matrices = found.present if found else {}
+    check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
     description = CalibrationDescription(
         base=table,
@@ -76,7 +81,7 @@ def measure(
         counted=counted,
         measured=found.positions if found else 0,
         metrics=tuple(matrices),
-        settings=full_settings(config, tokenized),
+        settings=full_settings(config, tokenized, fingerprint),
         seed=config.seed,
     )
     return Calibration(

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orientc.comparison.agreement import agreed
 from orientc.comparison.columns import columns_of, figure_of, words
 from orientc.comparison.rows import Comparison, Row
 from orientc.errors import ArtifactError, RecordError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
 from orientc.storage import records
+from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.storage.records import Record
 from orientc.storage.runs import HISTORY_SUFFIX, fit_seconds
 from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes
 from orientc.storage.table_info import TableInfo
-from orientc.utils.files import canonical_json, file_sha256
+from orientc.utils.files import canonical_json
 
 
 @dataclass(frozen=True)
@@ -38,35 +40,54 @@ def line_up(paths: Sequence[Path]) -> tuple[tuple[Comparison, ...], tuple[str, .
     found: list[_Found] = []
     for path in records.files_under(paths, artifacts.SUFFIX):
         try:
-            description = artifacts.read_description(path)
-            found.append(_Found(path, file_sha256(path), description))
+            description, sha256 = artifacts.read_hashed_description(path)
+            found.append(_Found(path, sha256, description))
         except ArtifactError as error:
             if path in paths or not calibrations.is_calibration(path):  # in a runs folder they lie beside artifacts
                 problems.append(str(error))
-    read: list[Record] = []
+    read, unreadable = _records(paths)
+    problems += unreadable
+    bases = {entry.sha256: entry.description.base.sha256 for entry in found}
+    reasons = [_unusable(record, bases) for _, record in read]
+    problems += [f"{record.file_name}: {why}" for (_, record), why in zip(read, reasons, strict=True) if why]
+    agreeing, disagreements = agreed([entry for entry, why in zip(read, reasons, strict=True) if not why])
+    comparisons = tuple(_comparison(*group) for group in _by_model(found, agreeing))
+    return comparisons, (*problems, *disagreements)
+
+
+def of_artifact(path: Path, artifact: Artifact, fingerprint: str) -> Comparison | None:
+    """An artifact beside the uncompressed model, by the records that lie with it; None where there are none.
+
+    Args:
+        path: The artifact's file.
+        artifact: The artifact as it was read from there.
+        fingerprint: That of the model; no figure of another one is shown, with the same table or not.
+    """
+    read = [(place, record) for place, record in _records([path.parent])[0] if record.figures]
+    own = [
+        (place, record)
+        for place, record in read
+        if record.model["fingerprint"] == fingerprint
+        and (record.artifact is None or record.artifact["sha256"] == artifact.sha256)
+    ]
+    agreeing, _ = agreed(own)
+    if not any(record.artifact for record in agreeing):
+        return None
+    compared = _comparison([_Found(path, artifact.sha256, artifact.description)], agreeing)
+    measured = tuple(column for column in compared.columns if column.key in compared.rows[1].figures)
+    return replace(compared, columns=measured)
+
+
+def _records(paths: Sequence[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
+    """Every record under `paths` with its file, and a line for each file that is none."""
+    read, problems = [], []
     for path in records.files_under(paths, ".json"):
         if not path.name.endswith(HISTORY_SUFFIX):
             try:
-                read.append(records.read(path))
+                read.append((path, records.read(path)))
             except RecordError as error:
                 problems.append(str(error))
-    bases = {entry.sha256: entry.description.base.sha256 for entry in found}
-    reasons = [_unusable(record, bases) for record in read]
-    problems += [f"{record.file_name}: {reason}" for record, reason in zip(read, reasons, strict=True) if reason]
-    usable = [record for record, reason in zip(read, reasons, strict=True) if not reason]
-    read = list({canonical_json(record.identity): record for record in usable}.values())  # a copy is no second seed
-    return tuple(_comparison(*group) for group in _by_model(found, read)), tuple(problems)
-
-
-def of_artifact(path: Path) -> Comparison | None:
-    """An artifact beside the uncompressed model, by the records that lie with it; None where there are none."""
-    comparisons, _ = line_up([path, *records.files_under([path.parent], ".json")])
-    for compared in comparisons:
-        for row in compared.rows:
-            if row.path == str(path) and row.figures:
-                measured = tuple(column for column in compared.columns if column.key in row.figures)
-                return replace(compared, columns=measured)
-    return None
+    return read, problems
 
 
 def _unusable(record: Record, bases: dict[str, str]) -> str | None:
@@ -82,16 +103,18 @@ def _unusable(record: Record, bases: dict[str, str]) -> str | None:
 
 
 def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found], list[Record]]]:
-    """Artifacts and records by the model they belong to; an artifact no record speaks of, by its table alone.
+    """Artifacts and records by the model they belong to; an artifact no record speaks of, by the base it names.
 
-    Two models may share a table, a fine-tuned one and its base for example: records tell them apart.
+    Two models may share a table, a fine-tuned one and its base for example: fingerprints tell them apart.
     """
-    groups: dict[tuple[str, ...], tuple[dict[str, _Found], list[Record]]] = {}
+    groups: dict[tuple[str, str], tuple[dict[str, _Found], list[Record]]] = {}
+    measured: dict[tuple[str, str, str], tuple[str, str]] = {}  # the model that a table and an id stand for
     known = {entry.sha256: entry for entry in found}
     spoken_of = set()
     for record in sorted(read, key=lambda record: record.file_name):
         model = record.model
-        key = (model["table_sha256"], str(model.get("revision")), str(model.get("weights_sha256")))
+        key = (model["table_sha256"], model["fingerprint"])
+        measured[(model["table_sha256"], model["id"], str(model["revision"]))] = key
         artifacts_there, records_there = groups.setdefault(key, ({}, []))
         records_there.append(record)
         if record.artifact:
@@ -100,7 +123,7 @@ def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found
     for entry in found:
         if entry.sha256 not in spoken_of:
             base = entry.description.base
-            own: tuple[str, ...] = next((key for key in groups if key[0] == base.sha256), (base.sha256,))
+            own = measured.get((base.sha256, base.id, str(base.revision)), (base.sha256, f"{base.id}@{base.revision}"))
             groups.setdefault(own, ({}, []))[0][entry.sha256] = entry
     return [(list(there.values()), of_model) for _, (there, of_model) in sorted(groups.items())]
 

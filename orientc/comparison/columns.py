@@ -17,12 +17,12 @@ def columns_of(read: list[Record]) -> tuple[tuple[Column, ...], dict[str, list[t
     ways: dict[str, dict[str, list[tuple[Record, float]]]] = {}
     for record in read:
         for name, value in _figures(record).items():
-            ways.setdefault(name, {}).setdefault(canonical_json(_measured(record)), []).append((record, value))
+            ways.setdefault(name, {}).setdefault(canonical_json(way_of(record)), []).append((record, value))
     columns: list[Column] = []
     by_column: dict[str, list[tuple[Record, float]]] = {}
     for name in sorted(ways, key=_order):
         several = [ways[name][way] for way in sorted(ways[name])]
-        measured = [_measured(own[0][0]) for own in several]
+        measured = [way_of(own[0][0]) for own in several]
         for own, way, differs in zip(several, measured, _differences(measured), strict=True):
             column = Column(name, differs, way)
             columns.append(column)
@@ -38,7 +38,7 @@ def _figures(record: Record) -> dict[str, float]:
     return record.figures
 
 
-def _measured(record: Record) -> dict[str, Any]:
+def way_of(record: Record) -> dict[str, Any]:
     """All that has to be the same for figures to share a column."""
     on = record.text or record.data or {}
     seeded = record.text is not None  # a text's masks; of a fine-tuning figures are taken over seeds

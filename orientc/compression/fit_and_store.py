@@ -94,7 +94,7 @@ def fit_and_store(
     hub = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     fit = Fit.prepare(_table(model, hub), config, calibration=calibration, init=init)
     info = fit.table.info
-    path = runs.artifact_path(info.id, fit.config.slug, fit.settings, None if out is None else Path(out))
+    path = runs.artifact_path(info, fit.config.slug, fit.settings, None if out is None else Path(out))
     fitted: list[Artifact] = []
 
     def work(log: Callable[[Epoch], None]) -> Artifact:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +28,7 @@ from orientc.storage.calibration import Calibration
 from orientc.storage.description import Description
 from orientc.storage.sizes import target_bytes
 from orientc.utils.devices import pick_device
-from orientc.utils.files import file_sha256
 
-T = TypeVar("T")
 OnEpoch = Callable[[autoencoder.Epoch], None]
 _LARGE = 2.0**48  # squares of such numbers, summed over a row, are far from float32's end
 
@@ -91,9 +88,11 @@ class Fit:
         known = first = None
         sha256s = {}
         if calibration is not None:
-            known, sha256s["calibration_sha256"] = _hashed(calibration, calibrations)
+            known = calibration if isinstance(calibration, Calibration) else calibrations.load(_there(calibration))
+            sha256s["calibration_sha256"] = known.sha256
         if init is not None:
-            first, sha256s["init_sha256"] = _hashed(init, artifacts)
+            first = init if isinstance(init, Artifact) else artifacts.load(_there(init))
+            sha256s["init_sha256"] = first.sha256
         if known is not None:
             known.check_base(table.info.sha256)
         config = sized(config, table, known)
@@ -182,6 +181,13 @@ def _fit_rows(
     )
 
 
+def _there(file: str | Path) -> Path:
+    """A file that is named. Raises `UsageError` where there is none."""
+    if not Path(file).exists():
+        raise UsageError(f"there is no file {file}")
+    return Path(file)
+
+
 def _too_large(config: Config, factors: Factors) -> str:
     plain = isinstance(config, CodedConfig) and not isinstance(config, QuantizeConfig) and config.bits is None
     if config.dtype == "float16" and plain:
@@ -204,25 +210,3 @@ def _scaled(factors: Factors, scale: float) -> Factors:
     return factors.map_named(
         lambda name, tensor: tensor if name == "decoder.weight" or not tensor.is_floating_point() else tensor * scale
     )
-
-
-class _Storage(Protocol[T]):
-    """A module that reads and writes one kind of file."""
-
-    def load(self, path: Path, /) -> T: ...
-
-    def save(self, value: T, path: Path, /) -> None: ...
-
-
-def _hashed(given: str | Path | T, storage: _Storage[T]) -> tuple[T, str]:
-    """What is in a file, and its sha256; of something in memory the sha256 that its file would have."""
-    if isinstance(given, str | Path):
-        try:
-            sha256 = file_sha256(Path(given))
-        except OSError as error:
-            raise UsageError(f"can't read {given}: {error.strerror or error}") from error
-        return storage.load(Path(given)), sha256
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "value.safetensors"
-        storage.save(given, path)
-        return given, file_sha256(path)

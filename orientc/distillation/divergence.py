@@ -56,7 +56,7 @@ def of_language_model(teacher: PreTrainedModel, student: PreTrainedModel, batch:
 
 
 def of_sentences(teacher: PreTrainedModel, student: PreTrainedModel, batch: Batch, *, pooling: str) -> Gap:
-    """The gap of an encoder without a head; `pooling` is one of `evaluation.choices.POOLINGS`."""
+    """The gap of an encoder without a head; `pooling` is one of `evaluation.option_values.POOLINGS`."""
     mask = batch["attention_mask"]
 
     def states_of(model: PreTrainedModel) -> Tensor:

@@ -10,6 +10,7 @@ from orientc.distillation.config import TuningConfig
 from orientc.distillation.data import split
 from orientc.errors import EvaluationError
 from orientc.evaluation.texts import Text
+from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.storage.artifact import Artifact
@@ -25,6 +26,7 @@ class Plan:
 
     Attributes:
         source: the original model.
+        fingerprint: that of the original model, from before it was loaded.
         artifact: what is tuned.
         head: head policy that it is tuned under.
         config: options, with the batch size filled in.
@@ -34,6 +36,7 @@ class Plan:
     """
 
     source: ModelSource
+    fingerprint: str
     artifact: Artifact
     head: str
     config: TuningConfig
@@ -41,14 +44,18 @@ class Plan:
     held_out: TokenizedText
     settings: dict[str, Any]
 
+    @property
+    def settings_of_any_teacher(self) -> dict[str, Any]:
+        """The settings but for the original model's fingerprint."""
+        return {name: value for name, value in self.settings.items() if name != f"{_PREFIX}fingerprint"}
 
-def plan(
-    source: ModelSource, artifact: Artifact, artifact_sha256: str, text: Text, config: TuningConfig, head: str | None
-) -> Plan:
+
+def plan(source: ModelSource, artifact: Artifact, text: Text, config: TuningConfig, head: str | None) -> Plan:
     """Settle a tuning run; `head` None is tied where the head shares the table.
 
     Raises `EvaluationError` for a head policy that the model does not have.
     """
+    teacher = fingerprint(source)
     allowed = head_policies(source.skeleton)
     policy = head or (TIED if TIED in allowed else UNTIED)
     if policy not in allowed:
@@ -56,8 +63,8 @@ def plan(
     train, held_out = (TokenizedText(source, part) for part in split(text))
     config = replace(config, batch_size=config.batch_size or _BATCH[train.objective])
     tuning = {name: value for name, value in asdict(config).items() if value is not None}
-    tuning |= {"from_sha256": artifact_sha256, "head": policy}
+    tuning |= {"from_sha256": artifact.sha256, "fingerprint": teacher, "head": policy}
     tuning |= {"text": text.name, "text_sha256": text.sha256, **train.settings}
     fitted = {name: value for name, value in artifact.description.settings.items() if not name.startswith(_PREFIX)}
     settings = fitted | {f"{_PREFIX}{name}": value for name, value in tuning.items()}
-    return Plan(source, artifact, policy, config, train, held_out, settings)
+    return Plan(source, teacher, artifact, policy, config, train, held_out, settings)

@@ -19,7 +19,6 @@ from orientc.storage.safetensors_file import DamagedError
 from orientc.utils.files import canonical_json, strict_json
 
 FORMAT = "orientc-state"
-SUFFIX = ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,12 @@ class ResumeFile:
         if overwrite or not self.path.exists():
             return None
         try:
-            metadata = safetensors_file.read_header(self.path).metadata
+            content = safetensors_file.read(self.path)
+            metadata, tensors = content.header.metadata, content.tensors
             if metadata.get("format") != FORMAT:
                 raise DamagedError("it is something else")
             step, evaluations = int(metadata["step"]), json.loads(metadata["evaluations"])
-            same, tensors = metadata["run"] == self._identity, safetensors_file.read_tensors(self.path)
+            same = metadata["run"] == self._identity
         except (DamagedError, OSError, ValueError, KeyError, RecursionError) as error:
             raise OutputError(f"{self.path} can't be resumed from ({error}): start over with `overwrite`") from None
         if not same:

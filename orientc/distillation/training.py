@@ -31,6 +31,7 @@ from orientc.errors import FitError
 from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
 from orientc.modeling.modules import CompressedTable
+from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
 from orientc.utils.progress import Progress
@@ -74,6 +75,7 @@ class Training:
         self.pad_id = plan.source.tokenizer.pad_token_id or 0
         self.held_out = data.by_length(held_out, batch_size)
         self.teacher = _load(plan.source, plan.train.objective, device).requires_grad_(False)
+        check_unchanged(plan.source, plan.fingerprint)
         self.student = substitute(_sharing_copy(self.teacher), plan.artifact, plan.head)
         self.gap: Callable[..., Gap] = divergence.of_language_model
         if plan.train.objective == SENTENCE:

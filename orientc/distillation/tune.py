@@ -14,7 +14,7 @@ from orientc._version import __version__
 from orientc.distillation import data
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.plan import Plan, plan
-from orientc.distillation.resume import SUFFIX, ResumeFile, ResumeState
+from orientc.distillation.resume import ResumeFile, ResumeState
 from orientc.distillation.training import Evaluation, Training
 from orientc.errors import EvaluationError, OutputError
 from orientc.evaluation.setup import check_base
@@ -28,7 +28,6 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
-from orientc.utils.files import file_sha256
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 
@@ -156,11 +155,13 @@ def tune(
     if source.config.is_encoder_decoder:
         raise EvaluationError(f"{source.id} is an encoder-decoder, whose artifacts can't be tuned")
     read = data.tuning_text(source, text, dataset, column)
-    planned = plan(source, found.artifact, file_sha256(found.path), read, config, head)
-    path = runs.tuned_path(found.path, source.id, planned.settings, place)
+    planned = plan(source, found.artifact, read, config, head)
     table = read_table(source)
     check_base(found.artifact, table.info, force=force, progress=progress)
-    unfinished = ResumeFile(path.with_name(path.name + SUFFIX), {"settings": planned.settings, "versions": versions()})
+    path = runs.tuned_path(found.path, table.info, planned.settings, place)
+    # where another teacher's run would look, too: it must not go on from this one, nor start over without a word
+    begun = runs.unfinished_path(found.path, table.info, planned.settings_of_any_teacher, place)
+    unfinished = ResumeFile(begun, {"settings": planned.settings, "versions": versions()})
     seconds_before = 0.0
 
     def fit(report: Callable[[Evaluation], None]) -> Artifact:
@@ -172,7 +173,7 @@ def tune(
 
     stored = runs.produce(
         planned,
-        found.artifact.description.base,
+        table.info,
         path,
         fit,
         overwrite=overwrite,
@@ -212,6 +213,7 @@ def _tuned(
     factors = plan.artifact.factors.with_tensors({**plan.artifact.factors.tensors, **training.best})
     description = replace(
         plan.artifact.description,
+        base=table.info,
         settings=plan.settings,
         distances=asdict(losses.distances(factors, table.weight)),
         version=__version__,

@@ -175,7 +175,7 @@ def run(
     if done and distributed.from_main(lambda: benchmark.written(this)):
         return Run(done, this.path, fresh=False)
     start = time.perf_counter()
-    identity = strict_json({"identity": record.identity, "versions": record.versions})
+    identity = strict_json(record.identity)
     checkpoints = Checkpoints(Path(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX)), identity)
 
     def trainer(model: PreTrainedModel, train: Any = None) -> Trainer:
@@ -193,7 +193,7 @@ def run(
 
     if config.epochs and (overwrite or not distributed.from_main(lambda: _trained(this.folder, identity))):
         last = distributed.from_main(lambda: checkpoints.last(resume=resume, overwrite=overwrite))
-        ready = trainer(_loaded(subject, benchmark, config, new_head=new_head), benchmark.train())
+        ready = trainer(_loaded(setup, subject, benchmark, config, new_head=new_head), benchmark.train())
         if distributed.is_main():
             if last is None:
                 checkpoints.clear(others=True)
@@ -208,7 +208,7 @@ def run(
     else:
         if new_head:
             progress.warn(f"{source.id} has no head for this task: a random one is scored, nothing is trained")
-        ready = trainer(_loaded(subject, benchmark, config, new_head=new_head))
+        ready = trainer(_loaded(setup, subject, benchmark, config, new_head=new_head))
 
     def outputs(name: str, examples: Any) -> Outputs:
         progress.stage(f"scoring {name}".rstrip(), -(-len(examples) // config.batch_size))
@@ -249,7 +249,9 @@ def train_only(model: PreTrainedModel, train_embeddings: str) -> None:
         table.weight.requires_grad_(train_embeddings == "all")
 
 
-def _loaded(subject: Subject, benchmark: Benchmark, config: FinetuningConfig, *, new_head: bool) -> PreTrainedModel:
+def _loaded(
+    setup: Setup, subject: Subject, benchmark: Benchmark, config: FinetuningConfig, *, new_head: bool
+) -> PreTrainedModel:
     """The model to train or score: a new head drawn by the seed, the table substituted, what trains set."""
     transformers.set_seed(config.seed)
     model = subject.source.load(
@@ -259,6 +261,7 @@ def _loaded(subject: Subject, benchmark: Benchmark, config: FinetuningConfig, *,
         configure=benchmark.configure,
         attention=config.attention,
     )
+    setup.check_unchanged()
     model.config.get_text_config().pad_token_id = subject.source.tokenizer.pad_token_id
     if subject.artifact:
         substitute(model, subject.artifact, UNTIED)

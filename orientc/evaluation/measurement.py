@@ -88,6 +88,7 @@ class Measurement(ABC):
             return found
         start = time.perf_counter()
         metrics = self._measured(record, artifact)
+        self.setup.check_unchanged()
         record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
         if distributed.is_main():
             records.write(record, folder)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from orientc.errors import ArtifactMismatchError, EvaluationError
 from orientc.models import resolve
+from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import table_info
@@ -19,8 +20,8 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.storage.runs import records_folder
 from orientc.storage.table_info import TableInfo
+from orientc.utils import distributed
 from orientc.utils.devices import pick_device
-from orientc.utils.files import file_sha256
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 
@@ -51,14 +52,30 @@ class Setup:
         return table_info(self.source)
 
     @cached_property
+    def fingerprint(self) -> str:
+        """The model's fingerprint when it was first asked for, which is before the model is loaded."""
+        with distributed.main_first():
+            return fingerprint(self.source)
+
+    def check_unchanged(self) -> None:
+        """Raise `ModelError` where the model is not what it was when `fingerprint` was taken."""
+        with distributed.main_first():
+            check_unchanged(self.source, self.fingerprint)
+
+    @cached_property
     def _model(self) -> dict[str, Any]:
         return {
             "id": self.source.id,
             "revision": self.source.commit,
+            "fingerprint": self.fingerprint,
             "table_sha256": self.table.sha256,
-            "weights_sha256": self.source.weights_sha256(),
             "table": asdict(self.table),
         }
+
+    @property
+    def _environment(self) -> dict[str, Any]:
+        """What figures can depend on by the order that numbers are added up in."""
+        return {"device": self.device.type, "threads": torch.get_num_threads(), "processes": distributed.count()}
 
     def record(self, kind: str, artifact: Subject | None = None, **values: Any) -> Record:
         """A record without figures.
@@ -76,7 +93,14 @@ class Setup:
             check_base(artifact.artifact, self.table, force=self.force, progress=self.progress)
             described = _described(artifact.path, artifact.artifact)
         return Record(
-            kind=kind, model=self._model, artifact=described, metrics={}, seconds=0.0, versions=versions(), **values
+            kind=kind,
+            model=self._model,
+            artifact=described,
+            metrics={},
+            seconds=0.0,
+            environment=self._environment,
+            versions=versions(),
+            **values,
         )
 
 
@@ -143,7 +167,7 @@ def _described(path: Path, artifact: Artifact) -> dict[str, Any]:
     description = artifact.description
     return {
         "path": str(path),
-        "sha256": file_sha256(path),
+        "sha256": artifact.sha256,
         "method": description.method,
         "rank": description.rank,
         "bits_per_weight": round(description.bits_per_weight, 4),

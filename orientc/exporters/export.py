@@ -20,6 +20,7 @@ from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
 from orientc.models import compact, compact_code, resolve
+from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -124,6 +125,7 @@ def _write(
     folder: Path, found: Subject, *, form: str, head: str | None, dtype: str | None, force: bool, progress: Progress
 ) -> Facts:
     """Load the model, put the artifact in, and write all files of the form."""
+    before = fingerprint(found.source)
     info = read_table(found.source).info
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
@@ -131,6 +133,7 @@ def _write(
     _check_form(form, found.source, encoder=bool(beside))
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
     held = found.source.load(None, dtype=getattr(torch, chosen))
+    check_unchanged(found.source, before)
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)
@@ -148,7 +151,7 @@ def _write(
         except ModelError as error:
             progress.warn(f"{error}; exported without one")
         sentence_transformers.copy(beside, target)
-        model_card.write(target, facts, found, weights=_weights(target))
+        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target))
 
     write_folder(folder, fill)
     return facts

@@ -24,8 +24,11 @@ from orientc.storage.sizes import MB, bits_per_weight
 FILE = "README.md"
 
 
-def write(folder: Path, facts: Facts, found: Subject, *, weights: int) -> None:
-    """Write the card into `folder`; `weights` are the bytes of the weight files there."""
+def write(folder: Path, facts: Facts, found: Subject, *, fingerprint: str, weights: int) -> None:
+    """Write the card into `folder`; `weights` are the bytes of the weight files there.
+
+    `fingerprint` is the base model's, which is what figures on the card have to be of.
+    """
     local = found.source.local is not None
     data = ModelCardData(
         base_model=None if local else facts.base,
@@ -34,7 +37,7 @@ def write(folder: Path, facts: Facts, found: Subject, *, weights: int) -> None:
     )
     name = Path(facts.base).name if local else facts.base
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name}, with a compressed token-embedding table"]
-    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts), _cost(found, name), _fit(found)]
+    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts), _cost(found, name, fingerprint), _fit(found)]
     (folder / FILE).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
@@ -87,10 +90,10 @@ def _loading(facts: Facts) -> str:
     return text
 
 
-def _cost(found: Subject, name: str) -> str:
+def _cost(found: Subject, name: str, fingerprint: str) -> str:
     """What was measured of it, from the records beside the artifact or the folder."""
-    if found.path:
-        compared = collect.of_artifact(found.path)
+    if found.path and found.artifact:
+        compared = collect.of_artifact(found.path, found.artifact, fingerprint)
         grids = [grid(replace(compared, model=name))] if compared else []
         return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
     if (folder := found.source.local) is None:

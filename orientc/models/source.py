@@ -25,7 +25,6 @@ from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, Trus
 from orientc.models import compact, hub
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
-from orientc.utils.files import file_sha256
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
 
@@ -247,15 +246,6 @@ class ModelSource:
             model.hf_quantizer.remove_quantization_config(model)
         loaded: PreTrainedModel = model.eval()
         return loaded
-
-    def weights_sha256(self) -> str | None:
-        """The sha256 of a local model's weight files, which tells versions of a folder apart; None for a hub model."""
-        if self.local is None:
-            return None
-        if self.gguf:
-            return file_sha256(self.gguf)
-        files = sorted([*self.local.glob("*.safetensors"), *self.local.glob("pytorch_model*.bin")])
-        return file_sha256(*files)
 
     def _bring_weights(self) -> None:
         """Download and check the weight files for `load`; transformers checks neither hashes nor the index."""

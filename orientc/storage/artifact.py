@@ -5,7 +5,7 @@ The same artifact is always written as the same bytes. Imports torch only where 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,19 @@ _FORMAT = FileFormat("orientc", version=1, called="an orientc artifact", error=A
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compressed table: its description and its tensors."""
+    """A compressed table: its description and its tensors.
+
+    `read_sha256` is the sha256 of the bytes it was read from; None for one that was made.
+    """
 
     description: Description
     factors: Factors
+    read_sha256: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of its file: of the one it was read from, or of the one it would be written to."""
+        return self.read_sha256 or safetensors_file.sha256_of(_metadata(self), self.factors.tensors)
 
     def dense(self) -> Tensor:
         """The whole reconstructed table, float32 `[vocab, dim]`."""
@@ -51,7 +60,7 @@ def save(artifact: Artifact, path: str | Path) -> None:
     Raises:
         OutputError: The file system refuses.
     """
-    safetensors_file.write(Path(path), _FORMAT.marks | to_metadata(artifact.description), artifact.factors.tensors)
+    safetensors_file.write(Path(path), _metadata(artifact), artifact.factors.tensors)
 
 
 def read_description(path: str | Path) -> Description:
@@ -63,20 +72,32 @@ def read_description(path: str | Path) -> Description:
     return safetensors_file.read_described(Path(path), _FORMAT, from_header)
 
 
+def read_hashed_description(path: str | Path) -> tuple[Description, str]:
+    """Read the description of an artifact, and the sha256 of the same file; returns both. Raises as the above does."""
+    return safetensors_file.hash_described(Path(path), _FORMAT, from_header)
+
+
 def load(path: str | Path) -> Artifact:
-    """Read an artifact, checking everything before it is handed out.
+    """Read an artifact, once, checking everything before it is handed out.
 
     Raises:
         ArtifactError: The file is damaged, foreign, too new or can't be read.
     """
+    artifact, sha256 = safetensors_file.read_all(Path(path), _FORMAT, from_header, _checked)
+    object.__setattr__(artifact, "read_sha256", sha256)  # only here, so that no changed copy has it
+    return artifact
+
+
+def _metadata(artifact: Artifact) -> dict[str, str]:
+    return _FORMAT.marks | to_metadata(artifact.description)
+
+
+def _checked(description: Description, tensors: dict[str, Tensor]) -> Artifact:
+    """The artifact of a file. Raises `DamagedError`."""
     from orientc.modeling.factors import Factors
 
-    description = read_description(path)
-    try:
-        factors = Factors(description.layout, safetensors_file.read_tensors(Path(path)))
-        check_ids(factors)
-    except DamagedError as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error
+    factors = Factors(description.layout, tensors)
+    check_ids(factors)
     return Artifact(description, factors)
 
 

@@ -58,16 +58,30 @@ class CalibrationDescription:
     seed: int
     version: str = __version__
 
+    @property
+    def fingerprint(self) -> str | None:
+        """The fingerprint of the model it was measured on; None where its settings don't say."""
+        return self.settings.get("fingerprint")
+
     def as_dict(self) -> dict[str, Any]:
         """The description as JSON values."""
-        return asdict(self)
+        return asdict(self) | {"fingerprint": self.fingerprint}
 
 
 @dataclass(frozen=True)
 class Calibration(TokenStatistics):
-    """A calibration: token counts and importance matrices, and their description."""
+    """A calibration: token counts and importance matrices, and their description.
+
+    `read_sha256` is the sha256 of the bytes it was read from; None for one that was made.
+    """
 
     description: CalibrationDescription = field(kw_only=True)
+    read_sha256: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of its file: of the one it was read from, or of the one it would be written to."""
+        return self.read_sha256 or safetensors_file.sha256_of(_metadata(self), self.tensors)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -102,7 +116,7 @@ def save(calibration: Calibration, path: str | Path) -> None:
     Raises:
         OutputError: The file system refuses.
     """
-    safetensors_file.write(Path(path), _FORMAT.marks | _to_metadata(calibration.description), calibration.tensors)
+    safetensors_file.write(Path(path), _metadata(calibration), calibration.tensors)
 
 
 def read_description(path: str | Path) -> CalibrationDescription:
@@ -123,17 +137,23 @@ def is_calibration(path: str | Path) -> bool:
 
 
 def load(path: str | Path) -> Calibration:
-    """Read a calibration, checking everything before it is handed out.
+    """Read a calibration, once, checking everything before it is handed out.
 
     Raises:
         CalibrationError: The file is damaged, foreign, too new or can't be read.
     """
-    description = read_description(path)
-    try:
-        tensors = safetensors_file.read_tensors(Path(path))
-        _check_tensors(tensors)
-    except DamagedError as error:
-        raise CalibrationError(f"{path} is damaged: {error}") from None
+    calibration, sha256 = safetensors_file.read_all(Path(path), _FORMAT, _from_header, _checked)
+    object.__setattr__(calibration, "read_sha256", sha256)  # only here, so that no changed copy has it
+    return calibration
+
+
+def _metadata(calibration: Calibration) -> dict[str, str]:
+    return _FORMAT.marks | _to_metadata(calibration.description)
+
+
+def _checked(description: CalibrationDescription, tensors: dict[str, Tensor]) -> Calibration:
+    """The calibration of a file. Raises `DamagedError`."""
+    _check_tensors(tensors)
     return Calibration(description=description, **tensors)
 
 

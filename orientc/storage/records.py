@@ -29,12 +29,13 @@ class Record:
 
     Attributes:
         kind: "perplexity", "similarity", "glue" or "squad".
-        model: `id`, `revision`, `table_sha256`, `weights_sha256`, and `table`, the values of `TableInfo`.
+        model: `id`, `revision`, `fingerprint`, `table_sha256`, and `table`, the values of `TableInfo`.
         artifact: `path`, `sha256`, `method`, `rank`, `bits_per_weight`; None for the uncompressed model.
         head: Head policy; for the uncompressed model "tied" or "untied", as it is.
         settings: All settings that the figures depend on.
         metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100, null where not finite.
         seconds: Wall-clock time of the evaluation.
+        environment: What it ran on: the `device`'s type, `threads` and `processes`.
         versions: Versions of orientc, Python, torch and transformers.
         text: `name` and `sha256` of the text, if any.
         data: The data sets, if any.
@@ -48,6 +49,7 @@ class Record:
     settings: dict[str, Any]
     metrics: dict[str, Any]
     seconds: float
+    environment: dict[str, Any]
     versions: dict[str, str]
     text: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
@@ -82,13 +84,16 @@ class Record:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that the figures depend on; records of equal identity must have equal figures."""
-        model = {key: self.model.get(key) for key in ("table_sha256", "weights_sha256", "revision")}
-        artifact = self.artifact and self.artifact["sha256"]
+        """Everything that the figures depend on: what was measured, what it ran on, and the versions."""
+        return self.measured | {"environment": self.environment, "versions": self.versions}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured, and how; wherever that is done, the figures are the same but for rounding."""
         return {
             "kind": self.kind,
-            "model": model,
-            "artifact": artifact,
+            "model": {"fingerprint": self.model["fingerprint"], "table_sha256": self.model["table_sha256"]},
+            "artifact": self.artifact and self.artifact["sha256"],
             "head": self.head,
             "text": self.text and self.text["sha256"],
             "data": self.data,
@@ -97,14 +102,14 @@ class Record:
 
     @property
     def file_name(self) -> str:
-        """`<artifact or "original">.<kind>[-<task>]-<head>-<8 hex digits of the identity>.json`."""
+        """`<artifact or "original">.<kind>[-<task>]-<head>-<8 hex digits of what was measured>.json`."""
         stem = Path(self.artifact["path"]).name.removesuffix(".safetensors") if self.artifact else ORIGINAL
         task = f"-{self.data['task']}" if self.data and self.data.get("task") else ""
-        return f"{stem}.{self.kind}{task}-{self.head}-{short_hash(self.identity)}.json"
+        return f"{stem}.{self.kind}{task}-{self.head}-{short_hash(self.measured)}.json"
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record into a folder, atomically; a record of the same identity is replaced.
+    """Write a record into a folder, atomically; one of the same measured on another device, say, is replaced.
 
     Returns:
         The file.
@@ -148,13 +153,13 @@ def read(path: Path) -> Record:
 
 
 def reusable(record: Record, folder: Path) -> Record | None:
-    """Find a record of the same identity and versions in a folder; None where there is none."""
+    """Find a record of the same identity in a folder; None where there is none."""
     path = folder / record.file_name
     try:
         found = read(path)
     except RecordError:
         return None
-    return found if found.identity == record.identity and found.versions == record.versions else None
+    return found if found.identity == record.identity else None
 
 
 def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
@@ -180,13 +185,14 @@ def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
 
 def _check(record: Record) -> None:
     """Raise `KeyError`, `TypeError` or `ValueError` where an entry that is used is missing or of the wrong type."""
-    mappings = (record.model, record.settings, record.metrics, record.versions)
+    mappings = (record.model, record.settings, record.metrics, record.environment, record.versions)
     if not all(isinstance(value, dict) for value in mappings):
-        raise ValueError("model, settings, metrics and versions must be JSON objects")
+        raise ValueError("model, settings, metrics, environment and versions must be JSON objects")
     for value in (record.artifact, record.text, record.data):
         if value is not None and not isinstance(value, dict):
             raise ValueError("artifact, text and data must be JSON objects or null")
-    names = [record.kind, record.head, record.model["id"], record.model["table_sha256"], record.file_name]
+    names = [record.kind, record.head, *(record.model[key] for key in ("id", "fingerprint", "table_sha256"))]
+    names += [record.file_name]
     names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact else []
     names += [record.text["name"], record.text["sha256"]] if record.text else []
     if not all(isinstance(name, str) for name in names):

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orientc.storage.table_info import TableInfo
 
 HISTORY_SUFFIX = ".history.json"
+UNFINISHED_SUFFIX = ".unfinished"
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
@@ -34,7 +35,7 @@ def runs_folder(out: Path | None = None) -> Path:
 
 def model_folder(model: str, out: Path | None = None) -> Path:
     """A model's folder in the runs folder, named by its hub id with "/" as "--", or by a local model's last name."""
-    local = Path(model).exists() or model.startswith((".", "/", "~"))
+    local = _is_local(model)
     name = Path(model).resolve().name if local else model.replace("/", "--")
     folder = runs_folder(out) / name
     # a model that lies in the runs folder itself: its own folder must not be written into
@@ -52,16 +53,16 @@ def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
     return artifact.parent if artifact else model_folder(model, out)
 
 
-def artifact_path(model: str, slug: str, settings: dict[str, Any], out: Path | None = None) -> Path:
+def artifact_path(base: TableInfo, slug: str, settings: dict[str, Any], out: Path | None = None) -> Path:
     """The file for an artifact: `out` where that ends in ".safetensors", else one in the model's folder.
 
     Args:
-        model: The model argument.
+        base: The table to compress.
         slug: Method and size as the file's name has them, as "svd-r128".
-        settings: All settings of the fit; their hash is part of the name.
+        settings: All settings of the fit; a hash of them and of the base is part of the name.
         out: The file, or the runs folder.
     """
-    return _placed(f"{slug}-{short_hash(settings)}{artifacts.SUFFIX}", model, out)
+    return _placed(f"{slug}-{_fit_hash(base, settings)}{artifacts.SUFFIX}", base.id, out)
 
 
 def history_path(artifact: Path) -> Path:
@@ -69,10 +70,18 @@ def history_path(artifact: Path) -> Path:
     return artifact.with_name(artifact.name.removesuffix(artifacts.SUFFIX) + HISTORY_SUFFIX)
 
 
-def tuned_path(artifact: Path, model: str, settings: dict[str, Any], out: Path | None = None) -> Path:
+def tuned_path(artifact: Path, base: TableInfo, settings: dict[str, Any], out: Path | None = None) -> Path:
     """The file for a tuned artifact: beside the one it starts from, or by `out` as in `artifact_path`."""
-    name = f"{artifact.name.removesuffix(artifacts.SUFFIX)}-tuned-{short_hash(settings)}{artifacts.SUFFIX}"
-    return artifact.with_name(name) if out is None else _placed(name, model, out)
+    return _tuned_path(artifact, base, _fit_hash(base, settings), out)
+
+
+def unfinished_path(artifact: Path, base: TableInfo, settings: dict[str, Any], out: Path | None = None) -> Path:
+    """The file for the state of an unfinished tuning, where the tuned artifact will be; arguments as in `tuned_path`.
+
+    Its name depends on `settings` alone: those of runs of which one would find, but may not use, another's state.
+    """
+    path = _tuned_path(artifact, base, short_hash(settings), out)
+    return path.with_name(path.name + UNFINISHED_SUFFIX)
 
 
 class Planned(Protocol):
@@ -126,8 +135,12 @@ def produce(
     Raises:
         OutputError: Another file is at `path`, or it can't be written.
     """
+
+    def same(found: Description) -> bool:
+        return found.settings == plan.settings and _facts(found.base) == _facts(base)
+
     done = distributed.from_main(
-        lambda: None if overwrite else _done(path, "artifact", artifacts.read_description, plan.settings, base)
+        lambda: None if overwrite else _done(path, "artifact", artifacts.read_description, same)
     )
     if done is not None:
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
@@ -202,7 +215,11 @@ def keep_calibration(
     Raises:
         OutputError: Another file is at `path`, or it can't be written.
     """
-    if not overwrite and _done(path, "calibration", calibrations.read_description, settings, base):
+
+    def same(found: CalibrationDescription) -> bool:  # the model's fingerprint is among the settings
+        return found.settings == settings and found.base.sha256 == base.sha256
+
+    if not overwrite and _done(path, "calibration", calibrations.read_description, same):
         return False
     check_writable(path.parent)
     calibrations.save(make(), path)
@@ -221,16 +238,38 @@ def _placed(name: str, model: str, out: Path | None) -> Path:
     return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
 
 
-def _done(
-    path: Path, kind: str, read: Callable[[Path], _Found], settings: dict[str, Any], base: TableInfo
-) -> _Found | None:
-    """Read what is at `path`, None if nothing. Raises `OutputError` where it is of other settings or another table."""
+def _done(path: Path, kind: str, read: Callable[[Path], _Found], same: Callable[[_Found], bool]) -> _Found | None:
+    """Read what is at `path`, None if nothing. Raises `OutputError` where it is not the same as what is wanted."""
     if not path.exists():
         return None
     try:
         found = read(path)
     except (ArtifactError, CalibrationError) as error:
         raise OutputError(f"{path} is in the way and is not a usable {kind}: replace it with `overwrite`") from error
-    if found.settings != settings or found.base.sha256 != base.sha256:
+    if not same(found):
         raise OutputError(f"{path} holds another {kind}: replace it with `overwrite`")
     return found
+
+
+def _tuned_path(artifact: Path, base: TableInfo, digest: str, out: Path | None) -> Path:
+    name = f"{artifact.name.removesuffix(artifacts.SUFFIX)}-tuned-{digest}{artifacts.SUFFIX}"
+    return artifact.with_name(name) if out is None else _placed(name, base.id, out)
+
+
+def _fit_hash(base: TableInfo, settings: dict[str, Any]) -> str:
+    """What tells fits with one slug in one folder apart: settings, and the base where its id leaves that open.
+
+    Two local models may have folders of one name, and a model on the hub commits that share a table.
+    """
+    known_by_id = base.revision is None and not _is_local(base.id)
+    return short_hash(settings if known_by_id else {"settings": settings, "base": _facts(base)})
+
+
+def _facts(base: TableInfo) -> dict[str, Any]:
+    """All that an artifact says of its base; a local model is known by where it lies, however that is spelled."""
+    place = os.path.realpath(os.path.expanduser(base.id)) if _is_local(base.id) else base.id
+    return asdict(base) | {"id": place}
+
+
+def _is_local(model: str) -> bool:
+    return Path(model).exists() or model.startswith((".", "/", "~"))

@@ -7,10 +7,13 @@ metadata there have to be is up to the formats (artifact, calibration). Imports 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -29,6 +32,7 @@ CODES = {name: code for code, (name, _) in DTYPES.items()}
 CHUNK = 1 << 20  # numbers checked at a time for being finite
 _LARGEST_HEADER = 1 << 20  # bytes; ours take some two thousand
 _T = TypeVar("_T")
+_Made = TypeVar("_Made")
 
 
 class DamagedError(Exception):
@@ -55,10 +59,20 @@ class Stored:
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a file: string metadata, and the tensors by name."""
+    """The header of a file: string metadata, the tensors by name, and where they start, in bytes behind the header."""
 
     metadata: dict[str, str]
     tensors: dict[str, Stored]
+    starts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of a file: its header, its tensors, and the sha256 of the very bytes that both were read from."""
+
+    header: Header
+    tensors: dict[str, Tensor]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,181 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
     Raises:
         OutputError: The file system refuses.
     """
+
+    def fill(stream: BinaryIO) -> None:
+        for piece in _pieces(metadata, tensors):
+            stream.write(piece)
+
+    write_atomically(path, fill)
+
+
+def sha256_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of the file that `write` would write."""
+    digest = hashlib.sha256()
+    for piece in _pieces(metadata, tensors):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a file.
+
+    Raises:
+        DamagedError: It is no safetensors file, or a damaged one.
+        OSError: It can't be read.
+    """
+    with path.open("rb") as stream:
+        return _header(_encoded_header(stream), stream)
+
+
+def read(path: Path) -> Content:
+    """Read and check a file of any format, once: what comes is of one file, also where another takes its place.
+
+    Raises:
+        DamagedError: It is no safetensors file, or a damaged one; or a number is not finite.
+        OSError: It can't be read.
+    """
+    with path.open("rb") as stream:
+        encoded = _encoded_header(stream)
+        header = _header(encoded, stream)
+        return _content(encoded, header, stream)
+
+
+def read_described(path: Path, form: FileFormat, build: Callable[[Header], _T]) -> _T:
+    """Build a description from the header of a file that must be of a format.
+
+    Args:
+        path: The file.
+        form: The format.
+        build: Makes the description; may raise `KeyError` for what is missing, `ValueError` for what makes no sense.
+
+    Raises:
+        OrientcError: The format's own error, where the file is damaged, foreign, too new or can't be read.
+    """
+    with _opened(path, form) as stream:
+        return _described(path, form, build, stream)[2]
+
+
+def hash_described(path: Path, form: FileFormat, build: Callable[[Header], _T]) -> tuple[_T, str]:
+    """Build a description as `read_described` does, and hash the same file; returns both."""
+    with _opened(path, form) as stream:
+        encoded, _, described = _described(path, form, build, stream)
+        digest = hashlib.sha256(encoded)
+        while block := stream.read(CHUNK):
+            digest.update(block)
+        return described, digest.hexdigest()
+
+
+def read_all(
+    path: Path, form: FileFormat, build: Callable[[Header], _T], make: Callable[[_T, dict[str, Tensor]], _Made]
+) -> tuple[_Made, str]:
+    """Read all of a file that must be of a format, once.
+
+    Args:
+        path: The file.
+        form: The format.
+        build: As in `read_described`.
+        make: Makes what is wanted of the description and the tensors; may raise `DamagedError`.
+
+    Returns:
+        What `make` makes, and the sha256 of the bytes that it was made from.
+
+    Raises:
+        OrientcError: As `read_described` does.
+    """
+    with _opened(path, form) as stream:
+        encoded, header, described = _described(path, form, build, stream)
+        try:
+            content = _content(encoded, header, stream)
+            return make(described, content.tensors), content.sha256
+        except DamagedError as error:
+            raise form.error(f"{path} is damaged: {error}") from None
+
+
+@contextmanager
+def _opened(path: Path, form: FileFormat) -> Iterator[BinaryIO]:
+    """A file that is read; within the context an `OSError` becomes the format's error."""
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise form.error(f"can't read {path}: {error.strerror or error}") from error
+
+
+def _described(
+    path: Path, form: FileFormat, build: Callable[[Header], _T], stream: BinaryIO
+) -> tuple[bytes, Header, _T]:
+    """The header as it stands in the file, as it was read, and the description that it makes."""
+    try:
+        encoded = _encoded_header(stream)
+        header = _header(encoded, stream)
+    except DamagedError as error:
+        raise form.error(f"{path} is not {form.called}, or is damaged: {error}") from None
+    if header.metadata.get("format") != form.name:
+        raise form.error(f"{path} is a safetensors file, but not {form.called}")
+    try:
+        if (version := positive(header.metadata, "format_version")) > form.version:
+            raise form.error(f"{path} has format version {version}, newer than {form.version}: update orientc")
+        return encoded, header, build(header)
+    except KeyError as error:
+        raise form.error(f"{path} is damaged: {error.args[0]} is missing") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise form.error(f"{path} is damaged: {error!s:.200}") from None
+
+
+def _encoded_header(stream: BinaryIO) -> bytes:
+    """The header's length and the header itself as they stand in the file. Raises `DamagedError`."""
+    size = os.fstat(stream.fileno()).st_size
+    start = stream.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+    if length > size - 8:
+        raise DamagedError("it is no safetensors file, or is cut short: its header does not fit the file")
+    if length > _LARGEST_HEADER:
+        raise DamagedError(f"its header takes {length} bytes")
+    return start + stream.read(length)
+
+
+def _header(encoded: bytes, stream: BinaryIO) -> Header:
+    """Check a header, also against the size of its file. Raises `DamagedError`."""
+    try:
+        header = json.loads(encoded[8:])
+    except (ValueError, RecursionError):
+        raise DamagedError("its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise DamagedError("its header is not a JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise DamagedError("its metadata holds something else than strings")
+    tensors = _tensors(header, os.fstat(stream.fileno()).st_size - len(encoded))
+    return Header(metadata, tensors, {name: header[name]["data_offsets"][0] for name in tensors})
+
+
+def _content(encoded: bytes, header: Header, stream: BinaryIO) -> Content:
+    """Read the tensors, which lie where the header says, into memory that they share. Raises `DamagedError`."""
+    import torch
+
+    data = bytearray(sum(stored.nbytes for stored in header.tensors.values()))
+    if stream.readinto(data) != len(data):  # type: ignore[attr-defined]
+        raise DamagedError("it was cut short while it was read")
+    digest = hashlib.sha256(encoded)
+    digest.update(data)
+    tensors: dict[str, Tensor] = {}
+    for name, stored in header.tensors.items():
+        dtype, start = getattr(torch, DTYPES[stored.dtype][0]), header.starts[name]
+        if not stored.numbers:
+            tensors[name] = torch.empty(stored.shape, dtype=dtype)
+            continue
+        aligned = start % dtype.itemsize == 0  # another program's file may be laid out in any way
+        whole = data if aligned else bytearray(data[start : start + stored.nbytes])
+        flat = torch.frombuffer(whole, dtype=dtype, count=stored.numbers, offset=start if aligned else 0)
+        tensors[name] = flat.reshape(stored.shape)
+        if dtype.is_floating_point and not all(part.isfinite().all() for part in flat.split(CHUNK)):
+            raise DamagedError(f"{name!r:.60} holds numbers that are not finite")
+    return Content(header, tensors, digest.hexdigest())
+
+
+def _pieces(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Iterator[Any]:
+    """The bytes of a file in their order."""
     import torch
 
     ordered = dict(sorted(tensors.items(), key=lambda entry: (-entry[1].itemsize, entry[0])))
@@ -103,89 +292,9 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
         offset += tensor.nbytes
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % 8)
-
-    def fill(stream: BinaryIO) -> None:
-        stream.write(struct.pack("<Q", len(encoded)) + encoded)
-        for tensor in ordered.values():
-            stream.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-
-    write_atomically(path, fill)
-
-
-def read_header(path: Path) -> Header:
-    """Read and check the header of a file.
-
-    Raises:
-        DamagedError: It is no safetensors file, or a damaged one.
-        OSError: It can't be read.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > size - 8:
-            raise DamagedError("it is no safetensors file, or is cut short: its header does not fit the file")
-        if length > _LARGEST_HEADER:
-            raise DamagedError(f"its header takes {length} bytes")
-        encoded = stream.read(length)
-    try:
-        header = json.loads(encoded)
-    except (ValueError, RecursionError):
-        raise DamagedError("its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise DamagedError("its header is not a JSON object")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise DamagedError("its metadata holds something else than strings")
-    return Header(metadata, _tensors(header, size - 8 - length))
-
-
-def read_described(path: Path, form: FileFormat, build: Callable[[Header], _T]) -> _T:
-    """Build a description from the header of a file that must be of a format.
-
-    Args:
-        path: The file.
-        form: The format.
-        build: Makes the description; may raise `KeyError` for what is missing, `ValueError` for what makes no sense.
-
-    Raises:
-        OrientcError: The format's own error, where the file is damaged, foreign, too new or can't be read.
-    """
-    try:
-        header = read_header(path)
-    except OSError as error:
-        raise form.error(f"can't read {path}: {error.strerror or error}") from error
-    except DamagedError as error:
-        raise form.error(f"{path} is not {form.called}, or is damaged: {error}") from None
-    if header.metadata.get("format") != form.name:
-        raise form.error(f"{path} is a safetensors file, but not {form.called}")
-    try:
-        if (version := positive(header.metadata, "format_version")) > form.version:
-            raise form.error(f"{path} has format version {version}, newer than {form.version}: update orientc")
-        return build(header)
-    except KeyError as error:
-        raise form.error(f"{path} is damaged: {error.args[0]} is missing") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise form.error(f"{path} is damaged: {error!s:.200}") from None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a file whose header has been checked.
-
-    Raises:
-        DamagedError: A number is not finite, or the file changed meanwhile.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DamagedError(" ".join(str(error).split())[:200]) from error
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not all(part.isfinite().all() for part in tensor.flatten().split(CHUNK)):
-            raise DamagedError(f"{name!r:.60} holds numbers that are not finite")
-    return tensors
+    yield struct.pack("<Q", len(encoded)) + encoded
+    for tensor in ordered.values():
+        yield tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def as_strings(values: Mapping[str, Any]) -> dict[str, str]:

@@ -141,13 +141,13 @@ def _sample_calibration(path: Path, kind: int) -> None:
 def _sample_record(path: Path, kind: int) -> None:
     """One of a perplexity, and one of a task."""
     table = _table(11, 6)
-    model = {"id": table.id, "revision": "abc", "table_sha256": table.sha256, "weights_sha256": None}
+    model = {"id": table.id, "revision": "abc", "table_sha256": table.sha256, "fingerprint": "9" * 64}
     artifact = {"path": "a.safetensors", "sha256": "1" * 64, "method": "svd", "rank": 3, "bits_per_weight": 8.0}
     text = {"text": {"name": "text", "sha256": "2" * 64}} if kind % 2 else {"data": {"name": "glue", "task": "sst2"}}
     record = records.Record(
         kind="perplexity" if kind % 2 else "glue", model=model | {"table": vars(table)}, artifact=artifact, head="tied",
         settings={"seed": 0, "dtype": "float32"}, metrics={"perplexity": 9.5, "tokens": 100} if kind % 2 else
-        {"accuracy": 0.5}, seconds=1.5, versions={"torch": "2"}, **text,
+        {"accuracy": 0.5}, seconds=1.5, environment={"device": "cpu"}, versions={"torch": "2"}, **text,
     )  # fmt: skip
     path.write_text(json.dumps(record.as_dict()))
 

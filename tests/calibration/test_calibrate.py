@@ -15,6 +15,7 @@ from orientc.calibration.config import CalibrationConfig
 from orientc.errors import CalibrationError, EvaluationError, UsageError
 from orientc.evaluation import texts
 from orientc.evaluation.texts import Text, calibration_text
+from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import calibration as calibrations
@@ -86,7 +87,8 @@ def test_a_frequency_alone_gives_counts_alone(made: Made, bert_folder: Path) -> 
     assert found.description.metrics == ()
     assert found.description.objective is None
     assert (found.description.counted, found.description.measured) == (0, 0)
-    assert found.description.settings == {"frequency": "zipf"}
+    assert found.description.settings == {"fingerprint": found.description.fingerprint, "frequency": "zipf"}
+    assert found.description.fingerprint == fingerprint(ModelSource.resolve(str(bert_folder)))
 
 
 def test_with_a_text_too_the_matrices_are_the_texts(made: Made, bert_folder: Path) -> None:

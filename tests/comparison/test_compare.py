@@ -37,6 +37,7 @@ from orientc.errors import RecordError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import records, runs
 from orientc.storage.calibration import save as save_calibration
+from orientc.storage.records import Record
 
 INPUT_ONLY, TIED = "perplexity.input-only", "perplexity.tied"
 
@@ -255,10 +256,9 @@ def test_only_what_differs_among_the_ways_of_a_figure_is_told(tmp_path: Path) ->
 # -- models
 
 
-@pytest.mark.parametrize("change", [{"weights_sha256": "v"}, {"revision": "abc"}], ids=["weights", "revision"])
-def test_models_that_share_a_table_alone_have_comparisons_of_their_own(tmp_path: Path, change: dict[str, str]) -> None:
+def test_models_that_share_a_table_alone_have_comparisons_of_their_own(tmp_path: Path) -> None:
     path = put(tmp_path, 1)
-    other = {"model": record(1.0).model | change}
+    other = {"model": record(1.0).model | {"fingerprint": "e" * 64}}
     records.write(record(10.0), tmp_path)
     records.write(record(40.0, path), tmp_path)
     records.write(record(100.0, **other), tmp_path)
@@ -638,3 +638,57 @@ def test_a_name_that_is_not_there_is_refused(tmp_path: Path, asked: dict[str, st
     records.write(record(10.0), tmp_path)
     with pytest.raises(UsageError, match="'rnk'"):
         compare(tmp_path, **asked)  # type: ignore[arg-type]
+
+
+# -- records that contradict each other
+
+
+def copies(folder: Path, first: Record, second: Record) -> None:
+    """Two records of the same thing, as from two machines."""
+    records.write(first, folder / "1")
+    records.write(second, folder / "2")
+
+
+def test_equal_records_are_one_wherever_they_were_measured(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    copies(tmp_path, record(40.0, path), record(40.0 * (1 + 5e-7), path, environment={"device": "cuda"}))
+    figure = only(tmp_path).rows[1].figures[TIED]
+    assert figure.value == pytest.approx(40.0)
+    assert figure.std is None
+
+
+@pytest.mark.parametrize("other", [40.0001, 80.0, None])
+@pytest.mark.parametrize("gate", ["perplexity.tied <= 50", "perplexity.tied <= 5x", "perplexity <= 50"])
+def test_records_that_contradict_each_other_are_a_problem_and_miss_a_gate(
+    tmp_path: Path, other: float | None, gate: str
+) -> None:
+    path = put(tmp_path, 1)
+    records.write(record(10.0), tmp_path)
+    second = record(1.0, path, environment={"device": "cuda"})
+    copies(tmp_path, record(40.0, path), replace(second, metrics=second.metrics | {"perplexity": other}))
+    found = compare([tmp_path], require=gate)
+    (problem,) = found.problems
+    assert "contradict each other" in problem
+    assert all(str(tmp_path / place) in problem for place in "12")
+    assert TIED not in found.comparisons[0].rows[1].figures
+    assert found.failures
+    assert all("is not measured" in str(failure) for failure in found.failures)
+
+
+def test_an_original_that_is_contradicted_is_no_measure(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    records.write(record(12.0, path), tmp_path)
+    copies(tmp_path, record(10.0), record(11.0))
+    assert compare([tmp_path], require="perplexity.tied <= 1.5x").failures
+    assert not compare([tmp_path], require="perplexity.tied <= 15").failures
+
+
+def test_a_mean_over_seeds_is_not_taken_without_a_seed_in_doubt(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    for seed in (0, 1):
+        records.write(tuned({"accuracy": 0.9, "f1": 0.9}, path, seed), tmp_path)
+    records.write(tuned({"accuracy": 0.8}, path, task="rte"), tmp_path)
+    records.write(tuned({"accuracy": 0.9, "f1": 0.5}, path, 1), tmp_path / "again")
+    found = compare([tmp_path], require="mrpc.accuracy >= 0.8")
+    assert len(found.problems) == len(found.failures) == 1
+    assert values(found.comparisons[0])[1] == {"rte.accuracy": 0.8}

@@ -400,7 +400,7 @@ def facts_of(**other: Any) -> Facts:
 def test_only_a_model_of_the_hub_is_named_as_the_base(local: bool, tmp_path: Path) -> None:
     source = ModelSource("org/model", tmp_path / "somewhere" / "model" if local else None)
     base = str(tmp_path / "somewhere" / "model") if local else "org/model"
-    model_card.write(tmp_path, facts_of(base=base), Subject(source), weights=22_000_000)
+    model_card.write(tmp_path, facts_of(base=base), Subject(source), fingerprint="f" * 64, weights=22_000_000)
 
     written = ModelCard.load(tmp_path / model_card.FILE)
     assert written.data.base_model == (None if local else "org/model")
@@ -417,7 +417,7 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
     source = Subject(ModelSource("org/model", None))
     said = {}
     for form in ("compact", "dense", "onnx"):
-        model_card.write(tmp_path, facts_of(form=form), source, weights=1)
+        model_card.write(tmp_path, facts_of(form=form), source, fingerprint="f" * 64, weights=1)
         said[form] = (tmp_path / model_card.FILE).read_text()
     assert 'AutoModelForMaskedLM.from_pretrained("path/or/repository", trust_remote_code=True)' in said["compact"]
     assert f"`{compact_code.FILE}` is the code this needs" in said["compact"]

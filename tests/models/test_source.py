@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -282,19 +281,6 @@ def test_a_tokenizer_beside_the_weights_is_used(bert_folder: Path, wordpiece: Pr
     tokenizer = ModelSource.resolve(str(bert_folder)).tokenizer
 
     assert tokenizer.get_vocab() == wordpiece.get_vocab()
-
-
-def test_weights_hash_tells_versions_of_a_folder_apart(tmp_path: Path) -> None:
-    build("bert").save_pretrained(tmp_path)
-    source = ModelSource.resolve(str(tmp_path))
-    before = source.weights_sha256()
-
-    os.utime(tmp_path / "model.safetensors", (0, 0))
-    assert source.weights_sha256() == before
-
-    build("bert-untied").save_pretrained(tmp_path)
-    assert source.weights_sha256() != before
-    assert ModelSource.resolve("some/model").weights_sha256() is None
 
 
 # -- code from a model's repository

@@ -19,12 +19,13 @@ TABLE = {
 }  # fmt: skip
 RECORD = Record(
     kind="perplexity",
-    model={"id": "some/model", "revision": "abc", "table_sha256": "0" * 64, "weights_sha256": None, "table": TABLE},
+    model={"id": "some/model", "revision": "abc", "table_sha256": "0" * 64, "fingerprint": "9" * 64, "table": TABLE},
     artifact={"path": "runs/x/svd-r2-1234abcd.safetensors", "sha256": "1" * 64, "method": "svd", "rank": 2},
     head="tied",
     settings={"protocol": "masked", "seed": 0},
     metrics={"perplexity": 12.5, "loss": 2.5, "tokens": 100},
     seconds=1.5,
+    environment={"device": "cpu", "threads": 1},
     versions={"orientc": "0.1.0"},
     text={"name": "text.txt", "sha256": "2" * 64},
 )
@@ -158,8 +159,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "text": {"text": {"name": "text.txt", "sha256": "3" * 64}},
     "artifact": {"artifact": {**(RECORD.artifact or {}), "sha256": "4" * 64}},
     "table": {"model": {**RECORD.model, "table_sha256": "5" * 64}},
-    "weights": {"model": {**RECORD.model, "weights_sha256": "6" * 64}},
-    "revision": {"model": {**RECORD.model, "revision": "def"}},
+    "fingerprint": {"model": {**RECORD.model, "fingerprint": "6" * 64}},
     "data": {"data": {"task": "cola"}},
 }
 

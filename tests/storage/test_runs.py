@@ -70,7 +70,7 @@ def test_the_runs_folder_is_the_option_or_the_environments(tmp_path: Path, monke
 
 
 def placed(plan: Config, out: Path) -> Path:
-    return runs.artifact_path("a/b", plan.slug, plan.settings, out)
+    return runs.artifact_path(table(name="a/b").info, plan.slug, plan.settings, out)
 
 
 def test_a_name_tells_method_rank_and_settings(tmp_path: Path) -> None:
@@ -162,10 +162,52 @@ def put_over(path: Path, plan: Config, of: Table) -> runs.Stored:
     return runs.produce(plan, of.info, path, fitting(of, plan), overwrite=True)
 
 
-def test_the_same_table_under_another_name_is_the_same(tmp_path: Path) -> None:
+ABOUT_A_BASE: dict[str, Any] = {
+    "id": "a/copy", "revision": "abc", "dtype": "float16", "nbytes": 640, "padding_idx": 0, "embed_scale": 2.0,
+    "tied": False, "model_parameters": 1001, "model_bytes": 4001,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fact", ABOUT_A_BASE)
+def test_an_artifact_of_the_same_table_in_another_model_is_another(tmp_path: Path, fact: str) -> None:
+    """Two models may share a table, and a checkpoint can be cast in place: what an artifact says would be wrong."""
     path = tmp_path / "x.safetensors"
     put(path)
-    assert not runs.produce(PLAN, table(name="a/copy").info, path, never).fresh
+    other = replace(table().info, **{fact: ABOUT_A_BASE[fact]})
+    with pytest.raises(OutputError, match="another artifact"):
+        runs.produce(PLAN, other, path, never)
+
+
+def test_a_local_model_is_one_however_its_place_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep" / "m").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "m")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.safetensors"
+    put(path, of=table(name="deep/m"))
+    for name in ("./deep/m/", str(tmp_path / "deep" / "m"), "deep/../deep/m", "link"):
+        assert not runs.produce(PLAN, table(name=name).info, path, never).fresh
+
+
+def test_models_with_one_folder_name_have_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place / "m").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def path(**changes: Any) -> Path:
+        info = replace(table(name="a/m").info, **changes)
+        return runs.artifact_path(info, PLAN.slug, PLAN.settings, tmp_path / "runs")
+
+    assert path(id="b/m") != path()
+    assert path(id="b/m").parent == path().parent
+    assert path(id="./a/m") == path()
+    assert path(dtype="float16", nbytes=640) != path()
+    assert path(model_bytes=4001) != path()
+
+
+def test_two_commits_that_share_a_table_have_files_of_their_own(tmp_path: Path) -> None:
+    commits = [replace(table().info, revision=commit) for commit in ("abc", "abc", "def")]
+    first, again, other = (runs.artifact_path(info, PLAN.slug, PLAN.settings, tmp_path) for info in commits)
+    assert first == again != other
 
 
 @pytest.mark.parametrize("content", [b"", b"somebody's notes", b"\xff" * 100])

@@ -53,7 +53,7 @@ def record(
             "id": info.id,
             "revision": None,
             "table_sha256": info.sha256,
-            "weights_sha256": "w",
+            "fingerprint": "f" * 64,
             "table": asdict(info),
         },
         artifact={"path": str(artifact), "sha256": file_sha256(artifact)} if artifact else None,
@@ -61,6 +61,7 @@ def record(
         settings=MASKED,
         metrics={"perplexity": perplexity, "loss": 1.0, "tokens": 10},
         seconds=1.0,
+        environment={},
         versions={},
         text=TEXT,
     )

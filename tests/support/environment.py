@@ -29,4 +29,4 @@ def settle() -> None:
         del os.environ[name]
     home = tempfile.mkdtemp(prefix="orientc-tests-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": home, "OMP_NUM_THREADS": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": home, "ORIENTC_CACHE": f"{home}/orientc", "OMP_NUM_THREADS": "1"}

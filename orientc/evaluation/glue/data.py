@@ -47,12 +47,23 @@ class Data:
         """Hash of all texts and labels in their order: the same rows give the same, whatever they were stored in."""
         digest = hashlib.sha256()
         for name, rows in {"train": self.train, **self.evaluation}.items():
-            if rows is None:
-                continue
-            digest.update(f"{name}\n".encode())
-            for row in zip(*(rows[column][:] for column in rows.column_names if column != "idx"), strict=True):
-                digest.update(f"{canonical_json(row)}\n".encode())
+            if rows is not None:
+                digest.update(f"{name}\n".encode())
+                _add_rows(digest, rows, without=("idx",))
         return digest.hexdigest()
+
+
+def rows_sha256(rows: datasets.Dataset) -> str:
+    """Hash of all of a test set's rows in their order, with their indices, which predictions are handed in by."""
+    digest = hashlib.sha256()
+    _add_rows(digest, rows)
+    return digest.hexdigest()
+
+
+def _add_rows(digest: Any, rows: datasets.Dataset, without: Sequence[str] = ()) -> None:
+    columns = (rows[column][:] for column in rows.column_names if column not in without)
+    for row in zip(*columns, strict=True):
+        digest.update(f"{canonical_json(row)}\n".encode())
 
 
 def load(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orientc.errors import EvaluationError
 from orientc.evaluation.glue.tasks import LARGEST_SCORE, TASKS, Task
-from orientc.utils.files import write_atomically
+from orientc.utils.files import file_sha256, write_atomically
 
 DIAGNOSTIC = "AX"  # answered by MNLI's model
 
@@ -37,9 +37,10 @@ def write(folder: Path, answers: Mapping[str, tuple[Iterable[int], Iterable[floa
     return [_path(folder, name) for name in answers]
 
 
-def written(folder: Path, task: Task) -> bool:
-    """Whether a folder has the files of all of a task's test sets; the diagnostic one may be missing."""
-    return all(_path(folder, stem(task, split)).is_file() for split in task.splits)
+def sha256s(folder: Path, stems: Iterable[str]) -> dict[str, str | None]:
+    """The sha256 of each file by its stem; None for one that is not there."""
+    paths = {name: _path(folder, name) for name in stems}
+    return {name: file_sha256(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from orientc.evaluation import finetuning
 from orientc.evaluation.configs import FinetuningConfig
 from orientc.evaluation.finetuning import Benchmark, Outputs, Run
 from orientc.evaluation.glue import metrics, submission
-from orientc.evaluation.glue.data import Data
+from orientc.evaluation.glue.data import Data, rows_sha256
 from orientc.evaluation.glue.tasks import Task
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
 from orientc.utils import distributed
-from orientc.utils.files import short_hash
+from orientc.utils.files import short_hash, write_json
 
 KIND = "glue"
+SUBMITTED = "submission.json"  # in a run's folder
 AUTO_CLASS = transformers.AutoModelForSequenceClassification
 
 
@@ -89,6 +91,23 @@ def task_benchmark(
             found = {stem: (rows["idx"], answers(outputs(stem, given))) for stem, (rows, given) in sets.items()}
             if distributed.is_main():
                 submission.write(submission_folder(run), found)
+                write_json(run.folder / SUBMITTED, submitted(run))
+
+    test_sha256s = {stem: rows_sha256(rows) for stem, rows in (tests or {}).items()}
+
+    def submitted(run: Run) -> dict[str, Any]:
+        """What the submission's files are made of and what they are; another run may write into their folder, too."""
+        there = submission.sha256s(submission_folder(run), test_sha256s)
+        return {stem: {"test_sha256": sha256, "sha256": there[stem]} for stem, sha256 in test_sha256s.items()}
+
+    def written(run: Run) -> bool:
+        try:
+            known = json.loads((run.folder / SUBMITTED).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            known = None
+        return tests is None or (
+            None not in submission.sha256s(submission_folder(run), tests).values() and known == submitted(run)
+        )
 
     return Benchmark(
         kind=KIND,
@@ -99,14 +118,13 @@ def task_benchmark(
         evaluation={split: encode(rows) for split, rows in data.evaluation.items()},
         metrics=figures,
         write=write,
-        written=lambda run: tests is None or submission.written(submission_folder(run), task),
+        written=written,
     )
 
 
 def submission_folder(run: Run) -> Path:
     """Where a run's submission files go: one folder for all tasks done with the same model and settings."""
-    identity = run.record.identity
-    alike = {**identity, "data": None}
+    alike = {**run.record.measured, "data": None}
     stem = run.path.name.partition(f".{KIND}-")[0]
     return run.path.with_name(f"{stem}.{KIND}-submission-{short_hash(alike)}")
 

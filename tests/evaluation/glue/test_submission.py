@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -69,14 +70,11 @@ def test_indices_are_the_rows_own_and_arrays_will_do(tmp_path: Path) -> None:
     assert sorted(folder.iterdir()) == paths
 
 
-def test_it_knows_whether_a_tasks_files_are_there(tmp_path: Path) -> None:
-    mnli = TASKS["mnli"]
-    submission.write(tmp_path, {"MNLI-m": ([0], [0]), "AX": ([0], [0])})
-    assert not submission.written(tmp_path, mnli)
-    submission.write(tmp_path, {"MNLI-mm": ([0], [0])})
-    assert submission.written(tmp_path, mnli)
-    assert not submission.written(tmp_path, TASKS["rte"])
-    assert not submission.written(tmp_path / "nowhere", mnli)
+def test_a_file_is_known_by_its_hash_and_a_missing_one_by_none(tmp_path: Path) -> None:
+    (path,) = submission.write(tmp_path, {"MNLI-m": ([0], [0])})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert submission.sha256s(tmp_path, ["MNLI-m", "MNLI-mm"]) == {"MNLI-m": sha256, "MNLI-mm": None}
+    assert submission.sha256s(tmp_path / "nowhere", ["RTE"]) == {"RTE": None}
 
 
 def test_a_folder_that_can_not_be_is_an_output_error(tmp_path: Path) -> None:
