@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
+from orientc.storage import safetensors_file
 from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.description import Description
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, short_hash, write_json
+from orientc.utils.files import check_writable, short_hash, write_json, writing
 from orientc.utils.versions import versions
 
 if TYPE_CHECKING:
     from orientc.storage.table_info import TableInfo
 
 HISTORY_SUFFIX = ".history.json"
+_HISTORY = "orientc-history"
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
@@ -124,13 +126,14 @@ def produce(
         spent: Called after the fit; seconds that interrupted runs of the same fit took.
 
     Raises:
-        OutputError: Another file is at `path`, or it can't be written.
+        OutputError: Another file is at `path`, with `overwrite` one that orientc did not write, or it can't be written.
     """
     done = distributed.from_main(
         lambda: None if overwrite else _done(path, "artifact", artifacts.read_description, plan.settings, base)
     )
     if done is not None:
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
+    distributed.from_main(lambda: _check_replaceable(path, history_path(path)))
     if distributed.is_main():
         check_writable(path.parent)
     reported: list[Any] = []
@@ -138,7 +141,7 @@ def produce(
     artifact = fit(reported.append)
     seconds = round(time.perf_counter() - start + spent(), 3)
     history = {
-        "format": "orientc-history",
+        "format": _HISTORY,
         "version": 1,
         "settings": plan.settings,
         "seconds": seconds,
@@ -204,6 +207,7 @@ def keep_calibration(
     """
     if not overwrite and _done(path, "calibration", calibrations.read_description, settings, base):
         return False
+    _check_replaceable(path)
     check_writable(path.parent)
     calibrations.save(make(), path)
     return True
@@ -221,6 +225,20 @@ def _placed(name: str, model: str, out: Path | None) -> Path:
     return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
 
 
+def _check_replaceable(path: Path, history: Path | None = None) -> None:
+    """Raise `OutputError` where an artifact or a calibration, or its history, would replace what is none."""
+    with writing(path):
+        if path.exists() and not safetensors_file.is_ours(path):
+            raise OutputError(f"{path} is in the way, and orientc did not write it: move it, or name another place")
+        if history and history.exists() and history.stat().st_size:
+            try:
+                ours = json.loads(history.read_text(encoding="utf-8"))["format"] == _HISTORY
+            except (ValueError, KeyError, TypeError, RecursionError):
+                ours = False
+            if not ours:
+                raise OutputError(f"{history}, where the history of {path.name} goes, holds something else: move it")
+
+
 def _done(
     path: Path, kind: str, read: Callable[[Path], _Found], settings: dict[str, Any], base: TableInfo
 ) -> _Found | None:
@@ -230,7 +248,9 @@ def _done(
     try:
         found = read(path)
     except (ArtifactError, CalibrationError) as error:
-        raise OutputError(f"{path} is in the way and is not a usable {kind}: replace it with `overwrite`") from error
+        ours = safetensors_file.is_ours(path)
+        remedy = "replace it with `overwrite`" if ours else "move it, or name another place"
+        raise OutputError(f"{path} is in the way and is not a usable {kind}: {remedy}") from error
     if found.settings != settings or found.base.sha256 != base.sha256:
         raise OutputError(f"{path} holds another {kind}: replace it with `overwrite`")
     return found

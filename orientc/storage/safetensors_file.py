@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from orientc.errors import OrientcError
-from orientc.utils.files import write_atomically
+from orientc.utils.files import encoded, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +93,9 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
     import torch
 
     ordered = dict(sorted(tensors.items(), key=lambda entry: (-entry[1].itemsize, entry[0])))
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    # a lone surrogate, in a path, would be JSON that safetensors can't read
+    strings = {key: encoded(value).decode() for key, value in sorted(metadata.items())}
+    header: dict[str, Any] = {"__metadata__": strings}
     offset = 0
     for name, tensor in ordered.items():
         header[name] = {
@@ -101,11 +104,11 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
             "data_offsets": [offset, offset + tensor.nbytes],
         }
         offset += tensor.nbytes
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    encoded += b" " * (-len(encoded) % 8)
+    start = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    start += b" " * (-len(start) % 8)
 
     def fill(stream: BinaryIO) -> None:
-        stream.write(struct.pack("<Q", len(encoded)) + encoded)
+        stream.write(struct.pack("<Q", len(start)) + start)
         for tensor in ordered.values():
             stream.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
 
@@ -127,9 +130,9 @@ def read_header(path: Path) -> Header:
             raise DamagedError("it is no safetensors file, or is cut short: its header does not fit the file")
         if length > _LARGEST_HEADER:
             raise DamagedError(f"its header takes {length} bytes")
-        encoded = stream.read(length)
+        read = stream.read(length)
     try:
-        header = json.loads(encoded)
+        header = json.loads(read)
     except (ValueError, RecursionError):
         raise DamagedError("its header is not JSON") from None
     if not isinstance(header, dict):
@@ -138,6 +141,17 @@ def read_header(path: Path) -> Header:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise DamagedError("its metadata holds something else than strings")
     return Header(metadata, _tensors(header, size - 8 - length))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is empty, or one of orientc's formats by its first bytes, damaged or not. Raises `OSError`."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(8 + _LARGEST_HEADER)
+    # the metadata come first; within a string the quotes would be escaped
+    ours = rb'\s*\{\s*"__metadata__"\s*:\s*\{.*"format"\s*:\s*"orientc'
+    return not start or re.match(ours, start[8:], re.DOTALL) is not None
 
 
 def read_described(path: Path, form: FileFormat, build: Callable[[Header], _T]) -> _T:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from orientc.errors import OutputError
-from orientc.utils import files
+from orientc.utils import files, folders
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError, MemoryError])
@@ -79,13 +79,13 @@ def test_what_a_living_writer_is_writing_is_left_alone(tmp_path: Path) -> None:
 
     def fill(folder: Path) -> None:
         (folder / "one").write_bytes(b"slow")
-        files.write_folder(tmp_path / "folder", lambda folder: (folder / "two").write_bytes(b"quick"))
-        assert os.listdir(tmp_path / "folder") == ["two"]
+        folders.write_folder(tmp_path / "folder", lambda folder: (folder / "two").write_bytes(b"quick"), overwrite=True)
+        assert sorted(os.listdir(tmp_path / "folder")) == [folders.LIST, "two"]
 
     files.write_atomically(path, write)
-    files.write_folder(tmp_path / "folder", fill)
+    folders.write_folder(tmp_path / "folder", fill, overwrite=True)
     assert path.read_bytes() == b"slow"
-    assert os.listdir(tmp_path / "folder") == ["one"]
+    assert sorted(os.listdir(tmp_path / "folder")) == ["one", folders.LIST]
     assert left_over(tmp_path) == []
 
 
@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_of_others_removed
 WRITER = """
 import sys, time
 from pathlib import Path
-from orientc.utils import files
+from orientc.utils import files, folders
 letter, target, times = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 def write(stream):
     for _ in range(4):
@@ -118,7 +118,7 @@ def fill(folder):
         time.sleep(0.001)
 for _ in range(times):
     files.write_atomically(target / "file", write)
-    files.write_folder(target / "folder", fill)
+    folders.write_folder(target / "folder", fill, overwrite=True)
 """
 
 
