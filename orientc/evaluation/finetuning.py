@@ -199,7 +199,7 @@ def run(
         if distributed.is_main():
             if last is None:
                 checkpoints.clear(others=True)
-            check_writable(checkpoints.folder)
+            checkpoints.begin()
         ready.train(resume_from_checkpoint=str(last) if last else None)
         history = {"run": identity, "log": ready.state.log_history}
         if distributed.is_main():

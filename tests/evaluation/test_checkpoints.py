@@ -18,6 +18,7 @@ OTHER = RUN | {"versions": {"torch": "3"}}
 def checkpoints(folder: Path, *steps: int, run: dict[str, object] = RUN, half: tuple[int, ...] = ()) -> Checkpoints:
     """A folder with whole checkpoints of some steps, and half-written ones of others."""
     found = Checkpoints(folder, run)
+    found.begin()
     for step in (*steps, *half):
         (folder / f"checkpoint-{step}").mkdir(parents=True)
         (folder / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"weights")
@@ -89,10 +90,22 @@ def test_clearing_leaves_what_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-best", "thesis.tex"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_checkpoints_of_other_programs_are_refused_and_never_removed(overwrite: bool, tmp_path: Path) -> None:
+    """As transformers' own `Trainer` leaves them."""
+    (tmp_path / "checkpoint-500").mkdir()
+    (tmp_path / "checkpoint-500" / "model.safetensors").write_bytes(b"weights")
+    found = Checkpoints(tmp_path, RUN)
+    with pytest.raises(OutputError, match="holds checkpoint-500, which orientc did not write: name another folder"):
+        found.last(resume=True, overwrite=overwrite)
+    found.clear(others=True)
+    assert (tmp_path / "checkpoint-500" / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_clearing_takes_those_of_another_run_away_only_when_told(tmp_path: Path) -> None:
     checkpoints(tmp_path, 10, run=OTHER)
     mine = checkpoints(tmp_path, 20, half=(30,))
     mine.clear()
-    assert os.listdir(tmp_path) == ["checkpoint-10"]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-10", MARK]
     mine.clear(others=True)
     assert not tmp_path.exists()

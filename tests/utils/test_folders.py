@@ -142,7 +142,7 @@ def test_what_appears_between_the_last_look_and_the_move_is_put_back(
 
     monkeypatch.setattr(os, "replace", late)
     with pytest.raises(
-        OutputError, match="holds thesis.tex, which orientc did not write, and was left as it is"
+        OutputError, match=r"holds thesis\.tex, which orientc did not write, and was left as it is"
     ) as said:
         folders.write_folder(folder, fill, overwrite=True)
     kept = Path(str(said.value).partition(" holds ")[0])
