@@ -147,7 +147,9 @@ def _write(
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)
-    facts = Facts.of(held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside))
+    facts = Facts.of(
+        held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside), tokenizer=tokenizer
+    )
 
     def fill(target: Path) -> None:
         if form == COMPACT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters.forms import COMPACT, DENSE
 from orientc.modeling.modules import table_of
@@ -27,7 +27,8 @@ class Facts:
         dtype: Type of its weights.
         auto_class: The class of transformers' that loads it with the head it was exported with.
         library: What loads the folder: "transformers" or "sentence-transformers".
-        code: Whose code loading runs: "orientc", "the model's repository", or None for nobody's.
+        code: Whose code loading the model runs: "orientc", "the model's repository", or None for nobody's.
+        tokenizer_code: Whose code loading the tokenizer runs, in the same words; it is never orientc's.
         method: How the table was compressed; None for a model that came in the compact form.
         rank: Latent width.
         table: Bytes of the table here.
@@ -44,6 +45,7 @@ class Facts:
     auto_class: str
     library: str
     code: str | None
+    tokenizer_code: str | None
     method: str | None
     rank: int
     table: int
@@ -66,8 +68,12 @@ class Facts:
 
         In the compact form it needs no code; transformers, which reads the configuration first, would ask nevertheless.
         """
-        trusted = f"{literal(place)}, trust_remote_code=False" if self.form == COMPACT else self.arguments(place)
-        return f"AutoTokenizer.from_pretrained({trusted})"
+        trust = ""
+        if self.code == OURS:
+            trust = ", trust_remote_code=False"
+        elif self.code or self.tokenizer_code:
+            trust = ", trust_remote_code=True"
+        return f"AutoTokenizer.from_pretrained({literal(place)}{trust})"
 
     @classmethod
     def of(
@@ -80,6 +86,7 @@ class Facts:
         head: str,
         dtype: str,
         sentences: bool,
+        tokenizer: PreTrainedTokenizerBase | None,
     ) -> Facts:
         """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
         held = compact.compressed_table(model)
@@ -100,6 +107,7 @@ class Facts:
             auto_class=autos.get(type(model).__name__, "AutoModel"),
             library="sentence-transformers" if sentences else "transformers",
             code=OURS if form == COMPACT else THEIRS if foreign else None,
+            tokenizer_code=THEIRS if tokenizer and foreign_code.is_foreign(type(tokenizer)) else None,
             method=found.artifact.description.method if found.artifact else None,
             rank=factors.rank,
             table=rebuilt if form == DENSE else factors.nbytes,

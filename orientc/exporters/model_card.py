@@ -80,7 +80,7 @@ def _loading(facts: Facts, folder: Path) -> str:
     if not alone:
         lines += [f"tokenizer = {facts.tokenizer(place)}"]
     text = "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
-    if facts.code == THEIRS:
+    if THEIRS in (facts.code, facts.tokenizer_code):
         files = ", ".join(f"`{path.name}`" for path in sorted(folder.glob("*.py")))
         text += f"\n\nThis runs code of the model's own repository, not of orientc's: {files}. Read it before you do."
     if facts.code == OURS:

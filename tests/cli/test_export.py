@@ -145,6 +145,7 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "auto_class": "AutoModelForMaskedLM",
         "library": "transformers",
         "code": "orientc",
+        "tokenizer_code": None,
         "method": "svd",
         "rank": 4,
         "table": (120 * 4 + 32 * 4) * 4,

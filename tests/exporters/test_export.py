@@ -390,7 +390,7 @@ def test_sentence_encoders_that_are_loaded_by_a_class_of_their_own_are_refused(t
 def facts_of(**other: Any) -> Facts:
     known = Facts(
         base="org/model", form="compact", head="tied", dtype="float32", auto_class="AutoModelForMaskedLM",
-        library="transformers", code="orientc", method="svd",
+        library="transformers", code="orientc", tokenizer_code=None, method="svd",
         rank=4, table=2_000_000, base_table=10_000_000, base_weights=30_000_000, vocab=25_000, dim=100,
     )  # fmt: skip
     return replace(known, **other)
