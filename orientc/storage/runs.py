@@ -228,7 +228,7 @@ def _placed(name: str, model: str, out: Path | None) -> Path:
 def _check_replaceable(path: Path, history: Path | None = None) -> None:
     """Raise `OutputError` where an artifact or a calibration, or its history, would replace what is none."""
     with writing(path):
-        if path.exists() and not safetensors_file.is_ours(path):
+        if os.path.lexists(path) and not safetensors_file.is_ours(path):
             raise OutputError(f"{path} is in the way, and orientc did not write it: move it, or name another place")
         if history and history.exists() and history.stat().st_size:
             try:

@@ -144,14 +144,20 @@ def read_header(path: Path) -> Header:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is empty, or one of orientc's formats by its first bytes, damaged or not. Raises `OSError`."""
+    """Whether a file is one of orientc's by its header, damaged or not, or holds nothing but a part of a header.
+
+    Raises `OSError`.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as stream:
         start = stream.read(8 + _LARGEST_HEADER)
-    # the metadata come first; within a string the quotes would be escaped
-    ours = rb'\s*\{\s*"__metadata__"\s*:\s*\{.*"format"\s*:\s*"orientc'
-    return not start or re.match(ours, start[8:], re.DOTALL) is not None
+    if not start:
+        return True
+    if not re.match(rb'\s*\{\s*"__metadata__"\s*:\s*\{', start[8:]):  # the metadata come first
+        return False
+    cut = struct.unpack("<Q", start[:8])[0] > path.stat().st_size - 8
+    return cut or re.search(rb'"format"\s*:\s*"orientc', start) is not None  # in a string its quotes would be escaped
 
 
 def read_described(path: Path, form: FileFormat, build: Callable[[Header], _T]) -> _T:

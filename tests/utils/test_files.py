@@ -204,3 +204,15 @@ def test_the_hash_of_files_depends_on_content_and_order(tmp_path: Path) -> None:
 )
 def test_a_name_that_leads_out_of_its_folder_is_told(name: str, inside: bool) -> None:
     assert files.stays_inside(name) == inside
+
+
+LONE = "caf\udce9"  # as Python has a file's name that is not UTF-8
+
+
+def test_a_lone_surrogate_is_written_as_an_escape(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "result", {LONE: [LONE, "größe"]})
+    content = (tmp_path / "result").read_bytes()
+    assert rb"caf\udce9" in content
+    assert json.loads(content) == {LONE: [LONE, "größe"]}
+    assert files.encoded(LONE) == rb"caf\udce9"
+    assert files.short_hash({"name": LONE}) != files.short_hash({"name": "caf"})
