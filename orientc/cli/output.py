@@ -15,6 +15,7 @@ from rich.table import Table
 from orientc.cli import messages
 from orientc.utils import distributed
 from orientc.utils.files import strict_json
+from orientc.utils.messages import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -29,10 +30,7 @@ def plain(text: str, *, lines: bool = False) -> str:
 
     Files from strangers have strings in them, and what we say repeats them.
     """
-    kept = "\n\t" if lines else ""
-    return "".join(
-        sign if sign.isprintable() or sign in kept else sign.encode("unicode_escape").decode() for sign in text
-    )
+    return printable(text, kept="\n\t" if lines else "")
 
 
 def show_json(value: Any) -> None:

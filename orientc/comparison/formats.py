@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 from orientc.comparison.grid import FRONT, Cell, Grid, grid
 from orientc.comparison.rows import FACTS, Comparison
 from orientc.errors import UsageError
-from orientc.utils.files import strict_json
+from orientc.utils.files import encoded, strict_json
+from orientc.utils.messages import printable
 
 if TYPE_CHECKING:
     from orientc.comparison.compare import Comparisons
 
 FORMATS = ("table", "markdown", "csv", "json", "html")
 
+_FORMULA = "'*[=+\\-@\t\r\n＝＋－＠]"  # with their full-width forms, which spreadsheets read the same way
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #222 }
 h2 { margin-top: 2.5rem } table { border-collapse: collapse; display: block; overflow-x: auto }
@@ -30,7 +32,7 @@ p { color: #555; margin: .2rem 0 } svg { max-width: 100%; height: auto }
 
 
 def render(found: Comparisons, format: str = "table") -> str:
-    """What `compare` found as a text.
+    """What `compare` found as a text, in characters that any file can hold: others are escaped.
 
     Args:
         found: Which columns are shown and which figure size is weighed against is told by its `columns` and `quality`.
@@ -48,6 +50,10 @@ def render(found: Comparisons, format: str = "table") -> str:
             raise UsageError("`columns` is for tables and csv: JSON has every column")
         # JSON may hold a DEL, which a terminal should not get
         return json.dumps(strict_json(found.as_dict()), indent=1).replace("\x7f", r"\u007f") + "\n"
+    return encoded(_text(found, format)).decode()
+
+
+def _text(found: Comparisons, format: str) -> str:
     if format == "csv":
         return as_csv(found.comparisons, found.columns)
     grids = [grid(entry, shown=found.columns, quality=entry.chosen(found.quality)) for entry in found.comparisons]
@@ -67,10 +73,10 @@ def table(grids: Iterable[Grid]) -> str:
 
     parts = []
     for entry in grids:
-        lines = [[_one_line(name) for name in entry.header]]
+        lines = [[printable(name) for name in entry.header]]
         for number, row in enumerate(entry.rows):
             first = f"{FRONT if number in entry.front else ' '} "
-            lines.append([first + _one_line(row[0].text), *(f"{_one_line(c.text)}{'*' * c.best}" for c in row[1:])])
+            lines.append([first + printable(row[0].text), *(f"{printable(c.text)}{'*' * c.best}" for c in row[1:])])
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
         padded = [
             "  ".join(
@@ -81,7 +87,7 @@ def table(grids: Iterable[Grid]) -> str:
             for line in lines
         ]
         rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-        parts += [_one_line(entry.title), padded[0], rule, *padded[1:], *map(_one_line, entry.legend("*"))]
+        parts += [printable(entry.title), padded[0], rule, *padded[1:], *map(printable, entry.legend("*"))]
     return "".join(f"{part}\n" for part in parts)
 
 
@@ -89,18 +95,21 @@ def markdown(grids: Iterable[Grid]) -> str:
     """Tables to paste into a README: the best of each column in bold, the Pareto front with a diamond."""
     parts = []
     for entry in grids:
-        lines = [f"**{_escaped(entry.title)}**", "", _line(map(_escaped, entry.header))]
+        lines = [f"**{escaped(entry.title)}**", "", _line(map(escaped, entry.header))]
         lines.append(_line(["---", *["---:"] * (len(entry.header) - 1)]))
         for number, row in enumerate(entry.rows):
             first = f"{FRONT} " if number in entry.front else ""
-            lines.append(_line([first + _escaped(row[0].text), *map(_bold, row[1:])]))
-        lines += ["", *(f"{_escaped(note)}  " for note in entry.legend("bold:"))]
+            lines.append(_line([first + escaped(row[0].text), *map(_bold, row[1:])]))
+        lines += ["", *(f"{escaped(note)}  " for note in entry.legend("bold:"))]
         parts.append("\n".join(lines).rstrip() + "\n")
     return "\n".join(parts)
 
 
 def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None) -> str:
     """One line per row of every comparison, numbers in full; a column that a comparison lacks is empty.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it, as OWASP advises; so has text that
+    would look so otherwise, and taking one apostrophe away gives all of it back.
 
     `shown` are the names of facts and figures to keep, all unless given.
     """
@@ -112,14 +121,15 @@ def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None
     names = ["name", "method", "settings", "dtype", *facts, *(["seconds"] if "seconds" in kept else []), "path"]
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(["model", *names, *(name for key in keys for name in (key, f"{key} ±", f"{key} seeds"))])
+    header = ["model", *names, *(name for key in keys for name in (key, f"{key} ±", f"{key} seeds"))]
+    writer.writerow(map(_cell, header))
     for comparison in comparisons:
         for row in comparison.rows:
             cells: list[object] = [comparison.model, *(row.value(name) for name in names)]
             for key in keys:
                 found = row.figures.get(key)
                 cells += [found.value, found.std, len(found.seeds) or None] if found else ["", "", ""]
-            writer.writerow(["" if cell is None else cell for cell in cells])
+            writer.writerow(map(_cell, cells))
     return written.getvalue()
 
 
@@ -144,9 +154,11 @@ def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
     )
 
 
-def _one_line(text: str) -> str:
-    """Text in which what would break a line or a column is escaped."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+def _cell(value: object) -> object:
+    """A cell of CSV: numbers as they are, text without the power to compute."""
+    if isinstance(value, str):
+        return f"'{value}" if re.match(_FORMULA, value) else value
+    return "" if value is None else value
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -154,12 +166,13 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _bold(cell: Cell) -> str:
-    return f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text)
+    return f"**{escaped(cell.text)}**" if cell.best else escaped(cell.text)
 
 
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it stands, on one line."""
-    signs = re.sub(r"[\\|*_`~$\[]", r"\\\g<0>", " ".join(text.split()))
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it stands, on one line, within a line: no markup, no link, nothing unprintable."""
+    signs = re.sub(r"[\\|*_`~$\[]", r"\\\g<0>", printable(" ".join(text.split())))
+    signs = re.sub(r"(?=://)|(?<=www)(?=\.)", r"\\", signs, flags=re.IGNORECASE)  # GitHub makes links of bare addresses
     return signs.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from orientc.comparison.rows import Column, Comparison, Row
 from orientc.errors import OutputError, UsageError
 from orientc.utils.files import write_atomically
+from orientc.utils.messages import printable
 
 if TYPE_CHECKING:
     from orientc.comparison.compare import Comparisons
@@ -69,7 +70,7 @@ def picture(comparison: Comparison, quality: Column) -> Picture:
         figures = [row.figures[quality.key] for row in rows]
         series.append(
             Series(
-                method,
+                printable(method),
                 [row.table_mb for row in rows],
                 [figure.value for figure in figures],
                 [figure.std or 0.0 for figure in figures],
@@ -77,7 +78,7 @@ def picture(comparison: Comparison, quality: Column) -> Picture:
         )
     first = comparison.rows[0]
     original = (first.table_mb, first.figures[quality.key].value) if _drawable(first, quality) else None
-    return Picture(comparison.model, quality.key, series, original)
+    return Picture(printable(comparison.model), printable(quality.key), series, original)
 
 
 def pictures(comparison: Comparison) -> list[Picture]:
@@ -196,7 +197,8 @@ def _figure(drawn: Picture) -> Any:
     axes.set_ylabel(drawn.quality, parse_math=False)
     axes.set_title(drawn.title, fontsize=11, parse_math=False)
     axes.grid(which="major", alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
+    for text in axes.legend(frameon=False, fontsize=9).get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -53,7 +53,11 @@ class ResumeFile:
         Raises `OutputError` where the file is damaged or of another run, and where it is of this one but neither
         `resume` nor `overwrite` is set.
         """
-        if overwrite or not self.path.exists():
+        if not self.path.exists():
+            return None
+        if not safetensors_file.is_ours(self.path):
+            raise OutputError(f"{self.path} is in the way, and orientc did not write it: move it")
+        if overwrite:
             return None
         try:
             content = safetensors_file.read(self.path)
@@ -74,8 +78,9 @@ class ResumeFile:
         return ResumeState(step, tensors, evaluations)
 
     def remove(self) -> None:
-        """Remove the file, if it is there."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file, if it is there and ours."""
+        if safetensors_file.is_ours(self.path):
+            self.path.unlink(missing_ok=True)
 
     @property
     def _identity(self) -> str:

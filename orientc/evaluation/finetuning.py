@@ -26,7 +26,7 @@ from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.statistics import Spread
 from orientc.evaluation.trainer import trainer_for
 from orientc.modeling.modules import CompressedTable
-from orientc.models import compact
+from orientc.models import compact, foreign_code
 from orientc.models.resolve import Subject, is_artifact
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import substitute
@@ -34,7 +34,8 @@ from orientc.storage import records
 from orientc.storage.records import Record
 from orientc.storage.sizes import UNTIED
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, strict_json, write_folder, write_json
+from orientc.utils.files import check_writable, strict_json, write_json
+from orientc.utils.folders import check_place, write_folder
 from orientc.utils.logging import quietly
 from orientc.utils.progress import Progress
 
@@ -162,7 +163,7 @@ def run(
 
     Raises:
         ArtifactMismatchError: For an artifact of another table, unless `setup.force`.
-        OutputError: Where checkpoints are in the way (see `Checkpoints.last`).
+        OutputError: Where checkpoints are in the way (see `Checkpoints.last`), or files that orientc did not write.
         EvaluationError: Where training diverges.
     """
     source, folder, progress, overwrite = setup.source, setup.folder, setup.progress, setup.overwrite
@@ -192,12 +193,13 @@ def run(
         )
 
     if config.epochs and (overwrite or not distributed.from_main(lambda: _trained(this.folder, identity))):
+        distributed.from_main(lambda: check_place(this.folder, overwrite=True))
         last = distributed.from_main(lambda: checkpoints.last(resume=resume, overwrite=overwrite))
         ready = trainer(_loaded(setup, subject, benchmark, config, new_head=new_head), benchmark.train())
         if distributed.is_main():
             if last is None:
                 checkpoints.clear(others=True)
-            check_writable(checkpoints.folder)
+            checkpoints.begin()
         ready.train(resume_from_checkpoint=str(last) if last else None)
         history = {"run": identity, "log": ready.state.log_history}
         if distributed.is_main():
@@ -273,9 +275,11 @@ def _save(model: Any, tokenizer: PreTrainedTokenizerBase, history: dict[str, Any
     def fill(target: Path) -> None:
         compact.save(model, target, UNTIED)
         tokenizer.save_pretrained(target)
+        if not foreign_code.is_foreign(type(model.config)):
+            foreign_code.strip(target)
         write_json(target / HISTORY, history)
 
-    write_folder(folder, fill)
+    write_folder(folder, fill, overwrite=True)
 
 
 def _trained(folder: Path, identity: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from orientc.errors import ExportError
 from orientc.modeling.compact_model import CompactModel
 from orientc.modeling.modules import table_of
 from orientc.modeling.swap import users_of
-from orientc.models import compact
+from orientc.models import compact, foreign_code
 from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils.logging import quietly
 
@@ -30,9 +30,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """
     plain = rebuilt(model)
     kind, places = type(plain), vars(plain.config).get("auto_map") or {}
-    if kind.__module__.startswith("transformers."):
-        vars(plain.config).pop("auto_map", None)
-    else:
+    if foreign_code.is_foreign(kind):
         for auto_name in (name for name, place in places.items() if str(place).rpartition(".")[2] == kind.__name__):
             kind.register_for_auto_class(auto_name)
     with quietly():

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
 from orientc.evaluation.setup import check_base
-from orientc.exporters import dense, model_card, onnx, sentence_transformers
+from orientc.exporters import dense, links, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
-from orientc.models import compact, compact_code, resolve
+from orientc.models import compact, compact_code, foreign_code, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -27,7 +27,8 @@ from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, write_folder
+from orientc.utils.files import check_writable
+from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
 WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
@@ -81,7 +82,7 @@ def export(
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
         dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
-        overwrite: Replace a model folder that is there already.
+        overwrite: Replace a folder that is there already, if an export wrote all that is in it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
         private: Make that repository private; a public one is left alone.
         model: Base model of the artifact; the one it names unless given.
@@ -115,14 +116,24 @@ def export(
     if found.artifact is None and found.source.compact is None:
         raise ExportError(f"{subject} holds no compressed table: name an artifact, or a folder glue or squad saved")
     _check_not_inside(folder, found)
-    facts = _write(folder, found, form=form, head=head, dtype=dtype, force=force, progress=progress)
+    facts = _write(
+        folder, found, form=form, head=head, dtype=dtype, force=force, overwrite=overwrite, progress=progress
+    )
     url = hub.push(folder, push, private=private) if push is not None else None
     nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Exported(folder, facts, _weights(folder), nbytes, url)
 
 
 def _write(
-    folder: Path, found: Subject, *, form: str, head: str | None, dtype: str | None, force: bool, progress: Progress
+    folder: Path,
+    found: Subject,
+    *,
+    form: str,
+    head: str | None,
+    dtype: str | None,
+    force: bool,
+    overwrite: bool,
+    progress: Progress,
 ) -> Facts:
     """Load the model, put the artifact in, and write all files of the form."""
     before = fingerprint(found.source)
@@ -130,14 +141,18 @@ def _write(
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
     beside = sentence_transformers.files_of(found.source)
+    links.check(found.source, beside.values())
     _check_form(form, found.source, encoder=bool(beside))
+    tokenizer = _tokenizer(form, found.source, progress)
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
     held = found.source.load(None, dtype=getattr(torch, chosen))
     check_unchanged(found.source, before)
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)
-    facts = Facts.of(held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside))
+    facts = Facts.of(
+        held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside), tokenizer=tokenizer
+    )
 
     def fill(target: Path) -> None:
         if form == COMPACT:
@@ -146,14 +161,13 @@ def _write(
             dense.save(held, target)
         else:
             onnx.save(held, found.source.tokenizer, target)
-        try:
-            found.source.tokenizer.save_pretrained(target)
-        except ModelError as error:
-            progress.warn(f"{error}; exported without one")
+        if tokenizer:
+            tokenizer.save_pretrained(target)
         sentence_transformers.copy(beside, target)
+        foreign_code.strip(target)
         model_card.write(target, facts, found, fingerprint=before, weights=_weights(target))
 
-    write_folder(folder, fill)
+    write_folder(folder, fill, overwrite=overwrite)
     return facts
 
 
@@ -170,11 +184,7 @@ def _check_request(form: str, dtype: str | None) -> None:
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
     """Refuse now, not after an hour's work, a place that is taken or can't be written."""
-    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if taken and not (overwrite and folder.is_dir()):
-        raise OutputError(f"{folder} is there already: name another place, or replace a folder with `overwrite`")
-    if taken and not (folder / compact.CONFIG).is_file():
-        raise OutputError(f"{folder} holds something other than a model, which `overwrite` would delete: name another")
+    check_place(folder, overwrite=overwrite)
     check_writable(next(parent for parent in folder.absolute().parents if parent.exists()))
 
 
@@ -192,13 +202,31 @@ def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
         onnx.check(source.skeleton)
     if form != COMPACT:
         return
-    if not config.__module__.startswith("transformers."):
+    if foreign_code.is_foreign(config):
         raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
     if encoder and "AutoModelForSeq2SeqLM" in compact_code.classes(config):
         raise ExportError(
             f"{source.id} is a sentence encoder that sentence-transformers loads by a class of its own "
             f"({config.model_type}), which knows no compressed table: export it in the dense form"
         )
+
+
+def _tokenizer(form: str, source: ModelSource, progress: Progress) -> PreTrainedTokenizerBase | None:
+    """The model's tokenizer; None, with a warning, where it has none.
+
+    Raises `ExportError` for one that is code, and a form that takes along no code but orientc's.
+    """
+    try:
+        found = source.tokenizer
+    except ModelError as error:
+        progress.warn(f"{error}; exported without one")
+        return None
+    if form != DENSE and foreign_code.is_foreign(type(found)):
+        raise ExportError(
+            f"{source.id} has a tokenizer that is code of its repository: export it in the dense form, or, where "
+            "transformers has one of its own for it, without `trust_remote_code`"
+        )
+    return found
 
 
 def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters.forms import COMPACT, DENSE
 from orientc.modeling.modules import table_of
-from orientc.models import compact, compact_code
+from orientc.models import compact, compact_code, foreign_code
 from orientc.models.resolve import Subject
 from orientc.storage.table_info import TableInfo
+from orientc.utils.messages import literal
+
+OURS, THEIRS = "orientc", "the model's repository"  # whose code
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Facts:
         dtype: Type of its weights.
         auto_class: The class of transformers' that loads it with the head it was exported with.
         library: What loads the folder: "transformers" or "sentence-transformers".
+        code: Whose code loading the model runs: "orientc", "the model's repository", or None for nobody's.
+        tokenizer_code: Whose code loading the tokenizer runs, in the same words; it is never orientc's.
         method: How the table was compressed; None for a model that came in the compact form.
         rank: Latent width.
         table: Bytes of the table here.
@@ -39,6 +44,8 @@ class Facts:
     dtype: str
     auto_class: str
     library: str
+    code: str | None
+    tokenizer_code: str | None
     method: str | None
     rank: int
     table: int
@@ -54,7 +61,19 @@ class Facts:
 
     def arguments(self, place: str) -> str:
         """The arguments of that expression's call."""
-        return f'"{place}", trust_remote_code=True' if self.form == COMPACT else f'"{place}"'
+        return literal(place) + (", trust_remote_code=True" if self.code else "")
+
+    def tokenizer(self, place: str) -> str:
+        """The Python expression that loads the tokenizer.
+
+        In the compact form it needs no code; transformers, which reads the configuration first, would ask nevertheless.
+        """
+        trust = ""
+        if self.code == OURS:
+            trust = ", trust_remote_code=False"
+        elif self.code or self.tokenizer_code:
+            trust = ", trust_remote_code=True"
+        return f"AutoTokenizer.from_pretrained({literal(place)}{trust})"
 
     @classmethod
     def of(
@@ -67,6 +86,7 @@ class Facts:
         head: str,
         dtype: str,
         sentences: bool,
+        tokenizer: PreTrainedTokenizerBase | None,
     ) -> Facts:
         """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
         held = compact.compressed_table(model)
@@ -76,6 +96,9 @@ class Facts:
         else:  # it never was dense; as it would be
             base_table, base_weights = rebuilt, info.model_bytes - info.nbytes + rebuilt
         autos = {name: auto for auto, name in compact_code.classes(type(model.config)).items()}
+        if foreign := form == DENSE and foreign_code.is_foreign(type(model.config)):
+            named = dict(getattr(model.config, "auto_map", None) or {})
+            autos |= {str(place).rpartition(".")[2]: auto for auto, place in named.items()}
         return cls(
             base=found.source.id,
             form=form,
@@ -83,6 +106,8 @@ class Facts:
             dtype=dtype,
             auto_class=autos.get(type(model).__name__, "AutoModel"),
             library="sentence-transformers" if sentences else "transformers",
+            code=OURS if form == COMPACT else THEIRS if foreign else None,
+            tokenizer_code=THEIRS if tokenizer and foreign_code.is_foreign(type(tokenizer)) else None,
             method=found.artifact.description.method if found.artifact else None,
             rank=factors.rank,
             table=rebuilt if form == DENSE else factors.nbytes,

@@ -10,16 +10,18 @@ import transformers
 from huggingface_hub import ModelCardData
 
 from orientc._version import __version__
-from orientc.comparison import collect, formats
+from orientc.comparison import collect
+from orientc.comparison.formats import escaped, markdown
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
 from orientc.errors import RecordError
-from orientc.exporters.facts import Facts
-from orientc.exporters.forms import COMPACT, DENSE, ONNX
+from orientc.exporters.facts import OURS, THEIRS, Facts
+from orientc.exporters.forms import DENSE, ONNX
 from orientc.models import compact_code
 from orientc.models.resolve import Subject
 from orientc.storage import records
 from orientc.storage.sizes import MB, bits_per_weight
+from orientc.utils.files import encoded
 
 FILE = "README.md"
 
@@ -36,9 +38,10 @@ def write(folder: Path, facts: Facts, found: Subject, *, fingerprint: str, weigh
         tags=["orientc", "embedding-compression"],
     )
     name = Path(facts.base).name if local else facts.base
-    parts = [f"---\n{data.to_yaml()}\n---", f"# {name}, with a compressed token-embedding table"]
-    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts), _cost(found, name, fingerprint), _fit(found)]
-    (folder / FILE).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {escaped(name)}, with a compressed token-embedding table"]
+    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts, folder)]
+    parts += [_cost(found, name, fingerprint), _fit(found)]
+    (folder / FILE).write_bytes(encoded("\n\n".join(part for part in parts if part) + "\n"))
 
 
 def _what(facts: Facts, name: str) -> str:
@@ -47,10 +50,10 @@ def _what(facts: Facts, name: str) -> str:
         "input-only": "The lookup of tokens runs from it; the output projection keeps the original table.",
         "untied": "The lookup of tokens runs from it; nothing else used the table.",
     }
-    how = f"by {facts.method} " if facts.method else ""
+    how = f"by {escaped(facts.method)} " if facts.method else ""
     text = (
-        f"{name} with its token-embedding table ({facts.vocab} × {facts.dim}) compressed {how}to rank {facts.rank} "
-        f"with orientc {__version__}. {heads[facts.head]}"
+        f"This is {escaped(name)} with its token-embedding table ({facts.vocab} × {facts.dim}) compressed {how}to rank "
+        f"{facts.rank} with orientc {__version__}. {heads[facts.head]}"
     )
     if facts.form == DENSE:
         text += " In this folder the table is rebuilt: it is as large as before, with what compression cost it."
@@ -72,17 +75,19 @@ def _sizes(facts: Facts, weights: int) -> str:
     )
 
 
-def _loading(facts: Facts) -> str:
+def _loading(facts: Facts, folder: Path) -> str:
     if facts.form == ONNX:
         return "`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside it."
     place, alone = "path/or/repository", facts.library != "transformers"
     classes = ["SentenceTransformer"] if alone else sorted({"AutoTokenizer", facts.auto_class})
     lines = [f"from {facts.library.replace('-', '_')} import {', '.join(classes)}", "", f"model = {facts.load(place)}"]
     if not alone:
-        # a tokenizer needs no code, but in a terminal transformers would ask: it reads the configuration first
-        lines += [f"tokenizer = AutoTokenizer.from_pretrained({facts.arguments(place)})"]
+        lines += [f"tokenizer = {facts.tokenizer(place)}"]
     text = "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
-    if facts.form == COMPACT:
+    if THEIRS in (facts.code, facts.tokenizer_code):
+        files = ", ".join(f"`{path.name}`" for path in sorted(folder.glob("*.py")))
+        text += f"\n\nThis runs code of the model's own repository, not of orientc's: {files}. Read it before you do."
+    if facts.code == OURS:
         text += (
             f"\n\n`{compact_code.FILE}` is the code this needs. It reads nothing but this folder, "
             f"and was written with transformers {transformers.__version__}."
@@ -95,14 +100,14 @@ def _cost(found: Subject, name: str, fingerprint: str) -> str:
     if found.path and found.artifact:
         compared = collect.of_artifact(found.path, found.artifact, fingerprint)
         grids = [grid(replace(compared, model=name))] if compared else []
-        return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
+        return f"## What it cost\n\n{markdown(grids)}".rstrip() if grids else ""
     if (folder := found.source.local) is None:
         return ""
     try:
         record = records.read(folder.with_name(f"{folder.name}.json"))
     except RecordError:
         return ""
-    rows = [f"| {name} | {value:.4f} |" for name, value in record.figures.items()]
+    rows = [f"| {escaped(name)} | {value:.4f} |" for name, value in record.figures.items()]
     return "\n".join(["## What was measured", "", "| figure | |", "|---|---:|", *rows])
 
 
@@ -112,4 +117,4 @@ def _fit(found: Subject) -> str:
     described = found.artifact.description
     settings: dict[str, Any] = described.settings
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return f"## How it was fitted\n\n{told}.\n\nBase table: sha256 `{described.base.sha256}`."
+    return f"## How it was fitted\n\nSettings: {escaped(told)}.\n\nBase table: sha256 {escaped(described.base.sha256)}."

@@ -116,7 +116,6 @@ def _distance(expected: Tensor, actual: Tensor, mask: Tensor | None) -> float:
 def _write_configuration(model: PreTrainedModel, folder: Path) -> None:
     """The architecture's own, for runtimes that read ids and labels there; no code belongs to a graph."""
     config = compact.plain_config(model)
-    vars(config).pop("auto_map", None)
     config.architectures, config.dtype = [type(model).__name__], "float32"
     with quietly():
         config.save_pretrained(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from orientc._version import __version__
 from orientc.errors import ExportError, UsageError
+from orientc.utils.folders import files_of
 
 TIMEOUT = 60.0  # seconds in which nothing comes or goes
 PATIENCE = 30.0  # seconds in which a request is repeated
@@ -67,8 +69,9 @@ def prepare(repository: str) -> None:
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
     """Upload a folder as a model repository, which is made where there is none, and return its address.
 
-    Files of the folder replace those of the same name, the repository keeps its others. With `private` a new repository
-    is private, and a public one is refused. Raises `ExportError` where the upload fails.
+    What is on the folder's list is uploaded and nothing else. It replaces files of the same name, the repository keeps
+    its others. With `private` a new repository is private, and a public one is refused. Raises `ExportError` where the
+    upload fails.
     """
     api = HfApi(library_name="orientc", library_version=__version__, token=True)
     with _quietly(), _impatiently():
@@ -77,7 +80,12 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
             made = api.create_repo(repository, private=private or None, exist_ok=True)
             shown = private and not api.repo_info(made.repo_id).private
             if not shown:
-                api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload by orientc export")
+                api.upload_folder(
+                    repo_id=made.repo_id,
+                    folder_path=folder,
+                    commit_message="Upload by orientc export",
+                    allow_patterns=[*map(glob.escape, files_of(folder))],
+                )
         except Exception as error:  # Xet's, and what goes wrong in a thread, are of any kind
             later = shlex.join(["hf", "upload", repository, str(folder), *(["--private"] if private else [])])
             raise ExportError(

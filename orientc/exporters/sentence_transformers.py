@@ -18,6 +18,7 @@ MODEL = "Transformer"
 _KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 SETTINGS = ("config_sentence_transformers.json", *(f"sentence_{kind}_config.json" for kind in _KINDS))
 CONFIG, WEIGHTS, PICKLE = "config.json", "model.safetensors", "pytorch_model.bin"  # of a module
+ACTIVATIONS = "torch.nn."  # where a Dense module's activation is
 KNOWN = {"Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"}
 
 
@@ -59,5 +60,9 @@ def _files_of(source: ModelSource, module: Mapping[str, Any]) -> Iterator[str]:
     pickled = not source.has(str(place / WEIGHTS)) and source.has(str(place / PICKLE))
     if pickled and not source.allow_pickle:
         raise TrustError(f"{source.id} has no safetensors weights in {place}: allow .bin files with `allow_pickle`")
+    if kind == "Dense" and (config := source.file(str(place / CONFIG))):
+        activation = json.loads(config.read_text(encoding="utf-8")).get("activation_function", ACTIVATIONS)
+        if not str(activation).startswith(ACTIVATIONS):  # loading imports it, whatever it is
+            raise ExportError(f"{source.id} has a module in {place} that names code: {activation}")
     yield str(place / CONFIG)
     yield str(place / (PICKLE if pickled else WEIGHTS))

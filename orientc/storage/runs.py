@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
+from orientc.storage import safetensors_file
 from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.description import Description
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, short_hash, write_json
+from orientc.utils.files import check_writable, short_hash, write_json, writing
 from orientc.utils.versions import versions
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 HISTORY_SUFFIX = ".history.json"
 UNFINISHED_SUFFIX = ".unfinished"
+_HISTORY = "orientc-history"
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
@@ -133,7 +135,7 @@ def produce(
         spent: Called after the fit; seconds that interrupted runs of the same fit took.
 
     Raises:
-        OutputError: Another file is at `path`, or it can't be written.
+        OutputError: Another file is at `path`, with `overwrite` one that orientc did not write, or it can't be written.
     """
 
     def same(found: Description) -> bool:
@@ -144,6 +146,7 @@ def produce(
     )
     if done is not None:
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
+    distributed.from_main(lambda: _check_replaceable(path, history_path(path)))
     if distributed.is_main():
         check_writable(path.parent)
     reported: list[Any] = []
@@ -151,7 +154,7 @@ def produce(
     artifact = fit(reported.append)
     seconds = round(time.perf_counter() - start + spent(), 3)
     history = {
-        "format": "orientc-history",
+        "format": _HISTORY,
         "version": 1,
         "settings": plan.settings,
         "seconds": seconds,
@@ -221,6 +224,7 @@ def keep_calibration(
 
     if not overwrite and _done(path, "calibration", calibrations.read_description, same):
         return False
+    _check_replaceable(path)
     check_writable(path.parent)
     calibrations.save(make(), path)
     return True
@@ -238,6 +242,20 @@ def _placed(name: str, model: str, out: Path | None) -> Path:
     return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
 
 
+def _check_replaceable(path: Path, history: Path | None = None) -> None:
+    """Raise `OutputError` where an artifact or a calibration, or its history, would replace what is none."""
+    with writing(path):
+        if os.path.lexists(path) and not safetensors_file.is_ours(path):
+            raise OutputError(f"{path} is in the way, and orientc did not write it: move it, or name another place")
+        if history and history.exists() and history.stat().st_size:
+            try:
+                ours = json.loads(history.read_text(encoding="utf-8"))["format"] == _HISTORY
+            except (ValueError, KeyError, TypeError, RecursionError):
+                ours = False
+            if not ours:
+                raise OutputError(f"{history}, where the history of {path.name} goes, holds something else: move it")
+
+
 def _done(path: Path, kind: str, read: Callable[[Path], _Found], same: Callable[[_Found], bool]) -> _Found | None:
     """Read what is at `path`, None if nothing. Raises `OutputError` where it is not the same as what is wanted."""
     if not path.exists():
@@ -245,7 +263,9 @@ def _done(path: Path, kind: str, read: Callable[[Path], _Found], same: Callable[
     try:
         found = read(path)
     except (ArtifactError, CalibrationError) as error:
-        raise OutputError(f"{path} is in the way and is not a usable {kind}: replace it with `overwrite`") from error
+        ours = safetensors_file.is_ours(path)
+        remedy = "replace it with `overwrite`" if ours else "move it, or name another place"
+        raise OutputError(f"{path} is in the way and is not a usable {kind}: {remedy}") from error
     if not same(found):
         raise OutputError(f"{path} holds another {kind}: replace it with `overwrite`")
     return found

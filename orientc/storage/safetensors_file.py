@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from orientc.errors import OrientcError
-from orientc.utils.files import write_atomically
+from orientc.utils.files import encoded, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -281,7 +282,9 @@ def _pieces(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Itera
     import torch
 
     ordered = dict(sorted(tensors.items(), key=lambda entry: (-entry[1].itemsize, entry[0])))
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    # a lone surrogate, in a path, would be JSON that safetensors can't read
+    strings = {key: encoded(value).decode() for key, value in sorted(metadata.items())}
+    header: dict[str, Any] = {"__metadata__": strings}
     offset = 0
     for name, tensor in ordered.items():
         header[name] = {
@@ -295,6 +298,23 @@ def _pieces(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Itera
     yield struct.pack("<Q", len(encoded)) + encoded
     for tensor in ordered.values():
         yield tensor.contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is one of orientc's by its header, damaged or not, or holds nothing but a part of a header.
+
+    Raises `OSError`.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(8 + _LARGEST_HEADER)
+    if not start:
+        return True
+    if not re.match(rb'\s*\{\s*"__metadata__"\s*:\s*\{', start[8:]):  # the metadata come first
+        return False
+    cut = struct.unpack("<Q", start[:8])[0] > path.stat().st_size - 8
+    return cut or re.search(rb'"format"\s*:\s*"orientc', start) is not None  # in a string its quotes would be escaped
 
 
 def as_strings(values: Mapping[str, Any]) -> dict[str, str]:

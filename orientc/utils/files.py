@@ -1,9 +1,8 @@
-"""Atomic files and folders, hashes, and JSON in a canonical form."""
+"""Atomic files, hashes, and JSON in a canonical form."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -31,40 +30,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OutputError: The file system refuses.
     """
-    with _beside(path, _new_file) as temporary:
+    with beside(path, _new_file) as temporary:
         with temporary.open("wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         os.replace(temporary, path)
-
-
-def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Write a folder that appears complete, or not at all; missing parent folders are made.
-
-    Args:
-        path: The folder; one that is there is replaced.
-        fill: Writes the content into a folder.
-
-    Raises:
-        OutputError: The file system refuses.
-    """
-    with _beside(path, tempfile.mkdtemp) as temporary:
-        temporary.chmod(0o777 & ~_umask())
-        fill(temporary)
-        for file in filter(Path.is_file, temporary.rglob("*")):  # safetensors writes files for the owner alone
-            file.chmod(0o666 & ~_umask())
-        while True:
-            if path.is_dir() and not path.is_symlink():  # moved away as a whole: nobody sees it half deleted
-                with _beside(path, tempfile.mkdtemp) as aside, contextlib.suppress(FileNotFoundError):
-                    os.replace(path, aside / path.name)
-            try:
-                os.replace(temporary, path)
-                break
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was quicker
-                    raise
 
 
 def stays_inside(name: str) -> bool:
@@ -98,8 +70,18 @@ def check_writable(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically; numbers that are not finite become null."""
-    text = json.dumps(strict_json(value), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    content = json_bytes(value)
+    write_atomically(path, lambda stream: stream.write(content))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return encoded(json.dumps(strict_json(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def encoded(text: str) -> bytes:
+    r"""Text as UTF-8; a lone surrogate, which a file's name can hold, as an escape like \udce9, as in JSON."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def strict_json(value: Any) -> Any:
@@ -118,7 +100,7 @@ def canonical_json(value: Any) -> str:
 
 def short_hash(value: Any) -> str:
     """The first 8 hex digits of the sha256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:8]
+    return hashlib.sha256(encoded(canonical_json(value))).hexdigest()[:8]
 
 
 def file_sha256(*paths: Path) -> str:
@@ -130,7 +112,7 @@ def file_sha256(*paths: Path) -> str:
 
 
 @contextlib.contextmanager
-def _beside(path: Path, make: Callable[..., str]) -> Iterator[Path]:
+def beside(path: Path, make: Callable[..., str]) -> Iterator[Path]:
     """Make a temporary file or folder beside `path`, to be renamed; it is removed at the end if still there.
 
     Those that killed writers of `path` left are removed too; a living writer holds a lock on its own.
@@ -202,7 +184,8 @@ def _try_to_lock(descriptor: int) -> bool:
     return True
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files and folders don't get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

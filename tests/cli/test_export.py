@@ -23,13 +23,14 @@ from orientc.models.compact_code import FILE
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
 from orientc.storage import artifact as artifacts
+from orientc.utils.folders import LIST
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Orientc = Callable[..., Ended]
 
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
-DENSE = ["README.md", "config.json", "model.safetensors", *TOKENIZER]
+DENSE = ["README.md", "config.json", "model.safetensors", LIST, *TOKENIZER]
 COMPACT = sorted([*DENSE, FILE])
 QUICK = ("--batch-size", "8", "--max-length", "64", "--device", "cpu", "--save-steps", "100", "--epochs", "1")
 
@@ -143,6 +144,8 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "dtype": "float32",
         "auto_class": "AutoModelForMaskedLM",
         "library": "transformers",
+        "code": "orientc",
+        "tokenizer_code": None,
         "method": "svd",
         "rank": 4,
         "table": (120 * 4 + 32 * 4) * 4,
@@ -294,19 +297,53 @@ def test_a_place_that_is_taken_is_left_alone(orientc: Orientc, artifact: Path, t
 
 def test_overwriting_deletes_no_other_things(orientc: Orientc, artifact: Path, bert_folder: Path) -> None:
     """Neither a folder with something else, nor one with what is to be exported."""
-    Path("thesis").mkdir()
-    Path("thesis", "chapter.txt").write_text("mine")
-    said = one_line(orientc("export", artifact, "--to", "thesis", "--overwrite"), 1)
-    assert "holds something other than a model, which --overwrite would delete" in said
-    assert files_in(Path("thesis")) == ["chapter.txt"]
+    for folder, *names in (["thesis", "chapter.txt"], ["application", "config.json", "src/app.py"]):
+        for name in names:
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, name).write_text("mine")
+        said = one_line(orientc("export", artifact, "--to", folder, "--overwrite"), 1)
+        assert f"{folder} holds {names[0]}, which orientc did not write: --overwrite would lose it" in said
+        assert files_in(Path(folder)) == names
 
     model = shutil.copytree(bert_folder, "model")
     inside = shutil.copy(artifact, model)
     before = files_in(Path("model"))
     for argument in ((inside,), (artifact, "--model", "model"), (inside, "--model", "model/../model")):
         said = one_line(orientc("export", *argument, "--to", "model", "--overwrite"), 1)
-        assert "which is to be exported: name another place" in said
+        assert "model holds config.json, which orientc did not write" in said
     assert files_in(Path("model")) == before
+
+    _, made = exported(orientc, artifact)
+    before = files_in(made)
+    for place in ("out", "out/../out"):
+        said = one_line(orientc("export", made, "--to", place, "--overwrite"), 1)
+        assert "which is to be exported: name another place" in said
+    assert files_in(made) == before
+
+
+def test_what_appears_while_an_export_is_under_way_is_not_lost(
+    orientc: Orientc, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orientc.exporters import model_card
+
+    write = model_card.write
+
+    def slow(*inputs: Any, **options: Any) -> None:
+        write(*inputs, **options)
+        Path("out").mkdir(exist_ok=True)
+        Path("out", "notes.txt").write_text("mine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_card, "write", slow)
+        assert "out is there already" in one_line(orientc("export", artifact, "--to", "out"), 1)
+        Path("out", "notes.txt").unlink()
+    exported(orientc, artifact)
+    before = files_in(Path("out"))
+    with monkeypatch.context() as patch:
+        patch.setattr(model_card, "write", slow)
+        said = one_line(orientc("export", artifact, "--to", "out", "--overwrite"), 1)
+    assert "out holds notes.txt, which orientc did not write" in said
+    assert files_in(Path("out")) == sorted([*before, "notes.txt"])
 
 
 def test_a_place_that_cant_be_written_is_told_first(orientc: Orientc, artifact: Path, tmp_path: Path) -> None:
@@ -324,7 +361,7 @@ def test_a_place_that_cant_be_written_is_told_first(orientc: Orientc, artifact: 
     [
         (["--form", "dense", "--head", "input-only"], 1, "input-only has two tables, the dense form of this"),
         (["--model", "gone"], 1, "gone"),
-        (["--revision", "v1"], 2, "is for models on the hub"),
+        (["--revision", "v1"], 2, "--revision is for models on the hub"),
         (["--form", "onnx", "--dtype", "float16"], 2, "the onnx form is written in float32"),
     ],
 )

@@ -159,6 +159,11 @@ def test_a_state_that_is_damaged_or_of_another_run_is_not_gone_on_from(bert_fold
     ResumeFile(state, {"settings": settings, "versions": versions()}).save(ResumeState(3, {}, []))
     with pytest.raises(OutputError, match="does not fit"):
         tuned(path, out.name, steps=1, resume=True)
+    state.write_text("somebody's notes")
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(OutputError, match="in the way, and orientc did not write it"):
+            tuned(path, out.name, steps=1, **options)
+    assert state.read_text() == "somebody's notes"
     state.write_bytes(path.read_bytes()[:100])
     with pytest.raises(OutputError, match="start over with `overwrite`"):
         tuned(path, out.name, steps=1, resume=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: which one a run goes on from, and what is never touched; folders that appear whole or not at all."""
+"""Checkpoints: which one a run goes on from, and what is never touched."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ OTHER = RUN | {"versions": {"torch": "3"}}
 def checkpoints(folder: Path, *steps: int, run: dict[str, object] = RUN, half: tuple[int, ...] = ()) -> Checkpoints:
     """A folder with whole checkpoints of some steps, and half-written ones of others."""
     found = Checkpoints(folder, run)
+    found.begin()
     for step in (*steps, *half):
         (folder / f"checkpoint-{step}").mkdir(parents=True)
         (folder / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"weights")
@@ -89,81 +90,22 @@ def test_clearing_leaves_what_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-best", "thesis.tex"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_checkpoints_of_other_programs_are_refused_and_never_removed(overwrite: bool, tmp_path: Path) -> None:
+    """As transformers' own `Trainer` leaves them."""
+    (tmp_path / "checkpoint-500").mkdir()
+    (tmp_path / "checkpoint-500" / "model.safetensors").write_bytes(b"weights")
+    found = Checkpoints(tmp_path, RUN)
+    with pytest.raises(OutputError, match="holds checkpoint-500, which orientc did not write: name another folder"):
+        found.last(resume=True, overwrite=overwrite)
+    found.clear(others=True)
+    assert (tmp_path / "checkpoint-500" / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_clearing_takes_those_of_another_run_away_only_when_told(tmp_path: Path) -> None:
     checkpoints(tmp_path, 10, run=OTHER)
     mine = checkpoints(tmp_path, 20, half=(30,))
     mine.clear()
-    assert os.listdir(tmp_path) == ["checkpoint-10"]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-10", MARK]
     mine.clear(others=True)
     assert not tmp_path.exists()
-
-
-# -- folders
-
-
-def test_a_folder_appears_only_when_it_is_full(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "model"
-
-    def fill(folder: Path) -> None:
-        (folder / "a").write_text("1")
-        assert not path.exists()
-        (folder / "b").mkdir()
-
-    files.write_folder(path, fill)
-    assert sorted(os.listdir(path)) == ["a", "b"]
-    assert os.listdir(path.parent) == ["model"]
-
-
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError, MemoryError])
-@pytest.mark.parametrize("before", [False, True])
-def test_a_fill_that_fails_leaves_things_as_they_were(
-    raised: type[BaseException], before: bool, tmp_path: Path
-) -> None:
-    if before:
-        files.write_folder(tmp_path / "model", lambda folder: (folder / "old").write_text("old"))
-
-    def fill(folder: Path) -> None:
-        (folder / "new").write_text("half")
-        raise raised
-
-    with pytest.raises(raised):
-        files.write_folder(tmp_path / "model", fill)
-    assert os.listdir(tmp_path) == (["model"] if before else [])
-    assert not before or os.listdir(tmp_path / "model") == ["old"]
-
-
-def test_a_folder_that_is_there_is_replaced_and_not_merged(tmp_path: Path) -> None:
-    files.write_folder(tmp_path / "model", lambda folder: (folder / "old").write_text("old"))
-    files.write_folder(tmp_path / "model", lambda folder: (folder / "new").write_text("new"))
-    assert os.listdir(tmp_path) == ["model"]
-    assert os.listdir(tmp_path / "model") == ["new"]
-
-
-def test_a_full_disk_leaves_nothing_and_is_named(tmp_path: Path) -> None:
-    def fill(folder: Path) -> None:
-        (folder / "half").write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OutputError, match=r"can't write .*model: No space left on device$"):
-        files.write_folder(tmp_path / "model", fill)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_file_in_the_way_is_named_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "model").write_text("a file")
-    with pytest.raises(OutputError, match="can't write"):
-        files.write_folder(tmp_path / "model", lambda folder: (folder / "new").write_text("new"))
-    with pytest.raises(OutputError, match="can't write"):
-        files.write_folder(tmp_path / "model" / "below", lambda folder: None)
-    assert os.listdir(tmp_path) == ["model"]
-    assert (tmp_path / "model").read_text() == "a file"
-
-
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o077, 0o700)])
-def test_permissions_of_a_folder_follow_the_umask(umask: int, mode: int, tmp_path: Path) -> None:
-    before = os.umask(umask)
-    try:
-        files.write_folder(tmp_path / "model", lambda folder: None)
-    finally:
-        os.umask(before)
-    assert (tmp_path / "model").stat().st_mode & 0o777 == mode

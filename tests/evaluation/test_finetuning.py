@@ -40,6 +40,7 @@ from orientc.models.substitute import substitute
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
+from orientc.utils import folders
 from orientc.utils.progress import Progress
 
 CPU = torch.device("cpu")
@@ -390,7 +391,7 @@ def test_a_folder_that_is_not_this_runs_model_is_trained_over(
     history: str, bert_folder: Path, dense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(dense.folder, tmp_path / dense.folder.name)
-    (tmp_path / dense.folder.name / HISTORY).write_text(history)
+    folders.add_file(tmp_path / dense.folder.name, HISTORY, history.encode())
     forbid_training(monkeypatch)
     with pytest.raises(AssertionError, match="trained"):
         tune(tmp_path, bert_folder)
@@ -399,12 +400,25 @@ def test_a_folder_that_is_not_this_runs_model_is_trained_over(
 def test_overwriting_trains_again(bert_folder: Path, tmp_path: Path) -> None:
     first = tune(tmp_path, bert_folder)
     expected = weights(first.folder)
-    (first.folder / "stale.txt").write_text("from before")
+    folders.add_file(first.folder, "stale.txt", b"from before")
     watch = Watch()
     assert tune(tmp_path, bert_folder, overwrite=True, watch=watch).fresh
     assert watch.trained == STEPS
     assert weights(first.folder) == expected
     assert not (first.folder / "stale.txt").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_run_did_not_write_stops_it_before_training(
+    overwrite: bool, bert_folder: Path, dense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / dense.folder.name
+    folder.mkdir()
+    (folder / "notes.txt").write_text("do not lose")
+    forbid_training(monkeypatch)
+    with pytest.raises(OutputError, match=r"holds notes\.txt, which orientc did not write"):
+        tune(tmp_path, bert_folder, overwrite=overwrite)
+    assert os.listdir(folder) == ["notes.txt"]
 
 
 # -- heads and labels
@@ -565,7 +579,7 @@ def test_gradient_accumulation_is_resumed_exactly_too(bert_folder: Path, artifac
 def test_a_run_killed_between_training_and_saving_does_not_train_again(
     bert_folder: Path, dense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -589,7 +603,7 @@ def test_starting_over_does_not_look_back(bert_folder: Path, dense: Run, tmp_pat
 def test_checkpoints_are_compact_and_say_whose_they_are(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
     interrupt(tmp_path, bert_folder, artifact, checkpoint_dir=tmp_path / "kept")
     checkpoint = tmp_path / "kept" / "checkpoint-2"
-    assert os.listdir(tmp_path / "kept") == ["checkpoint-2"]
+    assert sorted(os.listdir(tmp_path / "kept")) == ["checkpoint-2", MARK]
     assert (checkpoint / MARK).is_file()
     latents = compact.compressed_table(loaded(checkpoint)).latents
     assert torch.equal(latents, artifacts.load(artifact).factors.latents)
@@ -639,7 +653,7 @@ def test_what_else_lies_in_the_checkpoints_folder_is_left_alone(bert_folder: Pat
     (kept / "notes.txt").unlink()
     interrupt(tmp_path, bert_folder, settings=replace(FAST, seed=1), checkpoint_dir=kept)
     score_only(tmp_path, dense.folder, checkpoint_dir=kept)
-    assert os.listdir(kept) == ["checkpoint-2"]  # another run's
+    assert sorted(os.listdir(kept)) == ["checkpoint-2", MARK]  # another run's
 
 
 # -- what goes wrong

@@ -390,7 +390,7 @@ def test_sentence_encoders_that_are_loaded_by_a_class_of_their_own_are_refused(t
 def facts_of(**other: Any) -> Facts:
     known = Facts(
         base="org/model", form="compact", head="tied", dtype="float32", auto_class="AutoModelForMaskedLM",
-        library="transformers", method="svd",
+        library="transformers", code="orientc", tokenizer_code=None, method="svd",
         rank=4, table=2_000_000, base_table=10_000_000, base_weights=30_000_000, vocab=25_000, dim=100,
     )  # fmt: skip
     return replace(known, **other)
@@ -417,9 +417,11 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
     source = Subject(ModelSource("org/model", None))
     said = {}
     for form in ("compact", "dense", "onnx"):
-        model_card.write(tmp_path, facts_of(form=form), source, fingerprint="f" * 64, weights=1)
+        facts = facts_of(form=form, code="orientc" if form == "compact" else None)
+        model_card.write(tmp_path, facts, source, fingerprint="f" * 64, weights=1)
         said[form] = (tmp_path / model_card.FILE).read_text()
     assert 'AutoModelForMaskedLM.from_pretrained("path/or/repository", trust_remote_code=True)' in said["compact"]
+    assert 'AutoTokenizer.from_pretrained("path/or/repository", trust_remote_code=False)' in said["compact"]
     assert f"`{compact_code.FILE}` is the code this needs" in said["compact"]
     assert 'AutoModelForMaskedLM.from_pretrained("path/or/repository")' in said["dense"]
     assert "trust_remote_code" not in said["dense"] + said["onnx"]

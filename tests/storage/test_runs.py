@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.calibrations import made as made_calibration
 
 from orientc.compression.configs import AutoencoderConfig, Config, SvdConfig
@@ -152,7 +153,7 @@ def test_another_artifact_in_the_way_is_kept(tmp_path: Path, plan: Config, seed:
     path = tmp_path / "x.safetensors"
     put(path)
     content = path.read_bytes()
-    with pytest.raises(OutputError, match="`overwrite`"):
+    with pytest.raises(OutputError, match="with `overwrite`"):
         runs.produce(plan, table(seed).info, path, never)
     assert path.read_bytes() == content
     assert put_over(path, plan, table(seed)).description.settings == plan.settings
@@ -217,6 +218,57 @@ def test_another_file_in_the_way_is_kept(tmp_path: Path, content: bytes) -> None
     with pytest.raises(OutputError, match="in the way"):
         runs.produce(PLAN, table().info, path, never)
     assert path.read_bytes() == content
+
+
+def somebody_elses(path: Path) -> None:
+    save_file({"weight": torch.ones(3)}, path, metadata={"format": "pt", "note": '"format":"orientc'})
+
+
+def notes(path: Path) -> None:
+    path.write_text('somebody\'s notes on "format":"orientc"')
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize("put_there", [somebody_elses, notes, a_link_to_nowhere])
+def test_overwriting_replaces_nothing_that_orientc_did_not_write(
+    put_there: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    put_there(path)
+    before = path.lstat()
+    with pytest.raises(
+        OutputError, match="is in the way, and orientc did not write it: move it, or name another place"
+    ):
+        runs.produce(PLAN, table().info, path, never, overwrite=True)
+    with pytest.raises(OutputError, match="orientc did not write it"):
+        kept(path, no_calibration, made_calibration(), overwrite=True)
+    assert path.lstat() == before
+
+
+def test_overwriting_replaces_artifacts_calibrations_and_what_is_left_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    put(path)
+    whole = path.read_bytes()
+    kept(path.with_name("calibration.safetensors"), made_calibration, made_calibration())
+    for content in (b"", whole[:100], whole[:-1], whole + b"x", (tmp_path / "calibration.safetensors").read_bytes()):
+        path.write_bytes(content)
+        assert put_over(path, PLAN, table()).fresh
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", ["notes", "{}", "[1]", '{"format": "other"}'])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_another_file_where_the_history_goes_is_kept(overwrite: bool, content: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    runs.history_path(path).write_text(content)
+    with pytest.raises(
+        OutputError, match=r"x\.history\.json, where the history of x\.safetensors goes, holds something else"
+    ):
+        runs.produce(PLAN, table().info, path, never, overwrite=overwrite)
+    assert runs.history_path(path).read_text() == content
 
 
 def test_a_folder_in_the_way_is_kept(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from orientc.errors import OutputError
-from orientc.utils import files
+from orientc.utils import files, folders
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError, MemoryError])
@@ -79,13 +79,13 @@ def test_what_a_living_writer_is_writing_is_left_alone(tmp_path: Path) -> None:
 
     def fill(folder: Path) -> None:
         (folder / "one").write_bytes(b"slow")
-        files.write_folder(tmp_path / "folder", lambda folder: (folder / "two").write_bytes(b"quick"))
-        assert os.listdir(tmp_path / "folder") == ["two"]
+        folders.write_folder(tmp_path / "folder", lambda folder: (folder / "two").write_bytes(b"quick"), overwrite=True)
+        assert sorted(os.listdir(tmp_path / "folder")) == [folders.LIST, "two"]
 
     files.write_atomically(path, write)
-    files.write_folder(tmp_path / "folder", fill)
+    folders.write_folder(tmp_path / "folder", fill, overwrite=True)
     assert path.read_bytes() == b"slow"
-    assert os.listdir(tmp_path / "folder") == ["one"]
+    assert sorted(os.listdir(tmp_path / "folder")) == ["one", folders.LIST]
     assert left_over(tmp_path) == []
 
 
@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_of_others_removed
 WRITER = """
 import sys, time
 from pathlib import Path
-from orientc.utils import files
+from orientc.utils import files, folders
 letter, target, times = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 def write(stream):
     for _ in range(4):
@@ -118,7 +118,7 @@ def fill(folder):
         time.sleep(0.001)
 for _ in range(times):
     files.write_atomically(target / "file", write)
-    files.write_folder(target / "folder", fill)
+    folders.write_folder(target / "folder", fill, overwrite=True)
 """
 
 
@@ -204,3 +204,15 @@ def test_the_hash_of_files_depends_on_content_and_order(tmp_path: Path) -> None:
 )
 def test_a_name_that_leads_out_of_its_folder_is_told(name: str, inside: bool) -> None:
     assert files.stays_inside(name) == inside
+
+
+LONE = "caf\udce9"  # as Python has a file's name that is not UTF-8
+
+
+def test_a_lone_surrogate_is_written_as_an_escape(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "result", {LONE: [LONE, "größe"]})
+    content = (tmp_path / "result").read_bytes()
+    assert rb"caf\udce9" in content
+    assert json.loads(content) == {LONE: [LONE, "größe"]}
+    assert files.encoded(LONE) == rb"caf\udce9"
+    assert files.short_hash({"name": LONE}) != files.short_hash({"name": "caf"})

@@ -16,7 +16,8 @@ from orientc.evaluation.squad.data import Data
 from orientc.evaluation.squad.spans import best_answers
 from orientc.evaluation.squad.windows import features, windows
 from orientc.utils import distributed
-from orientc.utils.files import write_json
+from orientc.utils.files import json_bytes
+from orientc.utils.folders import add_file
 
 KIND = "squad"
 AUTO_CLASS = transformers.AutoModelForQuestionAnswering
@@ -51,7 +52,7 @@ def questions_benchmark(
 
     def write(run: Run, _outputs: Any) -> None:
         if distributed.is_main():
-            write_json(run.folder / PREDICTIONS, answers)
+            add_file(run.folder, PREDICTIONS, json_bytes(answers))
 
     return Benchmark(
         kind=KIND,
