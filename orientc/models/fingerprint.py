@@ -20,7 +20,7 @@ from typing import Any
 from huggingface_hub import resolve_revision
 from transformers import CONFIG_MAPPING
 
-from orientc.errors import ModelError
+from orientc.errors import ModelError, ModelNotFoundError
 from orientc.models import hub
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.source import ModelSource
@@ -141,8 +141,11 @@ def _repositories(source: ModelSource) -> dict[str, str]:
         if repository and (folder := Path(repository)).is_dir():  # transformers takes a folder first, too
             found[repository] = canonical_json({name: content_hash(folder / name) for name in _code(folder, {})})
         elif repository:
-            with hub.errors(repository, None):
-                found[repository] = str(resolve_revision(repository).resolved)
+            try:
+                with hub.errors(repository, None):
+                    found[repository] = str(resolve_revision(repository).resolved)
+            except ModelNotFoundError:  # named, but not to be had: where loading needs it, loading says so
+                found[repository] = "unknown"
         else:
             found[repository] = ""
     return found

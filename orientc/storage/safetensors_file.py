@@ -293,9 +293,9 @@ def _pieces(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Itera
             "data_offsets": [offset, offset + tensor.nbytes],
         }
         offset += tensor.nbytes
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    yield struct.pack("<Q", len(encoded)) + encoded
+    start = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    start += b" " * (-len(start) % 8)
+    yield struct.pack("<Q", len(start)) + start
     for tensor in ordered.values():
         yield tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
