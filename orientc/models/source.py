@@ -22,9 +22,11 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 
 from orientc import demo
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
+from orientc.modeling.swap import keep_apart
 from orientc.models import compact, hub
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
+from orientc.models.stored import Checkpoint
 from orientc.utils.files import file_sha256
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
@@ -164,15 +166,38 @@ class ModelSource:
         return tokenizer
 
     @cached_property
-    def skeleton(self) -> PreTrainedModel:
-        """The model of the checkpoint's architecture on the meta device, tied; it has shapes but no numbers."""
-        config = self.config
+    def outline(self) -> PreTrainedModel:
+        """The model of the checkpoint's architecture on the meta device, as the configuration describes it.
+
+        It has shapes but no numbers; what is tied the checkpoint may contradict (see `skeleton`).
+        """
+        config = copy.deepcopy(self.config)  # a class may change it
         with torch.device("meta"), quietly():
             try:
-                architecture = self._architecture()
-                return (compact.build(architecture) if self.compact else architecture)(config)
+                return self._buildable(self.architecture)(config)
             except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
                 raise ModelError(f"{self.id} can't be built from its configuration: {first_line(error)}") from error
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The tensors of the model's weight files. Raises `TrustError` or `ModelError` where they can't be read."""
+        return Checkpoint(self, self.outline)
+
+    @cached_property
+    def skeleton(self) -> PreTrainedModel:
+        """The outline with what is tied in truth: parameters that are stored with unequal numbers are not.
+
+        Raises `TrustError` or `ModelError` where there are no weights that can be read.
+        """
+        keep_apart(self.outline, self._kept_apart)
+        return self.outline
+
+    @cached_property
+    def _kept_apart(self) -> frozenset[str]:
+        """Names of tied parameters that the checkpoint stores with numbers of their own."""
+        if self.gguf or self.compact or not self.outline.all_tied_weights_keys:
+            return frozenset()  # a GGUF's configuration is made of what is in it; a compact one says it itself
+        return self.checkpoint.kept_apart()
 
     def class_for(self, auto_class: Any) -> type[PreTrainedModel]:
         """The model class that one of transformers' auto classes stands for in this model.
@@ -220,9 +245,9 @@ class ModelSource:
         config = copy.deepcopy(self.config)
         if configure:
             configure(config)
-        model_class = self.class_for(auto_class) if auto_class else self._architecture()
+        model_class = self.class_for(auto_class) if auto_class else self.architecture
         model, info = self._from_pretrained(
-            compact.build(model_class) if self.compact else model_class,
+            self._buildable(model_class),
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they count as lacking, below
@@ -243,6 +268,9 @@ class ModelSource:
                 "it was not saved with this head"
             )
         compact.check_left_over(self.id, info["unexpected_keys"])
+        ties = model.get_expanded_tied_weights_keys(all_submodels=True).keys()
+        # transformers compares them too, but after a cast, and tells its tying alone
+        keep_apart(model, (ties - model.all_tied_weights_keys.keys()) | (ties & self._kept_apart))
         if self.gguf:  # dequantized by now: a model that can be trained and saved
             model.hf_quantizer.remove_quantization_config(model)
         loaded: PreTrainedModel = model.eval()
@@ -273,7 +301,12 @@ class ModelSource:
                     self.file(shard)
                 return
 
-    def _architecture(self) -> Any:
+    def _buildable(self, model_class: Any) -> Any:
+        """The class to make a model with: a compact one for a compact model."""
+        return compact.build(model_class) if self.compact else model_class
+
+    @property
+    def architecture(self) -> Any:
         """The model class the checkpoint was saved from; the bare encoder or decoder where it does not say."""
         config = self.config
         auto_map = getattr(config, "auto_map", None) or {}
