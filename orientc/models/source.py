@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 import os.path
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ import transformers
 from huggingface_hub import constants, resolve_revision, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from orientc import demo
-from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
+from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
 from orientc.modeling.swap import keep_apart
-from orientc.models import compact, hub
+from orientc.models import compact, hub, sentence_transformers
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
 from orientc.models.stored import Checkpoint
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEMO = "demo"
+UNLIMITED = 2**31 - 1  # tokens
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,27 @@ class ModelSource:
             raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
         for note in ("is_local", "local_files_only"):  # how it was loaded would be saved with it
             tokenizer.init_kwargs.pop(note, None)
+        if not _is_limit(tokenizer.model_max_length):
+            tokenizer.model_max_length = int(VERY_LARGE_INTEGER)  # how transformers says that there is none
         return tokenizer
+
+    @cached_property
+    def longest(self) -> int:
+        """The most tokens of an input, by the tokenizer and by the positions; `UNLIMITED` where neither says so."""
+        limits = (UNLIMITED, int(self.tokenizer.model_max_length), usable_positions(self.outline) or UNLIMITED)
+        return min(limits)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the token-embedding table. Raises `NoTableError` where there is none."""
+        try:
+            embedding = self.outline.get_input_embeddings()
+        except NotImplementedError:
+            embedding = None
+        rows = getattr(embedding, "num_embeddings", None)
+        if rows is None:
+            raise NoTableError(f"{self.id} ({self.config.model_type}) has no token-embedding table")
+        return int(rows)
 
     @cached_property
     def outline(self) -> PreTrainedModel:
@@ -199,6 +222,22 @@ class ModelSource:
             return frozenset()  # a GGUF's configuration is made of what is in it; a compact one says it itself
         return self.checkpoint.kept_apart()
 
+    @property
+    def encoder_class(self) -> type[PreTrainedModel] | None:
+        """The class of an encoder-decoder's encoder alone, such as T5's, where it is what the model is; else None.
+
+        That is where it was saved from this class, or is a sentence encoder, which has no use for a decoder.
+        """
+        name = f"{type(self.config).__name__.removesuffix('Config')}EncoderModel"
+        found: type[PreTrainedModel] | None = getattr(transformers, name, None)
+        alone = found is not None and (self.architecture is found or self.file(sentence_transformers.LIST) is not None)
+        return found if alone else None
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model has a decoder beside its encoder."""
+        return bool(self.config.is_encoder_decoder) and self.encoder_class is None
+
     def class_for(self, auto_class: Any) -> type[PreTrainedModel]:
         """The model class that one of transformers' auto classes stands for in this model.
 
@@ -229,8 +268,8 @@ class ModelSource:
         """Load the whole model, in evaluation mode.
 
         Args:
-            auto_class: One of transformers' auto classes; None: the class it was saved from, without a pooler where
-                the checkpoint has none.
+            auto_class: One of transformers' auto classes, or a model class; None: the class it was saved from, without
+                a pooler where the checkpoint has none.
             dtype: Type of the weights.
             new_head: Draw at random what the class adds to the encoder or decoder, where the checkpoint lacks it or
                 has it in another size.
@@ -245,7 +284,8 @@ class ModelSource:
         config = copy.deepcopy(self.config)
         if configure:
             configure(config)
-        model_class = self.class_for(auto_class) if auto_class else self.architecture
+        named = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
+        model_class = auto_class if named else self.class_for(auto_class) if auto_class else self.architecture
         model, info = self._from_pretrained(
             self._buildable(model_class),
             dtype=dtype,
@@ -305,7 +345,7 @@ class ModelSource:
         """The class to make a model with: a compact one for a compact model."""
         return compact.build(model_class) if self.compact else model_class
 
-    @property
+    @cached_property
     def architecture(self) -> Any:
         """The model class the checkpoint was saved from; the bare encoder or decoder where it does not say."""
         config = self.config
@@ -374,6 +414,11 @@ def usable_positions(model: PreTrainedModel) -> int | None:
             reserved = 0 if module.padding_idx is None else module.padding_idx + 1
             limit = module.num_embeddings - reserved
     return int(limit) if limit and limit > 0 else None
+
+
+def _is_limit(value: Any) -> bool:
+    """Whether a tokenizer's limit in tokens is a number of them, and not text, negative or NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
 
 
 def _on_top(model: PreTrainedModel, key: str) -> bool:
