@@ -15,9 +15,9 @@ from transformers.models.auto import modeling_auto
 
 from orientc.errors import EvaluationError
 from orientc.evaluation import causal_lm, masked_lm, texts
-from orientc.evaluation.choices import BOTH, HEADS
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.option_values import BOTH, HEADS
 from orientc.evaluation.scoring import Example, score
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.texts import Text

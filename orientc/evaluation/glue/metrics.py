@@ -1,14 +1,14 @@
-"""The metrics of GLUE's tasks, by scikit-learn and SciPy, and the benchmark's averages over tasks."""
+"""The metrics of GLUE's tasks, by scikit-learn and SciPy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orientc.evaluation.glue.tasks import TASKS, Task
+from orientc.evaluation.glue.tasks import Task
 
 
 def compute(task: Task, answers: NDArray[Any], labels: Sequence[Any]) -> dict[str, float]:
@@ -31,16 +31,3 @@ def compute(task: Task, answers: NDArray[Any], labels: Sequence[Any]) -> dict[st
         "spearman": lambda truth, given: stats.spearmanr(truth, given).statistic,
     }
     return {name: float(compute[name](truth, answers)) for name in task.metrics}
-
-
-def averages(scores: Mapping[str, float]) -> dict[str, float]:
-    """GLUE's averages over task scores by task name: over nine, and BERT's habit, over eight without WNLI.
-
-    An average that lacks a task is left out.
-    """
-    wanted = {"glue": list(TASKS), "glue_without_wnli": [name for name in TASKS if name != "wnli"]}
-    return {
-        name: sum(scores[task] for task in tasks) / len(tasks)
-        for name, tasks in wanted.items()
-        if scores.keys() >= set(tasks)
-    }
