@@ -36,8 +36,8 @@ from transformers import PreTrainedModel
 
 from orientc.errors import CalibrationError
 from orientc.evaluation.scoring import Example, collate, logits_only_at
-from orientc.evaluation.similarity import pool
 from orientc.modeling.modules import embedding_scale
+from orientc.modeling.swap import users_of
 
 Batch = dict[str, Tensor]
 # gradients with respect to the looked-up rows, `[batch, length, dim]`, and the weighted moment of the head's states
@@ -112,7 +112,7 @@ def of_sentences(
     model: PreTrainedModel,
     sentences: Sequence[Example],
     *,
-    pooling: str,
+    pool: Callable[[Tensor, Tensor], Tensor],
     special_ids: Sequence[int],
     pad_id: int,
     seed: int,
@@ -121,7 +121,8 @@ def of_sentences(
 ) -> ImportanceMatrices:
     """Measure M of an encoder without a head by its sentence vectors.
 
-    `pooling` is one of `evaluation.choices.POOLINGS`; the other arguments are those of `of_language_model`.
+    `pool` makes vectors `[batch, dim]` of token states `[batch, length, dim]` and a mask of them, as
+    `sentences.Vectors` does; the other arguments are those of `of_language_model`.
     """
 
     def backward(
@@ -129,7 +130,7 @@ def of_sentences(
     ) -> tuple[Tensor, Tensor | None]:
         mask = batch["attention_mask"]
         states = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
-        vectors = nn.functional.normalize(pool(states.float(), mask, pooling), dim=-1)
+        vectors = nn.functional.normalize(pool(states.float(), mask), dim=-1)
         drawn = torch.randn(vectors.shape, generator=generator, device=vectors.device)
         return torch.autograd.grad(vectors, seen.rows, drawn)[0], None
 
@@ -161,7 +162,7 @@ def _measured(
     heads: Tensor | None = None
     positions = 0
     by_length = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
-    with _frozen(model), _Seen().lookup(embedding) as seen:
+    with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             chosen = by_length[start : start + batch_size]
             batch = {name: tensor.to(model.device) for name, tensor in collate(chosen, pad_id).items()}
@@ -196,18 +197,23 @@ class _Seen:
     projected: Tensor = field(init=False)
 
     @contextmanager
-    def lookup(self, embedding: nn.Module) -> Iterator[_Seen]:
-        """Within it `rows` are what the last forward pass looked up."""
+    def lookup(self, model: PreTrainedModel) -> Iterator[_Seen]:
+        """Within it `rows` are what the last forward pass looked up, in whichever module does that.
+
+        T5's encoder has two that share the table, and asks the one that `get_input_embeddings()` does not name.
+        """
 
         def looked_up(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             self.rows = output.detach().requires_grad_()
             return self.rows
 
-        handle = embedding.register_forward_hook(looked_up)
+        lookups = [module for module in users_of(model).values() if isinstance(module, nn.Embedding)]
+        handles = [module.register_forward_hook(looked_up) for module in dict.fromkeys(lookups)]
         try:
             yield self
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     @contextmanager
     def head(self, model: PreTrainedModel) -> Iterator[None]:

@@ -36,7 +36,7 @@ def counts(name: str, tokenizer: PreTrainedTokenizerBase, vocab: int) -> Tensor:
     if not found.any():
         raise CalibrationError(f"`frequency` {name} says nothing of this tokenizer's tokens")
     found *= TOTAL / found.sum()
-    for token_id in _around(tokenizer):
+    for token_id in around(tokenizer):
         found[token_id] += TOTAL / _PIECE
     if tokenizer.mask_token_id is not None:
         found[tokenizer.mask_token_id] += _MASKS * TOTAL
@@ -95,7 +95,12 @@ def _listed(language: str) -> Mapping[str, float]:
     return listed
 
 
-def _around(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens of a model's inputs, which no list has."""
+    return [*around(tokenizer), *([] if tokenizer.mask_token_id is None else [tokenizer.mask_token_id])]
+
+
+def around(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The special tokens around a text: those that the tokenizer adds, else BOS where it has one."""
     added: list[int] = tokenizer("")["input_ids"]
     return added or [token_id for token_id in [tokenizer.bos_token_id] if token_id is not None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import transformers
 
 from orientc.calibration import fisher, frequencies
 from orientc.calibration.config import FEWEST, CalibrationConfig
@@ -13,8 +12,10 @@ from orientc.calibration.fisher import ImportanceMatrices
 from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
+from orientc.evaluation.sentences import Sentences
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
+from orientc.models.tokens import check_ids, padding_id
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.table_info import TableInfo
 from orientc.utils.progress import Progress
@@ -63,6 +64,7 @@ def measure(
     """
     counted = 0
     if config.frequency:
+        check_ids(source, [frequencies.special_ids(source.tokenizer)])
         counts = frequencies.counts(config.frequency, source.tokenizer, table.vocab)
     else:
         assert tokenized
@@ -110,14 +112,15 @@ def _importance(
     progress.stage("measuring importance", len(examples))
     common: dict[str, Any] = {
         "special_ids": tokenized.tokenizer.all_special_ids,
-        "pad_id": tokenized.tokenizer.pad_token_id or 0,
+        "pad_id": padding_id(source),
         "seed": config.seed,
         "batch_size": _BATCH[tokenized.objective],
         "on_batch": progress.advance,
     }
     if tokenized.objective == SENTENCE:
-        model = source.load(transformers.AutoModel, dtype=torch.float32, new_head=True).to(device)
-        found = fisher.of_sentences(model, examples, pooling=tokenized.settings["pooling"], **common)
+        how = Sentences(source)
+        vectors = how.vectors(source.tokenizer, device).requires_grad_(False)
+        found = fisher.of_sentences(how.load(torch.float32, device), examples, pool=vectors, **common)
     else:
         model = perplexity.load(source, "float32", device)
         found = fisher.of_language_model(model, examples, tied=tied, **common)

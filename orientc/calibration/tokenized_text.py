@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orientc.errors import CalibrationError
-from orientc.evaluation import causal_lm, masked_lm, perplexity, similarity
-from orientc.evaluation.configs import PerplexityConfig, SimilarityConfig
+from orientc.evaluation import causal_lm, masked_lm, perplexity
+from orientc.evaluation.configs import PerplexityConfig
 from orientc.evaluation.masked_lm import WholeWordMasker
 from orientc.evaluation.scoring import Example
+from orientc.evaluation.sentences import Sentences
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
+from orientc.models.tokens import check_ids, drawable_ids
 from orientc.utils.progress import Progress
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ def objective_of(source: ModelSource) -> str:
 
     Raises `CalibrationError` for an encoder-decoder.
     """
-    if source.config.is_encoder_decoder:
+    if source.is_encoder_decoder:
         raise CalibrationError(
             f"{source.id} is an encoder-decoder, whose importance matrices can't be measured: calibrate it with a "
             "`frequency` and no text, for counts alone"
@@ -52,7 +54,8 @@ class TokenizedText:
 
     Attributes:
         objective: "masked", "causal", or "sentence" for an encoder without a language-model head.
-        settings: how the text is cut up: `max_ids` or `window` tokens, and `bos` or `pooling`.
+        settings: how the text is cut up: `max_ids` or `window` tokens, and `bos`, or `pooling` and what else a sentence
+            encoder's folder says.
 
     Raises:
         CalibrationError: for an encoder-decoder.
@@ -60,11 +63,12 @@ class TokenizedText:
     """
 
     def __init__(self, source: ModelSource, text: Text) -> None:
-        self.tokenizer, self.text = source.tokenizer, text
+        self._source, self.tokenizer, self.text = source, source.tokenizer, text
         self.objective = objective_of(source)
         if self.objective == SENTENCE:
-            full = similarity.full_settings(source, SimilarityConfig())
-            self.settings = {"max_ids": min(LONGEST, full["max_length"]), "pooling": full["pooling"]}
+            self._sentences = Sentences(source)
+            longest = min(self._sentences.texts.max_length or source.longest, source.longest)
+            self.settings = {"max_ids": min(LONGEST, longest)} | self._sentences.settings
         else:
             full = perplexity.full_settings(source, PerplexityConfig())
             if self.objective == MASKED:
@@ -75,8 +79,10 @@ class TokenizedText:
     def counts(self, vocab: int, progress: Progress) -> Tensor:
         """Count each token in the inputs that the whole text makes, special ones too: float64 `[vocab]`.
 
-        Raises `CalibrationError` where the tokenizer knows more tokens than the table has rows.
+        Raises `ModelError` where the tokenizer gives a token that the table has no row for.
         """
+        own = [self._bos if self.objective == CAUSAL else None, self._mask]
+        check_ids(self._source, [[token_id for token_id in own if token_id is not None]])
         if self.objective == CAUSAL:
             counts = np.bincount(self._stream, minlength=vocab)
             if self._bos is not None:
@@ -89,11 +95,10 @@ class TokenizedText:
                 counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
                 counts[: len(found)] += found
                 progress.advance(len(lines))
-        if len(counts) > vocab:
-            raise CalibrationError(f"the tokenizer gives token {len(counts) - 1}, the table has {vocab} rows")
+        check_ids(self._source, [[len(counts) - 1]])
         total = torch.from_numpy(counts).double()
-        if self.objective == MASKED:
-            total[self.tokenizer.mask_token_id] += torch.round(_MASKS * total.sum())
+        if self._mask is not None:
+            total[self._mask] += torch.round(_MASKS * total.sum())
         return total
 
     def examples(self, tokens: int, seed: int) -> tuple[list[Example], int]:
@@ -109,9 +114,14 @@ class TokenizedText:
         return found, positions
 
     def stream(self, seed: int) -> Iterator[Example]:
-        """Yield all inputs, each once, in an order and with masks drawn by `seed`."""
-        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._sentences}
-        return kinds[self.objective](seed)
+        """Yield all inputs, each once, in an order and with masks drawn by `seed`.
+
+        Raises `ModelError` where the tokenizer gives a token that the table has no row for.
+        """
+        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._whole_lines}
+        for example in kinds[self.objective](seed):
+            check_ids(self._source, [example.input_ids, example.targets])
+            yield example
 
     @cached_property
     def _lines(self) -> list[str]:
@@ -127,14 +137,17 @@ class TokenizedText:
     def _bos(self) -> int | None:
         return self.tokenizer.bos_token_id if self.settings["bos"] else None
 
+    @property
+    def _mask(self) -> int | None:
+        return self.tokenizer.mask_token_id if self.objective == MASKED else None
+
     def _ids(self, lines: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(list(lines), truncation=True, max_length=self.settings["max_ids"])[
-            "input_ids"
-        ]
+        texts = self._sentences.prepared(lines) if self.objective == SENTENCE else list(lines)
+        ids: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.settings["max_ids"])["input_ids"]
         return ids
 
     def _masked(self, seed: int) -> Iterator[Example]:
-        masker = WholeWordMasker(self.tokenizer, self.settings["max_ids"])
+        masker = WholeWordMasker(self.tokenizer, self.settings["max_ids"], drawable_ids(self._source))
         for batch in _batches(_shuffled([*enumerate(self._lines)], seed)):
             numbers, lines = zip(*batch, strict=True)
             masks = (masker.mask(line, seed) for line in masker.tokenize(lines, numbers))
@@ -146,7 +159,7 @@ class TokenizedText:
             ids = self._stream[start : start + window].tolist()
             yield from causal_lm.windows(ids, window=window, stride=window, bos_id=self._bos)
 
-    def _sentences(self, seed: int) -> Iterator[Example]:
+    def _whole_lines(self, seed: int) -> Iterator[Example]:
         for batch in _batches(_shuffled(self._lines, seed)):
             yield from (Example(ids, [], []) for ids in self._ids(batch))
 

@@ -10,7 +10,7 @@ the last layer's hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from orientc.evaluation.scoring import logits_only_at
-from orientc.evaluation.similarity import pool
 
 Batch = dict[str, Tensor]
 
@@ -55,8 +54,10 @@ def of_language_model(teacher: PreTrainedModel, student: PreTrainedModel, batch:
     return _gap(divergence, len(wanted), found_states, wanted_states, batch)
 
 
-def of_sentences(teacher: PreTrainedModel, student: PreTrainedModel, batch: Batch, *, pooling: str) -> Gap:
-    """The gap of an encoder without a head; `pooling` is one of `evaluation.option_values.POOLINGS`."""
+def of_sentences(
+    teacher: PreTrainedModel, student: PreTrainedModel, batch: Batch, *, pool: Callable[[Tensor, Tensor], Tensor]
+) -> Gap:
+    """The gap of an encoder without a head; `pool` makes vectors of token states and a mask, as `sentences.Vectors`."""
     mask = batch["attention_mask"]
 
     def states_of(model: PreTrainedModel) -> Tensor:
@@ -66,7 +67,7 @@ def of_sentences(teacher: PreTrainedModel, student: PreTrainedModel, batch: Batc
     with torch.no_grad():
         wanted = states_of(teacher)
     found = states_of(student)
-    vectors = _cosine_distance(pool(found, mask, pooling), pool(wanted, mask, pooling))
+    vectors = _cosine_distance(pool(found, mask), pool(wanted, mask))
     return _gap(vectors, len(wanted), found, wanted, batch)
 
 

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -30,10 +29,12 @@ from orientc.distillation.resume import ResumeState
 from orientc.errors import FitError
 from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
+from orientc.evaluation.sentences import Sentences
 from orientc.modeling.modules import CompressedTable
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
+from orientc.models.tokens import padding_id
 from orientc.utils.progress import Progress
 
 _SMALLEST = 1e-4  # root mean square that a tensor's steps are taken relative to, at least
@@ -72,14 +73,15 @@ class Training:
         batch_size = plan.config.batch_size
         assert batch_size
         self.batches = data.batches(plan.train, plan.config.seed, batch_size)
-        self.pad_id = plan.source.tokenizer.pad_token_id or 0
+        self.pad_id = padding_id(plan.source)
         self.held_out = data.by_length(held_out, batch_size)
         self.teacher = _load(plan.source, plan.train.objective, device).requires_grad_(False)
         check_unchanged(plan.source, plan.fingerprint)
         self.student = substitute(_sharing_copy(self.teacher), plan.artifact, plan.head)
         self.gap: Callable[..., Gap] = divergence.of_language_model
         if plan.train.objective == SENTENCE:
-            self.gap = partial(divergence.of_sentences, pooling=plan.train.settings["pooling"])
+            vectors = Sentences(plan.source).vectors(plan.source.tokenizer, device)
+            self.gap = partial(divergence.of_sentences, pool=vectors.requires_grad_(False))
         module = self.student.get_input_embeddings()
         assert isinstance(module, CompressedTable)
         stored = plan.artifact.factors.tensors
@@ -194,7 +196,7 @@ class Training:
 
 def _load(source: ModelSource, objective: str, device: torch.device) -> PreTrainedModel:
     if objective == SENTENCE:
-        return source.load(transformers.AutoModel, dtype=torch.float32, new_head=True).to(device)
+        return Sentences(source).load(torch.float32, device)
     return perplexity.load(source, "float32", device)
 
 

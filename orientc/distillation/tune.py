@@ -152,7 +152,7 @@ def tune(
     assert found.artifact
     assert found.path
     source = found.source
-    if source.config.is_encoder_decoder:
+    if source.is_encoder_decoder:
         raise EvaluationError(f"{source.id} is an encoder-decoder, whose artifacts can't be tuned")
     read = data.tuning_text(source, text, dataset, column)
     planned = plan(source, found.artifact, read, config, head)

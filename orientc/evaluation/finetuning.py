@@ -28,7 +28,7 @@ from orientc.evaluation.trainer import trainer_for
 from orientc.modeling.modules import CompressedTable
 from orientc.models import compact, foreign_code
 from orientc.models.resolve import Subject, is_artifact
-from orientc.models.source import ModelSource, usable_positions
+from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
 from orientc.storage import records
 from orientc.storage.records import Record
@@ -125,13 +125,13 @@ def prepare_finetuning(
 
 def has_head(source: ModelSource, auto_class: Any) -> bool:
     """Whether the checkpoint was saved with the head that `auto_class` puts on top."""
-    return type(source.skeleton).__name__ == source.class_for(auto_class).__name__
+    named: str = source.architecture.__name__
+    return named == source.class_for(auto_class).__name__
 
 
 def fitting_length(source: ModelSource, wanted: int, progress: Progress) -> int:
     """`wanted` tokens, or fewer where the model has no positions for so many; says so then."""
-    positions = usable_positions(source.skeleton)
-    possible: int = min(wanted, source.tokenizer.model_max_length, positions or wanted)
+    possible: int = min(wanted, source.longest)
     if possible < wanted:
         progress.warn(f"{source.id} takes {possible} tokens at most: `max_length` {wanted} is cut to that")
     return possible

@@ -32,11 +32,17 @@ class WholeWordMasker:
     """Masks lines for one tokenizer.
 
     Words are the tokenizer's own (`word_ids` of a fast tokenizer: `##` continues a word in WordPiece).
+
+    Args:
+        tokenizer: The tokenizer.
+        max_ids: Ids that a line is truncated to.
+        drawable: How many ids, from 0 on, a random one is drawn from; all of the vocabulary unless given.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_ids: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_ids: int, drawable: int | None = None) -> None:
         self.tokenizer = tokenizer
         self.max_ids = max_ids
+        self.drawable = drawable or len(tokenizer)
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:
@@ -88,15 +94,21 @@ class WholeWordMasker:
             if draw < 0.8:
                 masked[position] = self.tokenizer.mask_token_id
             elif draw < 0.9:
-                masked[position] = rng.randrange(len(self.tokenizer))
+                masked[position] = rng.randrange(self.drawable)
         return Example(masked, taken, [line.ids[position] for position in taken])
 
 
 def examples(
-    text: str, tokenizer: PreTrainedTokenizerBase, *, max_ids: int, seed: int, limit: int | None = None
+    text: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_ids: int,
+    seed: int,
+    limit: int | None = None,
+    drawable: int | None = None,
 ) -> list[Example]:
     """The scored lines of `text`, masked; `limit` counts kept lines. Lines are numbered from 0, blank ones too."""
-    masker = WholeWordMasker(tokenizer, max_ids)
+    masker = WholeWordMasker(tokenizer, max_ids, drawable)
     numbered = [(number, line) for number, line in enumerate(text.split("\n")) if line.strip()]
     found: list[Example] = []
     for start in range(0, len(numbered), 512):

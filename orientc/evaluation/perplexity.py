@@ -23,6 +23,7 @@ from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import head_policies, substituted
+from orientc.models.tokens import check_ids, drawable_ids, padding_id
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
@@ -149,6 +150,7 @@ class PerplexityMeasurement(Measurement):
     @cached_property
     def _examples(self) -> list[Example]:
         found = _examples(self.setup.source, self.text, self.full_settings)
+        check_ids(self.setup.source, (ids for example in found for ids in (example.input_ids, example.targets)))
         if not found:
             raise EvaluationError(
                 f"{self.text.name} has nothing to score: too little text for the {self.full_settings['protocol']} "
@@ -173,7 +175,7 @@ class PerplexityMeasurement(Measurement):
                 self._examples,
                 tokens=tokens_at_once(self.full_settings["protocol"], self.setup.device),
                 batch_size=config.batch_size,
-                pad_id=self.setup.source.tokenizer.pad_token_id or 0,
+                pad_id=padding_id(self.setup.source),
                 on_batch=progress.advance,
             )
         return {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
@@ -181,8 +183,8 @@ class PerplexityMeasurement(Measurement):
 
 def protocol_of(source: ModelSource) -> str:
     """Masked or causal, by the checkpoint's architecture. Raises `EvaluationError` where it is neither."""
-    name = type(source.skeleton).__name__
-    if source.config.is_encoder_decoder:
+    name = source.architecture.__name__
+    if source.is_encoder_decoder:
         raise EvaluationError(
             f"{source.id} ({name}) is an encoder-decoder, which has no perplexity of its own: "
             "name a masked or causal language model"
@@ -197,7 +199,7 @@ def protocol_of(source: ModelSource) -> str:
 
 def head_protocol(source: ModelSource) -> str | None:
     """Masked or causal, by the language-model head the checkpoint has; None where it has none."""
-    name = type(source.skeleton).__name__
+    name = source.architecture.__name__
     masked_names = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     pretraining = modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES.get(source.config.model_type)
     if name.endswith("ForMaskedLM") or name in masked_names.values():
@@ -226,21 +228,21 @@ def full_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, An
 
     Raises `EvaluationError` for a model without a perplexity, or an option that its protocol can't use.
     """
-    protocol, positions = protocol_of(source), usable_positions(source.skeleton)
+    protocol = protocol_of(source)
     own = {"protocol": protocol, "limit": config.limit}
     if protocol == MASKED:
-        return own | _masked_settings(source, config, positions) | {"dtype": config.dtype}
-    return own | _causal_settings(source, config, positions) | {"dtype": config.dtype}
+        return own | _masked_settings(source, config) | {"dtype": config.dtype}
+    return own | _causal_settings(source, config, usable_positions(source.outline)) | {"dtype": config.dtype}
 
 
-def _masked_settings(source: ModelSource, config: PerplexityConfig, positions: int | None) -> dict[str, Any]:
+def _masked_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, Any]:
     for name in ("window", "stride"):
         if getattr(config, name) is not None:
             raise EvaluationError(f"{source.id} is a masked language model: `{name}` is for causal ones")
     tokenizer = source.tokenizer
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
         raise EvaluationError(f"the tokenizer of {source.id} has no mask token or no word boundaries to go by")
-    return {"seed": config.seed, "max_ids": min(tokenizer.model_max_length, positions or tokenizer.model_max_length)}
+    return {"seed": config.seed, "max_ids": source.longest}
 
 
 def _causal_settings(source: ModelSource, config: PerplexityConfig, positions: int | None) -> dict[str, Any]:
@@ -261,7 +263,12 @@ def _examples(source: ModelSource, text: Text, full: dict[str, Any]) -> list[Exa
     tokenizer = source.tokenizer
     if full["protocol"] == MASKED:
         return masked_lm.examples(
-            text.content, tokenizer, max_ids=full["max_ids"], seed=full["seed"], limit=full["limit"]
+            text.content,
+            tokenizer,
+            max_ids=full["max_ids"],
+            seed=full["seed"],
+            limit=full["limit"],
+            drawable=drawable_ids(source),
         )
     ids = tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"][: full["limit"]]
     bos_id = tokenizer.bos_token_id if full["bos"] else None

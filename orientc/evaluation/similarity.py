@@ -7,7 +7,6 @@ pair's own cosine is taken too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
@@ -27,10 +24,13 @@ from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.scoring import Example, collate
+from orientc.evaluation.sentences import Sentences, Vectors
 from orientc.evaluation.setup import Setup, prepare, tokenizer_for
 from orientc.evaluation.texts import Text
-from orientc.models.source import ModelSource, usable_positions
+from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substituted
+from orientc.models.tokens import check_ids, padding_id
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
@@ -39,7 +39,7 @@ from orientc.utils import distributed
 from orientc.utils.progress import Progress
 
 KIND = "similarity"
-Vectors = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,6 @@ def similarity(
     return Similarities(SimilarityMeasurement(setup, config, sentences).all(found))
 
 
-def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
-    """Sentence vectors `[batch, dim]` from token states `[batch, length, dim]` and a mask `[batch, length]`.
-
-    "mean" and "max" are over the tokens of the mask, "cls" is the first of them, "last" the last.
-    """
-    kept = mask.unsqueeze(-1).to(states.dtype)
-    if how == "mean":
-        return (states * kept).sum(1) / kept.sum(1)
-    if how == "max":
-        return states.masked_fill(kept == 0, -torch.inf).amax(1)
-    positions = mask.argmax(1) if how == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(1)
-    return states[torch.arange(len(states), device=states.device), positions]
-
-
 class SimilarityMeasurement(Measurement):
     """Sentence vectors of one model, to be compared with those that each of its artifacts gives.
 
@@ -161,13 +147,17 @@ class SimilarityMeasurement(Measurement):
 
     def __init__(self, setup: Setup, config: SimilarityConfig, sentences: Text | Pairs) -> None:
         self.sentences, self.config = sentences, config
+        self._how = Sentences(setup.source, config.pooling)
         # no language-model head is in use
         super().__init__(setup, sentences, full_settings(setup.source, config), UNTIED)
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        dtype = getattr(torch, self.config.dtype)
-        return self.setup.source.load(transformers.AutoModel, dtype=dtype, new_head=True).to(self.setup.device)
+        return self._how.load(getattr(torch, self.config.dtype), self.setup.device)
+
+    @cached_property
+    def _vectors_of(self) -> Vectors:
+        return self._how.vectors(tokenizer_for(self.setup.source), self.setup.device)
 
     @cached_property
     def _lines(self) -> list[str]:
@@ -179,7 +169,7 @@ class SimilarityMeasurement(Measurement):
         return lines
 
     @cached_property
-    def _original(self) -> Vectors:
+    def _original(self) -> Matrix:
         return self._vectors(records.ORIGINAL)
 
     def _policies(self, head: str) -> tuple[str, ...]:
@@ -201,21 +191,24 @@ class SimilarityMeasurement(Measurement):
         return metrics
 
     @torch.inference_mode()
-    def _vectors(self, name: str) -> Vectors:
+    def _vectors(self, name: str) -> Matrix:
         """A vector for each line, `[lines, dim]`; lines of like length share a batch."""
         self.setup.progress.stage(name, len(self._lines))
-        tokenizer = tokenizer_for(self.setup.source)
-        encoded = tokenizer(self._lines, truncation=True, max_length=self.full_settings["max_length"])["input_ids"]
+        source = self.setup.source
+        tokenizer, pad_id = tokenizer_for(source), padding_id(source)
+        given = self._how.prepared(self._lines)
+        encoded = tokenizer(given, truncation=True, max_length=self.full_settings["max_length"])["input_ids"]
+        check_ids(source, encoded)
         order = sorted(range(len(encoded)), key=lambda line: len(encoded[line]))
         size = self.config.batch_size
         found: list[tuple[int, Any]] = []
         for number, start in enumerate(range(0, len(order), size)):
             lines = order[start : start + size]
             if number % distributed.count() == distributed.index():
-                batch = tokenizer.pad({"input_ids": [encoded[line] for line in lines]}, return_tensors="pt")
-                batch = {key: value.to(self.setup.device) for key, value in batch.items()}
-                states = self._model(**batch).last_hidden_state
-                pooled = pool(states.float(), batch["attention_mask"], self.full_settings["pooling"])
+                batch = collate([Example(encoded[line], [], []) for line in lines], pad_id)
+                ids, mask = (batch[name].to(self.setup.device) for name in ("input_ids", "attention_mask"))
+                states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+                pooled = self._vectors_of(states.float(), mask)
                 found += zip(lines, pooled.cpu().numpy(), strict=True)
             self.setup.progress.advance(len(lines))
         ordered = sorted(distributed.gather(found), key=lambda entry: entry[0])
@@ -224,44 +217,20 @@ class SimilarityMeasurement(Measurement):
 
 def full_settings(source: ModelSource, config: SimilarityConfig) -> dict[str, Any]:
     """The settings of a record: nothing left to a default; what is not asked for, a sentence encoder's folder says."""
-    own = _sentence_settings(source)
-    positions = usable_positions(source.skeleton)
-    limit = config.max_length or own.get("max_length") or source.tokenizer.model_max_length
-    return {
-        "pooling": config.pooling or own.get("pooling") or "mean",
-        "max_length": min(limit, source.tokenizer.model_max_length, positions or limit),
-        "dtype": config.dtype,
-    }
+    how = Sentences(source, config.pooling)
+    limit = config.max_length or how.texts.max_length or source.longest
+    return how.settings | {"max_length": min(limit, source.longest), "dtype": config.dtype}
 
 
-def _sentence_settings(source: ModelSource) -> dict[str, Any]:
-    """Pooling and length of a sentence-transformers folder; nothing for any other."""
-    found: dict[str, Any] = {}
-    pooling, length = source.file("1_Pooling/config.json"), source.file("sentence_bert_config.json")
-    try:
-        if length:
-            found["max_length"] = json.loads(length.read_text(encoding="utf-8")).get("max_seq_length")
-        if pooling:
-            modes = json.loads(pooling.read_text(encoding="utf-8"))
-            names = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "last"}
-            chosen = [how for mode, how in names.items() if modes.get(f"pooling_mode_{mode}")]
-            if len(chosen) != 1:
-                raise EvaluationError(f"{source.id} pools in a way orientc does not know: choose one with `pooling`")
-            found["pooling"] = chosen[0]
-    except (OSError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{source.id} has settings for sentences that can't be read: {error}") from None
-    return found
-
-
-def _cosines(first: Vectors, second: Vectors) -> Vectors:
+def _cosines(first: Matrix, second: Matrix) -> Matrix:
     """Cosine of each row of one with the same row of the other; 0 where a vector is zero."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    products: Vectors = np.einsum("nd,nd->n", first, second)
-    cosines: Vectors = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    products: Matrix = np.einsum("nd,nd->n", first, second)
+    cosines: Matrix = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
     return cosines
 
 
-def _spearman(vectors: Vectors, scores: Sequence[float]) -> float:
+def _spearman(vectors: Matrix, scores: Sequence[float]) -> float:
     """Rank correlation of the scores with the cosines of the pairs, whose first sentences are the first half."""
     from scipy import stats
 

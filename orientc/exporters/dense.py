@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from orientc.errors import ExportError
 from orientc.modeling.compact_model import CompactModel
-from orientc.modeling.modules import table_of
-from orientc.modeling.swap import users_of
+from orientc.modeling.modules import CompressedTable, table_of
+from orientc.modeling.swap import head_ties, keep_apart, users_of
 from orientc.models import compact, foreign_code
 from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils.logging import quietly
@@ -42,6 +42,11 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
     """A plain model of the same architecture, with the decoded table in all places that used the compressed one."""
     architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
     plain: PreTrainedModel = architecture(compact.plain_config(model)).to(model.dtype).eval()
+    head = model.get_output_embeddings()
+    if head is not None and not isinstance(head, CompressedTable):  # it has a table of its own, whatever the class ties
+        keep_apart(plain, head_ties(plain))
+        if not plain.all_tied_weights_keys:  # BERT ties a bias too, T5 two lookups: for them it means something else
+            plain.config.tie_word_embeddings = plain.config.get_text_config().tie_word_embeddings = False
     if getattr(model, "pooler", plain) is None:  # the checkpoint had none
         plain.pooler = None
     table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}

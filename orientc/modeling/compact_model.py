@@ -13,20 +13,22 @@ from transformers import PreTrainedModel
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import CODES, IDS, Layout
 from orientc.modeling.modules import CompressedTable, table_of
-from orientc.modeling.swap import replacements, swap_in
+from orientc.modeling.swap import head_ties, keep_apart, replacements, swap_in
 
 
 class CompactModel:
     """A mixin that goes in front of a model class and gives its models compressed modules for the token table.
 
-    `config.orientc` holds the table's `layout` and the head policy, `head`. New models have random tensors, which
-    `from_pretrained` fills.
+    `config.orientc` holds the table's `layout`, the head policy, `head`, and whether the model was saved with a head
+    that has a table of its own, `own_head`. New models have random tensors, which `from_pretrained` fills.
     """
 
     def __init__(self, config: Any, *inputs: Any, **options: Any) -> None:
         model: Any = self
         with _own_config_class(config, model):
             super().__init__(config, *inputs, **options)  # type: ignore[call-arg]  # the model class's, which is next
+        if config.orientc.get("own_head"):
+            keep_apart(model, head_ties(model))
         deferred = _tie(model)
         swap_in(model, replacements(model, _random_factors(model), keep_head=config.orientc["head"] == "input-only"))
         if deferred:

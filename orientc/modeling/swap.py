@@ -5,6 +5,8 @@ What may be replaced is checked in `models/substitute.py`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -83,6 +85,38 @@ def set_tied_weights(model: PreTrainedModel, tied: dict[str, dict[str, str]]) ->
         module._tied_weights_keys = tied[name]
     for _, module in _models(model):
         module.all_tied_weights_keys = module.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+def keep_apart(model: PreTrainedModel, targets: Collection[str]) -> None:
+    """Tie some parameters of a model no longer: they have numbers of their own.
+
+    Args:
+        model: The model.
+        targets: Names of tied parameters, as in `all_tied_weights_keys`.
+    """
+    if not targets:
+        return
+    tied = {name: part.get_expanded_tied_weights_keys() for name, part in _models(model)}
+    for name, pairs in tied.items():
+        for target, source in list(pairs.items()):
+            full, shared = (f"{name}.{key}".removeprefix(".") for key in (target, source))
+            if full not in targets:
+                continue
+            pairs.pop(target)
+            parameter = model.get_parameter(full)
+            if parameter is model.get_parameter(shared):
+                holder, _, attribute = full.rpartition(".")
+                own = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+                setattr(model.get_submodule(holder), attribute, own)
+    set_tied_weights(model, tied)
+
+
+def head_ties(model: PreTrainedModel) -> list[str]:
+    """Names of tied parameters that tie the weight of the model's output projection, if it has one."""
+    head = model.get_output_embeddings()
+    places = {f"{name}.weight" for name, module in model.named_modules(remove_duplicate=False) if module is head}
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    return [target for target, source in pairs if {target, source} & places]
 
 
 def _tied_after_swap(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:

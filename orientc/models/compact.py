@@ -2,9 +2,9 @@
 
 `config.json` is the architecture's own with three changes. `model_type` is "orientc_<its own>", so that a program that
 does not know the form stops instead of drawing a new table at random. `orientc` holds `format_version`, `model_type`,
-the head policy `head` and the table's `layout`. `auto_map` names the classes in the code file beside it, for
-transformers. In the weights the artifact's tensors take the table's place, with "_" for ".": `<embedding>.latents`,
-`<embedding>.decoder_weight` and so on.
+the head policy `head` (and `own_head`, see `Compact`) and the table's `layout`. `auto_map` names the classes in the
+code file beside it, for transformers. In the weights the artifact's tensors take the table's place, with "_" for ".":
+`<embedding>.latents`, `<embedding>.decoder_weight` and so on.
 """
 
 from __future__ import annotations
@@ -41,16 +41,20 @@ class Compact:
         model_type: The architecture's own `model_type`.
         head: Head policy.
         layout: Layout of the compressed table.
+        own_head: Whether the model was saved with an output projection that has a table of its own, whatever its
+            architecture ties.
     """
 
     model_type: str
     head: str
     layout: Layout
+    own_head: bool = False
 
     @classmethod
     def of(cls, model: PreTrainedModel, head: str) -> Compact:
         """Describe a model with a compressed table, swapped in under a head policy."""
-        return cls(model.config.model_type, head, compressed_table(model).factors.layout)
+        own_head = head == UNTIED and model.get_output_embeddings() is not None
+        return cls(model.config.model_type, head, compressed_table(model).factors.layout, own_head)
 
 
 def build(architecture: type[PreTrainedModel]) -> type[PreTrainedModel]:
@@ -117,6 +121,7 @@ def read(config: Path) -> tuple[Compact, dict[str, Any]] | None:
         valid = {
             "model_type": values["model_type"] == f"{compact_code.PREFIX}{compact.model_type}",
             "head": compact.head in (INPUT_ONLY, TIED, UNTIED),
+            "own_head": isinstance(compact.own_head, bool),
         }
         if wrong := [name for name, fits in valid.items() if not fits]:
             raise ValueError(f"{wrong[0]} is {getattr(compact, wrong[0])!r}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 import os.path
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ import transformers
 from huggingface_hub import constants, resolve_revision, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from orientc import demo
-from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
-from orientc.models import compact, hub
+from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
+from orientc.modeling.swap import keep_apart
+from orientc.models import compact, hub, sentence_transformers
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
+from orientc.models.stored import Checkpoint
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEMO = "demo"
+UNLIMITED = 2**31 - 1  # tokens
 
 
 @dataclass(frozen=True)
@@ -160,18 +165,77 @@ class ModelSource:
             raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
         for note in ("is_local", "local_files_only"):  # how it was loaded would be saved with it
             tokenizer.init_kwargs.pop(note, None)
+        if not _is_limit(tokenizer.model_max_length):
+            tokenizer.model_max_length = int(VERY_LARGE_INTEGER)  # how transformers says that there is none
         return tokenizer
 
     @cached_property
-    def skeleton(self) -> PreTrainedModel:
-        """The model of the checkpoint's architecture on the meta device, tied; it has shapes but no numbers."""
-        config = self.config
+    def longest(self) -> int:
+        """The most tokens of an input, by the tokenizer and by the positions; `UNLIMITED` where neither says so."""
+        limits = (UNLIMITED, int(self.tokenizer.model_max_length), usable_positions(self.outline) or UNLIMITED)
+        return min(limits)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the token-embedding table. Raises `NoTableError` where there is none."""
+        try:
+            embedding = self.outline.get_input_embeddings()
+        except NotImplementedError:
+            embedding = None
+        rows = getattr(embedding, "num_embeddings", None)
+        if rows is None:
+            raise NoTableError(f"{self.id} ({self.config.model_type}) has no token-embedding table")
+        return int(rows)
+
+    @cached_property
+    def outline(self) -> PreTrainedModel:
+        """The model of the checkpoint's architecture on the meta device, as the configuration describes it.
+
+        It has shapes but no numbers; what is tied the checkpoint may contradict (see `skeleton`).
+        """
+        config = copy.deepcopy(self.config)  # a class may change it
         with torch.device("meta"), quietly():
             try:
-                architecture = self._architecture()
-                return (compact.build(architecture) if self.compact else architecture)(config)
+                return self._buildable(self.architecture)(config)
             except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
                 raise ModelError(f"{self.id} can't be built from its configuration: {first_line(error)}") from error
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The tensors of the model's weight files. Raises `TrustError` or `ModelError` where they can't be read."""
+        return Checkpoint(self, self.outline)
+
+    @cached_property
+    def skeleton(self) -> PreTrainedModel:
+        """The outline with what is tied in truth: parameters that are stored with unequal numbers are not.
+
+        Raises `TrustError` or `ModelError` where there are no weights that can be read.
+        """
+        keep_apart(self.outline, self._kept_apart)
+        return self.outline
+
+    @cached_property
+    def _kept_apart(self) -> frozenset[str]:
+        """Names of tied parameters that the checkpoint stores with numbers of their own."""
+        if self.gguf or self.compact or not self.outline.all_tied_weights_keys:
+            return frozenset()  # a GGUF's configuration is made of what is in it; a compact one says it itself
+        return self.checkpoint.kept_apart()
+
+    @property
+    def encoder_class(self) -> type[PreTrainedModel] | None:
+        """The class of an encoder-decoder's encoder alone, such as T5's, where it is what the model is; else None.
+
+        That is where it was saved from this class, or is a sentence encoder, which has no use for a decoder.
+        """
+        name = f"{type(self.config).__name__.removesuffix('Config')}EncoderModel"
+        found: type[PreTrainedModel] | None = getattr(transformers, name, None)
+        alone = found is not None and (self.architecture is found or self.file(sentence_transformers.LIST) is not None)
+        return found if alone else None
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model has a decoder beside its encoder."""
+        return bool(self.config.is_encoder_decoder) and self.encoder_class is None
 
     def class_for(self, auto_class: Any) -> type[PreTrainedModel]:
         """The model class that one of transformers' auto classes stands for in this model.
@@ -203,8 +267,8 @@ class ModelSource:
         """Load the whole model, in evaluation mode.
 
         Args:
-            auto_class: One of transformers' auto classes; None: the class it was saved from, without a pooler where
-                the checkpoint has none.
+            auto_class: One of transformers' auto classes, or a model class; None: the class it was saved from, without
+                a pooler where the checkpoint has none.
             dtype: Type of the weights.
             new_head: Draw at random what the class adds to the encoder or decoder, where the checkpoint lacks it or
                 has it in another size.
@@ -219,9 +283,10 @@ class ModelSource:
         config = copy.deepcopy(self.config)
         if configure:
             configure(config)
-        model_class = self.class_for(auto_class) if auto_class else self._architecture()
+        named = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
+        model_class = auto_class if named else self.class_for(auto_class) if auto_class else self.architecture
         model, info = self._from_pretrained(
-            compact.build(model_class) if self.compact else model_class,
+            self._buildable(model_class),
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they count as lacking, below
@@ -242,6 +307,9 @@ class ModelSource:
                 "it was not saved with this head"
             )
         compact.check_left_over(self.id, info["unexpected_keys"])
+        ties = model.get_expanded_tied_weights_keys(all_submodels=True).keys()
+        # transformers compares them too, but after a cast, and tells its tying alone
+        keep_apart(model, (ties - model.all_tied_weights_keys.keys()) | (ties & self._kept_apart))
         if self.gguf:  # dequantized by now: a model that can be trained and saved
             model.hf_quantizer.remove_quantization_config(model)
         loaded: PreTrainedModel = model.eval()
@@ -263,7 +331,12 @@ class ModelSource:
                     self.file(shard)
                 return
 
-    def _architecture(self) -> Any:
+    def _buildable(self, model_class: Any) -> Any:
+        """The class to make a model with: a compact one for a compact model."""
+        return compact.build(model_class) if self.compact else model_class
+
+    @cached_property
+    def architecture(self) -> Any:
         """The model class the checkpoint was saved from; the bare encoder or decoder where it does not say."""
         config = self.config
         auto_map = getattr(config, "auto_map", None) or {}
@@ -331,6 +404,11 @@ def usable_positions(model: PreTrainedModel) -> int | None:
             reserved = 0 if module.padding_idx is None else module.padding_idx + 1
             limit = module.num_embeddings - reserved
     return int(limit) if limit and limit > 0 else None
+
+
+def _is_limit(value: Any) -> bool:
+    """Whether a tokenizer's limit in tokens is a number of them, and not text, negative or NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
 
 
 def _on_top(model: PreTrainedModel, key: str) -> bool:

@@ -1,30 +1,23 @@
 """Read a model's token-embedding table, and nothing else of the model.
 
-`get_input_embeddings()` of the architecture names the parameter, transformers' renaming rules the key under which a
-checkpoint stores it. Of a sharded checkpoint only the shard with the table is downloaded and opened.
+`get_input_embeddings()` of the architecture names the parameter; `models/stored.py` finds it in the checkpoint.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import pickle
-import re
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orientc.errors import FitError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
+from orientc.errors import FitError, ModelError, NoTableError, UsageError
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.modules import CompressedEmbedding, embedding_scale, table_of
 from orientc.modeling.swap import shares
-from orientc.models.checkpoint import PICKLES, WEIGHTS, read_index
 from orientc.models.compact import check_left_over
 from orientc.models.source import ModelSource
 from orientc.storage.artifact import check_ids
@@ -193,104 +186,26 @@ def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Store
 
 def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
     """Read the tensor that a checkpoint stores for a parameter of the skeleton."""
+    checkpoint = source.checkpoint
     named = source.skeleton.named_parameters(remove_duplicate=False)
-    stored = _read_checkpoint(source, {name for name, entry in named if entry is parameter})
-    _check_shape(source, stored.tensor, parameter)
-    return stored
-
-
-def _read_checkpoint(source: ModelSource, names: set[str]) -> _Stored:
-    path = _weights(source)
-    read = _from_safetensors if path.name in WEIGHTS else _from_pickle
-    keys, total = None, 0
-    if path.suffix == ".json":
-        shards, total = read_index(path)
-        keys = _keys_of_table(source, names, shards)
-        shard = source.file(shards[keys[0]])
-        if shard is None:
-            raise ModelError(f"{source.id} lacks the file {shards[keys[0]]} that its index names")
-        path = shard
-    try:
-        return read(source, path, names, keys, total)
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError) as error:
-        raise ModelError(f"{path} is damaged: {first_line(error)}") from error
-
-
-def _weights(source: ModelSource) -> Path:
-    """Find the checkpoint's one file or the index of its shards; safetensors before `.bin`."""
-    missing: ModelNotFoundError | None = None
-    for name in (*WEIGHTS, *(PICKLES if source.allow_pickle else ())):
-        try:
-            if (path := source.file(name)) is not None:
-                return path
-        except ModelNotFoundError as error:  # without the hub another of these files may be in the cache
-            missing = error
-    if missing:
-        raise missing
-    if not source.allow_pickle and any(map(source.has, PICKLES)):
-        raise TrustError(f"{source.id} has no safetensors weights: allow .bin files with `allow_pickle`")
-    raise ModelError(f"{source.id} has no weights that can be read: no {WEIGHTS[0]} and no {PICKLES[0]}")
-
-
-def _from_safetensors(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
-    with safe_open(path, framework="pt") as file:
-        stored = list(file.keys())
-        keys = keys or _keys_of_table(source, names, stored)
-        weight = file.get_tensor(keys[0])
-        if not total:
-            slices = (file.get_slice(key) for key in stored)
-            total = sum(math.prod(piece.get_shape()) * _item_bits(piece.get_dtype()) for piece in slices) // 8
-    return _stored(source, weight, keys, total)
-
-
-def _from_pickle(source: ModelSource, path: Path, names: set[str], keys: list[str] | None, total: int) -> _Stored:
-    try:
-        loaded = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} is damaged, or holds more than tensors: it is not read any further") from error
-    items = loaded.items() if isinstance(loaded, dict) else ()
-    state = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
-    keys = keys or _keys_of_table(source, names, state)
-    return _stored(source, state[keys[0]].clone(), keys, total or sum(tensor.nbytes for tensor in state.values()))
-
-
-def _stored(source: ModelSource, weight: Tensor, keys: list[str], total: int) -> _Stored:
+    names = sorted(name for name, entry in named if entry is parameter)
+    check_left_over(source.id, checkpoint.unknown)
+    keys = sorted(key for name in names for key in checkpoint.keys_of.get(name, ()))
+    if not keys:
+        raise ModelError(f"{source.id} lacks its token-embedding table: no {names[0]} in its weights")
+    weight = checkpoint.read(keys[0])
     coded = source.compact is not None and weight.dtype in (torch.uint8, torch.int32)  # codes and ids
     if not coded and (not weight.dtype.is_floating_point or weight.dtype.itemsize < 2):
         raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
+    _check_shape(source, weight, parameter)
     # A checkpoint may hold a tied table under several names; it counts once.
     return _Stored(
         weight,
         str(weight.dtype).removeprefix("torch."),
         weight.nbytes,
-        total - (len(keys) - 1) * weight.nbytes,
+        checkpoint.nbytes - (len(keys) - 1) * weight.nbytes,
         table_sha256(weight),
     )
-
-
-def _keys_of_table(source: ModelSource, names: set[str], keys: Any) -> list[str]:
-    """The checkpoint's keys that transformers would load into a parameter of these names, by its renaming rules."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    skeleton = source.skeleton
-    rules = get_model_conversion_mapping(skeleton)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    state, prefix = skeleton.state_dict(), skeleton.base_model_prefix
-    found, unknown = [], []
-    for key in keys:
-        renamed, _ = rename_source_key(key, renamings, converters, prefix, state)
-        if renamed not in state:
-            renamed, _ = rename_source_key(key, [], [], prefix, state)
-        if renamed in names:
-            found.append(key)
-        if renamed not in state:
-            unknown.append(key)
-    check_left_over(source.id, unknown)
-    if not found:
-        raise ModelError(f"{source.id} lacks its token-embedding table: no {sorted(names)[0]} in its weights")
-    return sorted(found)
 
 
 def _read_gguf(source: ModelSource, parameter: Tensor) -> _Stored:
@@ -308,12 +223,6 @@ def _read_gguf(source: ModelSource, parameter: Tensor) -> _Stored:
     _check_shape(source, weight, parameter)
     total = sum(int(tensor.n_bytes) for tensor in tensors.values())
     return _Stored(weight, table.tensor_type.name, int(table.n_bytes), total, table_sha256(weight))
-
-
-def _item_bits(code: str) -> int:
-    """Bits of one number by safetensors' code of the type: F32, BF16, F8_E4M3, BOOL …"""
-    bits = re.match(r"[A-Z]+(\d+)", code)
-    return int(bits[1]) if bits else 8
 
 
 def _check_shape(source: ModelSource, weight: Tensor, parameter: Tensor) -> None:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
-from orientc.evaluation import similarity, texts
+from orientc.evaluation import sentences, similarity, texts
 from orientc.evaluation.setup import tokenizer_for
 from orientc.exporters import onnx
 from orientc.models.source import ModelSource
@@ -52,7 +52,7 @@ def cosines(
 
 def vectors(states: Tensor, mask: Tensor) -> Tensor:
     """Sentence vectors in double precision, in which a cosine of 1 is told from one just below."""
-    return similarity.pool(states.double(), mask, "mean")
+    return sentences.pool(states.double(), mask, "mean")
 
 
 def main() -> None:

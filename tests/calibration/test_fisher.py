@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from orientc.calibration.fisher import ImportanceMatrices, input_positions, of_language_model, of_sentences
 from orientc.evaluation.scoring import Example, collate, logits_only_at
-from orientc.evaluation.similarity import pool
+from orientc.evaluation.sentences import pool
 from orientc.modeling.modules import embedding_scale
 
 PAD, CLS, MASK = SPECIAL = [0, 1, 2]
@@ -113,7 +114,7 @@ def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> N
     model = model_of("bert-encoder")
     given = [Example(found.input_ids, [], []) for found in examples(400, masked=False, seed=1)]
     drawn = [Example(found.input_ids, [], []) for found in examples(600, masked=False)]
-    found = of_sentences(model, drawn, pooling="mean", **COMMON)
+    found = of_sentences(model, drawn, pool=partial(pool, how="mean"), **COMMON)
     assert found.head_importance is None
     batch = collate(given, PAD)
 

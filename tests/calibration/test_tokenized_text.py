@@ -7,10 +7,11 @@ import torch
 import transformers
 from support.architectures import build
 from support.data import SENTENCES
+from support.models import cut_table
 from transformers import PreTrainedTokenizerFast
 
 from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText, objective_of
-from orientc.errors import CalibrationError
+from orientc.errors import CalibrationError, ModelError
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
 from orientc.utils.progress import Progress
@@ -71,9 +72,15 @@ def test_sentence_counts_have_no_masks(encoder_folder: Path, wordpiece: PreTrain
     assert found[wordpiece.cls_token_id] == len(SENTENCES) + 1
 
 
-def test_a_tokenizer_with_more_tokens_than_the_table_has_rows_is_refused(bert_folder: Path) -> None:
-    with pytest.raises(CalibrationError, match="the table has 50 rows"):
-        tokenized(bert_folder).counts(50, Progress())
+@pytest.mark.parametrize("kind", ["bert_folder", "gpt2_folder", "encoder_folder"])
+def test_a_tokenizer_with_more_tokens_than_the_table_has_rows_is_refused(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    read = tokenized(cut_table(request.getfixturevalue(kind), tmp_path / "cut", 50))
+    with pytest.raises(ModelError, match=r"the tokenizer gives token \d+, the table has 50 rows"):
+        read.counts(50, Progress())
+    with pytest.raises(ModelError, match=r"the tokenizer gives token \d+, the table has 50 rows"):
+        list(read.stream(0))
 
 
 def test_as_many_inputs_are_taken_as_are_asked_for_and_spread_over_the_text(

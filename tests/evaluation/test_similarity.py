@@ -19,8 +19,9 @@ from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.evaluation import similarity
 from orientc.evaluation.configs import SimilarityConfig
+from orientc.evaluation.sentences import pool
 from orientc.evaluation.setup import Setup
-from orientc.evaluation.similarity import Pairs, SimilarityMeasurement, pool
+from orientc.evaluation.similarity import Pairs, SimilarityMeasurement
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -116,13 +117,16 @@ def test_an_artifact_of_another_table_is_refused_at_once(bert_folder: Path, gpt2
 
 def test_a_sentence_encoders_folder_says_how_it_pools(bert_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bert_folder, tmp_path / "encoder")
+    own = "sentence_transformers.models"
+    listed = [{"type": f"{own}.Transformer", "path": ""}, {"type": f"{own}.Pooling", "path": "1_Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(listed))
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
     full = measurement(folder, tmp_path).full_settings
     assert (full["pooling"], full["max_length"]) == ("cls", 12)
     assert measurement(folder, tmp_path, pooling="max").full_settings["pooling"] == "max"
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "median"}))
     with pytest.raises(EvaluationError, match="`pooling`"):
         measurement(folder, tmp_path)
 

@@ -214,7 +214,7 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
     values = json.loads((tmp_path / "config.json").read_text())
     assert values["model_type"] == "orientc_bert"
     assert values["orientc"] == {
-        "format_version": 1, "model_type": "bert", "head": "tied",
+        "format_version": 1, "model_type": "bert", "head": "tied", "own_head": False,
         "layout": {
             "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None,
             "kept": 0, "codec": "plain", "group_size": 0, "bits": [], "row_group_sizes": [],

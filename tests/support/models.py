@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -78,3 +79,13 @@ def save_gpt2(folder: Path, bytes_bpe: PreTrainedTokenizerFast) -> None:
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     bytes_bpe.save_pretrained(folder)
+
+
+def cut_table(folder: Path, copy: Path, rows: int) -> Path:
+    """Copy a folder whose model then has a table of `rows` rows, and a tokenizer that may know more tokens."""
+    shutil.copytree(folder, copy)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    model = getattr(transformers, config.architectures[0]).from_pretrained(folder)
+    model.resize_token_embeddings(rows)
+    model.save_pretrained(copy)
+    return copy

@@ -22,6 +22,7 @@ from orientc.evaluation.glue.data import Data, rows_sha256
 from orientc.evaluation.glue.tasks import Task
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
+from orientc.models.tokens import check_ids
 from orientc.utils import distributed
 from orientc.utils.files import short_hash, write_json
 
@@ -65,11 +66,13 @@ def task_benchmark(
 
     def encode(rows: datasets.Dataset) -> datasets.Dataset:
         datasets.disable_progress_bars()
-        return rows.map(
+        encoded = rows.map(
             lambda batch: tokenizer(*(batch[name] for name in task.texts), truncation=True, max_length=length),
             batched=True,
             remove_columns=[name for name in rows.column_names if name != "label"],
         )
+        check_ids(source, [[tokenizer.pad_token_id], *encoded["input_ids"]])
+        return encoded
 
     def answers(outputs: Outputs) -> NDArray[Any]:
         """Scores as they are, or the ids of the likeliest classes."""

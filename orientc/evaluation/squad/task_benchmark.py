@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import transformers
@@ -12,9 +12,10 @@ from orientc.evaluation.configs import SquadConfig
 from orientc.evaluation.finetuning import Benchmark, Outputs, Run
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.evaluation.squad import metrics
-from orientc.evaluation.squad.data import Data
+from orientc.evaluation.squad.data import Data, Question
 from orientc.evaluation.squad.spans import best_answers
-from orientc.evaluation.squad.windows import features, windows
+from orientc.evaluation.squad.windows import Window, features, windows
+from orientc.models.tokens import check_ids
 from orientc.utils import distributed
 from orientc.utils.files import json_bytes
 from orientc.utils.folders import add_file
@@ -41,8 +42,13 @@ def questions_benchmark(
     source = setup.source
     length = finetuning.fitting_length(source, config.max_length, setup.progress)
     tokenizer = tokenizer_for(source)
-    cut = {"max_length": length, "step": config.window_step}
-    scored = windows(data.evaluation, tokenizer, labels=False, **cut)
+
+    def cut_up(questions: Sequence[Question], *, labels: bool) -> list[Window]:
+        found = windows(questions, tokenizer, labels=labels, max_length=length, step=config.window_step)
+        check_ids(source, [[tokenizer.pad_token_id], *(window.input_ids for window in found)])
+        return found
+
+    scored = cut_up(data.evaluation, labels=False)
     answers: dict[str, str] = {}
 
     def figures(outputs: dict[str, Outputs]) -> dict[str, float]:
@@ -59,7 +65,7 @@ def questions_benchmark(
         auto_class=AUTO_CLASS,
         data={"name": data.name, "sha256": data.sha256, **limits},
         configure=lambda _config: None,
-        train=lambda: features(windows(data.train, tokenizer, labels=True, **cut)),
+        train=lambda: features(cut_up(data.train, labels=True)),
         evaluation={"": features(scored)},
         metrics=figures,
         write=write,
