@@ -159,6 +159,7 @@ class ModelSource:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer. Raises `ModelError` where it has none that can be used."""
+        _ = self.compact  # a folder without a configuration is no model, whatever a tokenizer makes of it
         tokenizer: PreTrainedTokenizerBase = self._from_pretrained(transformers.AutoTokenizer)
         # Where the files are missing, transformers makes a tokenizer of special tokens alone.
         if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens, "▁"}:

@@ -77,15 +77,17 @@ def test_people_are_told_what_was_counted_and_measured(orientc: Orientc, gpt2_fo
     assert document(orientc("inspect", "gpt2.safetensors", "--json"))["objective"] == "causal"
 
 
-def test_something_else_in_the_way_is_kept_unless_told_to_replace_it(
+def test_something_else_in_the_way_is_kept_and_a_calibration_unless_told_to_replace_it(
     orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_text("somebody's notes")
     arguments = ("calibrate", bert_folder, "--text", text_file, *QUICK, "--out", path)
-    assert "--overwrite" in one_line(orientc(*arguments), 1)
-    assert path.read_text() == "somebody's notes"
-    assert orientc(*arguments, "--overwrite").code == 0
+    for more in ([], ["--overwrite"]):
+        assert "move it, or name another place" in one_line(orientc(*arguments, *more), 1)
+        assert path.read_text() == "somebody's notes"
+    path.unlink()
+    assert orientc(*arguments).code == 0
     assert "another calibration" in one_line(orientc(*arguments, "--seed", "1"), 1)
     assert calibrations.read_description(path).seed == 0
 

@@ -30,7 +30,8 @@ Orientc = Callable[..., Ended]
 
 QUICK = ("--batch-size", "8", "--max-length", "64", "--device", "cpu", "--save-steps", "100")  # none is reached
 TRAINED = (*QUICK, "--epochs", "3", "--learning-rate", "0.003", "--seeds", "1,2,3")
-MODEL_FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"]
+MODEL_FILES = ["config.json", "model.safetensors", "orientc_files.json", "tokenizer.json", "tokenizer_config.json"]
+MODEL_FILES += ["training.json"]
 COMPACT_FILES = sorted([*MODEL_FILES, "modeling_orientc.py"])
 
 

@@ -20,7 +20,8 @@ Orientc = Callable[..., Ended]
 
 QUICK = ("--batch-size", "4", "--max-length", "64", "--window-step", "24", "--device", "cpu", "--save-steps", "100")
 TRAINED = (*QUICK, "--epochs", "10", "--learning-rate", "0.003", "--seeds", "1,2")
-MODEL_FILES = ["config.json", "model.safetensors", "modeling_orientc.py", "tokenizer.json", "tokenizer_config.json"]
+MODEL_FILES = ["config.json", "model.safetensors", "modeling_orientc.py", "orientc_files.json", "tokenizer.json"]
+MODEL_FILES += ["tokenizer_config.json"]
 MODEL_FILES += ["training.json"]
 
 

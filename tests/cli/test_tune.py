@@ -129,7 +129,7 @@ def test_what_cannot_be_tuned_ends_with_one_line(
     ):
         assert named in one_line(orientc("tune", *arguments), code)
     (tmp_path / "taken.safetensors").write_text("somebody's notes")
-    assert "--overwrite" in one_line(orientc("tune", artifact, "--text", text, *QUICK, "--out", "taken.safetensors"), 1)
+    assert "move it" in one_line(orientc("tune", artifact, "--text", text, *QUICK, "--out", "taken.safetensors"), 1)
 
 
 def test_several_processes_are_refused_before_any_work(

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
-from orientc.errors import ExportError
+from orientc.errors import ExportError, ModelError
 from orientc.exporters import model_card
 from orientc.exporters.export import Exported, export
 from orientc.models import foreign_code
@@ -170,7 +170,7 @@ def test_an_activation_that_is_other_code_is_refused(activation: str, tmp_path: 
     folder = sentences(tmp_path, bert_folder)
     path = folder / "2_Dense" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"activation_function": activation}))
-    with pytest.raises(ExportError, match=f"has a module in 2_Dense that names code: {activation}$"):
+    with pytest.raises(ModelError, match=f"has a module in 2_Dense that names code: {activation}$"):
         exported(folder, "compact")
 
 

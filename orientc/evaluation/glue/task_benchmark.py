@@ -24,7 +24,8 @@ from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
 from orientc.models.tokens import check_ids
 from orientc.utils import distributed
-from orientc.utils.files import short_hash, write_json
+from orientc.utils.files import json_bytes, short_hash
+from orientc.utils.folders import add_file
 
 KIND = "glue"
 SUBMITTED = "submission.json"  # in a run's folder
@@ -94,7 +95,7 @@ def task_benchmark(
             found = {stem: (rows["idx"], answers(outputs(stem, given))) for stem, (rows, given) in sets.items()}
             if distributed.is_main():
                 submission.write(submission_folder(run), found)
-                write_json(run.folder / SUBMITTED, submitted(run))
+                add_file(run.folder, SUBMITTED, json_bytes(submitted(run)))
 
     test_sha256s = {stem: rows_sha256(rows) for stem, rows in (tests or {}).items()}
 
