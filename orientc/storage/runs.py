@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -155,9 +156,10 @@ def produce(
 def fit_seconds(artifact: Path) -> float | None:
     """The wall-clock time of an artifact's fit, from its history; None where that can't be read."""
     try:
-        return float(_history_entry(artifact, "seconds"))
-    except (ValueError, TypeError):
+        seconds = float(_history_entry(artifact, "seconds"))
+    except (ValueError, TypeError, OverflowError):
         return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:

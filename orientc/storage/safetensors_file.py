@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -119,7 +120,10 @@ def read_header(path: Path) -> Header:
         DamagedError: It is no safetensors file, or a damaged one.
         OSError: It can't be read.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # to open a pipe is to wait for somebody who writes
+        raise DamagedError("it is no regular file")
+    size = found.st_size
     with path.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 from orientc.errors import OutputError
 from orientc.utils.messages import first_line
 
+INFINITY = "Infinity"  # in JSON
 _PART = ".part"
 
 
@@ -96,19 +98,54 @@ def check_writable(folder: Path) -> None:
         raise OutputError(f"can't write in {folder}: {error.strerror or error}") from error
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a whole file that must be a regular one.
+
+    Args:
+        path: The file.
+        most: Bytes it may have.
+
+    Raises:
+        OSError: It can't be read, is a folder, pipe or device, which may have no end, or is larger.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or device, not a regular file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {_size(found.st_size)}, at most {_size(most)} are read", str(path))
+    with path.open("rb") as stream:  # proc's files, of size 0, have content all the same
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {_size(most)}", str(path))
+    return content
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically; numbers that are not finite become null."""
+    """Write a value as indented JSON, atomically, as `strict_json` has it."""
     text = json.dumps(strict_json(value), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_atomically(path, lambda stream: stream.write(utf8(text)))
 
 
 def strict_json(value: Any) -> Any:
-    """A value with keys as strings, and None for numbers that are not finite, which JSON lacks."""
+    """A value with keys as strings; JSON lacks words for infinity, which becomes "Infinity", and for NaN: None."""
     if isinstance(value, dict):
         return {str(key): strict_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [strict_json(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else INFINITY if value > 0 else f"-{INFINITY}"
+    return value
+
+
+def utf8(text: str) -> bytes:
+    """JSON in UTF-8; half a surrogate pair, which a file's name can have and UTF-8 lacks, is escaped as JSON does."""
+    return text.encode(errors="backslashreplace")
 
 
 def canonical_json(value: Any) -> str:
@@ -118,7 +155,7 @@ def canonical_json(value: Any) -> str:
 
 def short_hash(value: Any) -> str:
     """The first 8 hex digits of the sha256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:8]
+    return hashlib.sha256(utf8(canonical_json(value))).hexdigest()[:8]
 
 
 def file_sha256(*paths: Path) -> str:

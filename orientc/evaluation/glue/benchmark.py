@@ -19,6 +19,7 @@ from orientc.evaluation.finetuning import Benchmark, Outputs, Run
 from orientc.evaluation.glue import metrics, submission
 from orientc.evaluation.glue.data import Data
 from orientc.evaluation.glue.tasks import Task
+from orientc.evaluation.left_out import cut, in_words
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
 from orientc.utils import distributed
@@ -63,11 +64,17 @@ def task_benchmark(
 
     def encode(rows: datasets.Dataset) -> datasets.Dataset:
         datasets.disable_progress_bars()
-        return rows.map(
+        encoded = rows.map(
             lambda batch: tokenizer(*(batch[name] for name in task.texts), truncation=True, max_length=length),
             batched=True,
             remove_columns=[name for name in rows.column_names if name != "label"],
         )
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        lost = cut(tokenizer, lengths, length, *(rows[name] for name in task.texts))
+        phrase = f"{{}} tokens of {lost.texts} of {len(rows)} examples that are cut to {length} tokens are left out"
+        if told := in_words(task.name, {phrase: lost.tokens}):
+            setup.progress.warn(told)
+        return encoded
 
     def answers(outputs: Outputs) -> NDArray[Any]:
         """Scores as they are, or the ids of the likeliest classes."""

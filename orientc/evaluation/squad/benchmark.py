@@ -40,7 +40,7 @@ def questions_benchmark(
     source = setup.source
     length = finetuning.fitting_length(source, config.max_length, setup.progress)
     tokenizer = tokenizer_for(source)
-    cut = {"max_length": length, "step": config.window_step}
+    cut: dict[str, Any] = {"max_length": length, "step": config.window_step, "progress": setup.progress}
     scored = windows(data.evaluation, tokenizer, labels=False, **cut)
     answers: dict[str, str] = {}
 

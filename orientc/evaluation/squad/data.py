@@ -144,7 +144,7 @@ def _from_hub(splits: Sequence[str]) -> dict[str, list[Question]]:
         tables = [datasets.Dataset.from_parquet(str(file)) for file in files]
     except Exception as error:  # network errors among them
         raise EvaluationError(
-            f"can't load {REPOSITORY} through the hub ({first_line(error)}): name a folder of your own with `data`"
+            f"can't load {REPOSITORY} through the hub ({hub.reason(error)}): name a folder of your own with `data`"
         ) from error
     named = zip(splits, tables, strict=True)
     return {split: list(_rows(table, f"{REPOSITORY}, {split} split")) for split, table in named}
