@@ -110,8 +110,8 @@ def test_nothing_meets_a_gate_against_a_base_that_has_no_number(sign: str, unit:
 
 
 def test_a_missed_gate_says_so_where_the_base_is_what_it_missed_by() -> None:
-    rows = [row("original", TIED=math.inf), row("small", TIED=5.0)]
-    [failure] = failures([Comparison("m", COLUMNS, tuple(rows))], [Condition.parse("perplexity.tied <= 1.2x")])
+    rows = row(figures={TIED: math.inf}), row("small", 2, {TIED: 5.0}, path="small.safetensors")
+    [failure] = failures([comparison([column(TIED)], *rows, model="m")], [Condition.parse("perplexity.tied <= 1.2x")])
     assert str(failure) == "m, small: perplexity.tied is 5.000 (uncompressed ∞), required perplexity.tied <= 1.2x"
 
 
