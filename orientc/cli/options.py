@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orientc.evaluation.choices import TRAIN_EMBEDDINGS
+from orientc.evaluation.option_values import TRAIN_EMBEDDINGS
 from orientc.storage.artifact import FLOAT_DTYPES
 
 # The panels that a command's help groups its options in, in this order.

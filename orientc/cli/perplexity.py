@@ -10,7 +10,7 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure, ratio
-from orientc.evaluation.choices import HEADS
+from orientc.evaluation.option_values import HEADS
 
 
 def perplexity(

@@ -9,7 +9,7 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure
-from orientc.evaluation.choices import POOLINGS
+from orientc.evaluation.option_values import POOLINGS
 
 
 def similarity(

@@ -14,8 +14,8 @@ from typing import Any
 
 from orientc.comparison import gates
 from orientc.comparison import plot as plots
+from orientc.comparison.collect import line_up
 from orientc.comparison.gates import Condition, Failure
-from orientc.comparison.line_up import line_up
 from orientc.comparison.rows import FACTS, Comparison
 from orientc.errors import RecordError
 from orientc.storage.runs import runs_folder

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from orientc.errors import UsageError
-from orientc.evaluation.choices import POOLINGS, TRAIN_EMBEDDINGS
+from orientc.evaluation.option_values import POOLINGS, TRAIN_EMBEDDINGS
 from orientc.storage.artifact import FLOAT_DTYPES
 
 C = TypeVar("C", bound="FinetuningConfig")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
-from orientc.evaluation.choices import BOTH
+from orientc.evaluation.option_values import BOTH
 from orientc.evaluation.setup import Setup
 from orientc.models.resolve import Subject
 from orientc.storage import records

@@ -15,10 +15,10 @@ from transformers.models.auto import modeling_auto
 
 from orientc.errors import EvaluationError
 from orientc.evaluation import causal_lm, masked_lm, texts
-from orientc.evaluation.choices import BOTH, HEADS
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
 from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.option_values import BOTH, HEADS
 from orientc.evaluation.scoring import Selection, score
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.texts import Text

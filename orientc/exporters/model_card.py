@@ -10,7 +10,7 @@ import transformers
 from huggingface_hub import ModelCardData
 
 from orientc._version import __version__
-from orientc.comparison import formats, line_up
+from orientc.comparison import collect, formats
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
 from orientc.errors import RecordError
@@ -90,7 +90,7 @@ def _loading(facts: Facts) -> str:
 def _cost(found: Subject, name: str) -> str:
     """What was measured of it, from the records beside the artifact or the folder."""
     if found.path:
-        compared = line_up.of_artifact(found.path)
+        compared = collect.of_artifact(found.path)
         grids = [grid(replace(compared, model=name))] if compared else []
         return f"## What it cost\n\n{formats.markdown(grids)}".rstrip() if grids else ""
     if (folder := found.source.local) is None:

@@ -27,7 +27,7 @@ from orientc.utils import distributed
 from orientc.utils.devices import pick_device
 from orientc.utils.messages import first_line
 from orientc.utils.progress import Progress
-from orientc.workflows import measures
+from orientc.workflows import sweep_evaluations
 
 METHODS: dict[str, type[SvdConfig | AutoencoderConfig]] = {
     "svd": SvdConfig,
@@ -123,12 +123,12 @@ def sweep(
         model = ModelSource.resolve(str(model), revision=revision, **trust)
     chosen, folder = pick_device(device), None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, folder), chosen, progress=progress)
-    wanted = [measures.perplexity(setup, text, limit)] if perplexity else []
-    wanted += [measures.similarity(setup, data)] if similarity else []
+    wanted = [sweep_evaluations.perplexity(setup, text, limit)] if perplexity else []
+    wanted += [sweep_evaluations.similarity(setup, data)] if similarity else []
     limits = finetuning.limits(limit_train, limit_eval, epochs)
     for name in [task] if isinstance(task, str) else task or ():
-        own = squad_data if name == measures.SQUAD else data
-        wanted.append(measures.task(setup, name, data=own, limits=limits, seeds=seeds, seed=seed, **tuned))
+        own = squad_data if name == sweep_evaluations.SQUAD else data
+        wanted.append(sweep_evaluations.task(setup, name, data=own, limits=limits, seeds=seeds, seed=seed, **tuned))
 
     table = read_table(model)
     paths: list[Path] = []

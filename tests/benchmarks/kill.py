@@ -30,7 +30,7 @@ import torch
 from orientc.cli import main as orientc
 from orientc.cli.app import app  # noqa: F401  # with this, the commands' own imports are all that is left
 from orientc.evaluation import finetuning, perplexity
-from orientc.evaluation.glue import benchmark as glue
+from orientc.evaluation.glue import task_benchmark as glue
 from orientc.storage import artifact as artifacts
 from orientc.storage import records, runs
 

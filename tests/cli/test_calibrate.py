@@ -147,7 +147,7 @@ def test_what_cannot_be_calibrated_ends_with_1(
         ([bert_folder, "--text", "short.txt"], "at least 256 are needed"),
         ([bert_folder, "--text", "empty.txt"], "no text"),
         ([bert_folder, "--text", "none.txt"], "none.txt"),
-        ([bert_folder], "--text FILE"),  # no hub here
+        ([bert_folder], "--text"),  # no hub here
         (["t5", "--text", text_file], "encoder-decoder"),
         (["t5"], "encoder-decoder"),
         (["./nowhere", "--text", text_file], "nowhere"),

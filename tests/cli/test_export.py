@@ -324,7 +324,7 @@ def test_a_place_that_cant_be_written_is_told_first(orientc: Orientc, artifact: 
     [
         (["--form", "dense", "--head", "input-only"], 1, "input-only has two tables, the dense form of this"),
         (["--model", "gone"], 1, "gone"),
-        (["--revision", "v1"], 2, "a revision is for models on the hub"),
+        (["--revision", "v1"], 2, "is for models on the hub"),
         (["--form", "onnx", "--dtype", "float16"], 2, "the onnx form is written in float32"),
     ],
 )

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from support.commands import Ended, files_in, one_line, run_here
 from support.data import GLUE, GLUE_ROWS
 
-from orientc.evaluation.glue.metrics import averages
+from orientc.evaluation.glue.averages import averages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

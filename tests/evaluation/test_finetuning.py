@@ -23,15 +23,15 @@ from orientc.compression.svd import svd
 from orientc.errors import ArtifactMismatchError, EvaluationError, OutputError, UsageError
 from orientc.evaluation import finetuning
 from orientc.evaluation.checkpoints import MARK
-from orientc.evaluation.choices import TRAIN_EMBEDDINGS
 from orientc.evaluation.configs import FinetuningConfig, SquadConfig
 from orientc.evaluation.finetuning import HISTORY, Benchmark, Run, train_only
-from orientc.evaluation.glue.benchmark import task_benchmark
 from orientc.evaluation.glue.data import Data
+from orientc.evaluation.glue.task_benchmark import task_benchmark
 from orientc.evaluation.glue.tasks import TASKS
+from orientc.evaluation.option_values import TRAIN_EMBEDDINGS
 from orientc.evaluation.setup import Setup
-from orientc.evaluation.squad import benchmark as squad
 from orientc.evaluation.squad import data as squad_data
+from orientc.evaluation.squad import task_benchmark as squad
 from orientc.modeling.layout import Layout
 from orientc.models import compact
 from orientc.models.resolve import Subject

@@ -39,7 +39,7 @@ from orientc.modeling.modules import CompressedTable
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
-from orientc.models.table import read_table
+from orientc.models.table import read_table, table_info
 
 HEADER = 1024  # bytes: more than the headers of two files can differ by
 TABLE = "bert.embeddings.word_embeddings"
@@ -85,6 +85,7 @@ def test_the_table_of_a_model_in_codes_is_read_from_it(coding: str, tmp_path: Pa
     read = read_table(ModelSource.resolve(str(tmp_path)))
     torch.testing.assert_close(read.weight, factors.dense())
     assert (read.info.nbytes, read.info.dtype) == (factors.nbytes, "float32")
+    assert table_info(tmp_path) == read.info
     assert_equal(outputs_of(load(tmp_path)), outputs_of(model))
 
 

@@ -20,9 +20,9 @@ from support.architectures import ARCHITECTURES, build
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from orientc.errors import ModelError, NoTableError, TrustError
+from orientc.errors import ModelError, NoTableError, TrustError, UsageError
 from orientc.models.source import ModelSource
-from orientc.models.table import Table, read_table, table_sha256
+from orientc.models.table import Table, read_table, table_info, table_sha256
 
 KEY = "bert.embeddings.word_embeddings.weight"
 
@@ -59,6 +59,25 @@ def bert(tmp_path: Path) -> Path:
     folder = tmp_path / "bert"
     build("bert").save_pretrained(folder)
     return folder
+
+
+def test_a_model_is_named_by_a_string_a_path_a_source_or_its_table(bert: Path) -> None:
+    table = read(bert)
+    for model in (str(bert), bert, ModelSource.resolve(bert)):
+        found = read_table(model)
+        assert torch.equal(found.weight, table.weight)
+        assert table_info(model).sha256 == found.info.sha256 == table.info.sha256
+    assert read_table(table) is table
+    assert table_info(table) is table.info
+    assert read_table("demo").info.id == "demo"
+
+
+def test_options_are_refused_for_what_was_found_or_read_already(bert: Path) -> None:
+    into_bin(bert)
+    table = read_table(bert, allow_pickle=True)
+    for model in (ModelSource.resolve(bert, allow_pickle=True), table):
+        with pytest.raises(UsageError, match="`allow_pickle` is for a model that is named"):
+            read_table(model, allow_pickle=True)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:

@@ -211,6 +211,14 @@ def test_a_description_is_read_without_torch(path: Path) -> None:
     assert done.stdout.split() == [str(RANK), "False"]
 
 
+def test_the_dense_table_is_the_decoded_rows() -> None:
+    artifact = made(torch.float16)
+    tensors = {name: tensor.float() for name, tensor in artifact.factors.tensors.items()}
+    expected = tensors["latents"] @ tensors["decoder.weight"].T + tensors["decoder.bias"]
+    assert artifact.dense().dtype == torch.float32
+    torch.testing.assert_close(artifact.dense(), expected)
+
+
 def test_an_artifact_knows_its_base_table_by_its_hash() -> None:
     made().check_base("0" * 64)
     with pytest.raises(ArtifactMismatchError, match="some/model"):

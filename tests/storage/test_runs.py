@@ -152,7 +152,7 @@ def test_another_artifact_in_the_way_is_kept(tmp_path: Path, plan: Config, seed:
     path = tmp_path / "x.safetensors"
     put(path)
     content = path.read_bytes()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite`"):
         runs.produce(plan, table(seed).info, path, never)
     assert path.read_bytes() == content
     assert put_over(path, plan, table(seed)).description.settings == plan.settings

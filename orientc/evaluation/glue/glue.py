@@ -12,8 +12,8 @@ from orientc.evaluation import finetuning
 from orientc.evaluation.configs import FinetuningConfig, check_counts
 from orientc.evaluation.finetuning import Benchmark, Run
 from orientc.evaluation.glue import data as sets
-from orientc.evaluation.glue.benchmark import submission_folder, task_benchmark
-from orientc.evaluation.glue.metrics import averages
+from orientc.evaluation.glue.averages import averages
+from orientc.evaluation.glue.task_benchmark import submission_folder, task_benchmark
 from orientc.evaluation.glue.tasks import ALL, TASKS
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.statistics import Spread

@@ -1,17 +1,17 @@
-"""The metrics of GLUE's tasks, by scikit-learn and SciPy, and the benchmark's averages over tasks."""
+"""The metrics of GLUE's tasks, by scikit-learn and SciPy."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from orientc.errors import EvaluationError
-from orientc.evaluation.glue.tasks import TASKS, Task
+from orientc.evaluation.glue.tasks import Task
 
 
 def compute(task: Task, answers: NDArray[Any], labels: Sequence[Any]) -> dict[str, float]:
@@ -65,16 +65,3 @@ def _correlation(measure: Callable[..., Any], first: ArrayLike, second: ArrayLik
 
 def _constant(*values: ArrayLike) -> bool:
     return any(np.ptp(np.asarray(own)) == 0 for own in values)
-
-
-def averages(scores: Mapping[str, float]) -> dict[str, float]:
-    """GLUE's averages over task scores by task name: over nine, and BERT's habit, over eight without WNLI.
-
-    An average that lacks a task is left out.
-    """
-    wanted = {"glue": list(TASKS), "glue_without_wnli": [name for name in TASKS if name != "wnli"]}
-    return {
-        name: sum(scores[task] for task in tasks) / len(tasks)
-        for name, tasks in wanted.items()
-        if scores.keys() >= set(tasks)
-    }

@@ -126,7 +126,7 @@ def squad(
         return _scored(Path(score), data, limit_eval)
 
     from orientc.evaluation import finetuning
-    from orientc.evaluation.squad.benchmark import PREDICTIONS
+    from orientc.evaluation.squad.task_benchmark import PREDICTIONS
 
     config = SquadConfig(
         epochs=epochs,
@@ -181,7 +181,7 @@ def squad_benchmark(
     Raises:
         EvaluationError: Where the model can't do the task, or the data is not to be had.
     """
-    from orientc.evaluation.squad.benchmark import questions_benchmark
+    from orientc.evaluation.squad.task_benchmark import questions_benchmark
 
     with distributed.main_first():
         loaded = sets.load(None if data is None else Path(data), train=config.epochs > 0, **limits)

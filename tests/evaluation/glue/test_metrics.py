@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from orientc.evaluation.glue import metrics
-from orientc.evaluation.glue.metrics import averages
 from orientc.evaluation.glue.tasks import TASKS
 
 
@@ -127,12 +126,3 @@ def test_a_task_with_two_figures_counts_with_their_mean() -> None:
     assert TASKS["mrpc"].score({"accuracy": 0.5, "f1": 0.75}) == 0.625
     assert TASKS["mnli"].score({"accuracy_matched": 0.75, "accuracy_mismatched": 0.25}) == 0.5
     assert TASKS["cola"].score({"matthews": -0.25, "seconds": 9.0}) == -0.25
-
-
-def test_averages_are_over_all_tasks_or_left_out() -> None:
-    scores = {name: float(number) for number, name in enumerate(TASKS)}
-    eight = {name: value for name, value in scores.items() if name != "wnli"}
-    assert averages(scores) == {"glue": 36 / 9, "glue_without_wnli": 28 / 8}
-    assert averages(eight) == {"glue_without_wnli": 28 / 8}
-    assert averages({name: value for name, value in scores.items() if name != "cola"}) == {}
-    assert averages({}) == {}
