@@ -18,13 +18,14 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.description import Description
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, short_hash, write_json
+from orientc.utils.files import check_writable, read_bytes, short_hash, write_json
 from orientc.utils.versions import versions
 
 if TYPE_CHECKING:
     from orientc.storage.table_info import TableInfo
 
 HISTORY_SUFFIX = ".history.json"
+_LARGEST = 100_000_000  # bytes of a history
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
@@ -171,7 +172,7 @@ def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
 def _history_entry(artifact: Path, name: str) -> Any:
     """An entry of an artifact's history; None where it can't be read."""
     try:
-        return json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
+        return json.loads(read_bytes(history_path(artifact), _LARGEST))[name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
