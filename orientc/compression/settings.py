@@ -13,8 +13,10 @@ from orientc.compression.configs import TARGETS, AutoencoderConfig, Config, Targ
 from orientc.errors import UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage.artifact import Artifact
+from orientc.utils.files import read_bytes
 
 C = TypeVar("C", bound=Config)
+_LARGEST = 1_000_000  # bytes of a file of settings
 _GROUPS = (("rank", "ratio"), TARGETS)  # of a group one alone is given
 
 
@@ -73,7 +75,7 @@ def settings_from(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, _LARGEST).decode()
         values = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror or error}") from error

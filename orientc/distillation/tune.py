@@ -197,6 +197,7 @@ def _tuned(
     examples = data.held_out_examples(plan.held_out, plan.config.seed)
     if next(plan.train.stream(plan.config.seed), None) is None:
         raise EvaluationError(f"{plan.train.text.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
+    plan.train.tell_left_out(progress)
     training = Training(plan, examples, device)
     if state:
         try:

@@ -77,7 +77,8 @@ class ModelSource:
         Raises:
             ModelNotFoundError: A path does not exist.
             ModelError: A path is neither a folder nor a `.gguf` file.
-            UsageError: A local model has no revisions, and a `ModelSource` has its options already.
+            UsageError: The name is empty or not UTF-8, a local model has no revisions, and a `ModelSource` has its
+                options already.
         """
         if isinstance(model, ModelSource):
             options = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
@@ -85,15 +86,17 @@ class ModelSource:
                 raise UsageError(f"`{given[0]}` is for a model that is named, not for one that was found already")
             return model
         model = str(model)
+        check_name(model)
         path = Path(os.path.expanduser(model))
         local: Path | None = None
+        # os.path says no where pathlib raises: of a name that is too long, or below a folder that may not be read
         if model == DEMO:
             local = demo.FOLDER
-        elif path.suffix == ".gguf" or path.is_dir():
+        elif _is_gguf(path) or os.path.isdir(path):
             local = path
-            if path.suffix == ".gguf" and not path.is_file():
+            if _is_gguf(path) and not os.path.isfile(path):
                 raise ModelNotFoundError(f"there is no file {model}")
-        elif path.exists():
+        elif os.path.exists(path):
             raise ModelError(f"{model} is neither a model folder nor a .gguf file")
         elif model.startswith((".", "/", "~")) or model.count("/") > 1:
             raise ModelNotFoundError(f"there is no folder {model}")
@@ -104,7 +107,7 @@ class ModelSource:
     @property
     def gguf(self) -> Path | None:
         """The `.gguf` file where the model is one, else None."""
-        return self.local if self.local is not None and self.local.suffix == ".gguf" else None
+        return self.local if self.local is not None and _is_gguf(self.local) else None
 
     def file(self, name: str) -> Path | None:
         """Find a file of the model, downloading it if need be; None where the model has no such file.
@@ -410,6 +413,20 @@ def usable_positions(model: PreTrainedModel) -> int | None:
 def _is_limit(value: Any) -> bool:
     """Whether a tokenizer's limit in tokens is a number of them, and not text, negative or NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
+
+
+def check_name(model: str) -> None:
+    """Raise `UsageError` for a name that no model can have: files that say where they come from could not hold it."""
+    if not model.strip():
+        raise UsageError("the name of the model is empty: name a hub id, a folder, a .gguf file, or demo")
+    try:
+        model.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{model} is not UTF-8, which the name of a model has to be: rename it") from None
+
+
+def _is_gguf(path: Path) -> bool:
+    return path.suffix.lower() == ".gguf"
 
 
 def _on_top(model: PreTrainedModel, key: str) -> bool:

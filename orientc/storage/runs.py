@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.description import Description
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, short_hash, write_json, writing
+from orientc.utils.files import check_writable, read_bytes, short_hash, write_json, writing
 from orientc.utils.versions import versions
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 HISTORY_SUFFIX = ".history.json"
 UNFINISHED_SUFFIX = ".unfinished"
 _HISTORY = "orientc-history"
+_LARGEST = 100_000_000  # bytes of a history
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
@@ -171,9 +173,10 @@ def produce(
 def fit_seconds(artifact: Path) -> float | None:
     """The wall-clock time of an artifact's fit, from its history; None where that can't be read."""
     try:
-        return float(_history_entry(artifact, "seconds"))
-    except (ValueError, TypeError):
+        seconds = float(_history_entry(artifact, "seconds"))
+    except (ValueError, TypeError, OverflowError):
         return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
@@ -185,7 +188,7 @@ def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
 def _history_entry(artifact: Path, name: str) -> Any:
     """An entry of an artifact's history; None where it can't be read."""
     try:
-        return json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
+        return json.loads(read_bytes(history_path(artifact), _LARGEST))[name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -1,12 +1,13 @@
-"""Strings in files from strangers: none of them reaches the terminal as anything but text."""
+"""Strings from strangers, in files and on the command line: one line, which a terminal shows as it stands."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.commands import Ended, run_here
@@ -88,3 +89,119 @@ def test_a_hostile_name_does_nothing_to_a_terminal(orientc: Callable[..., Ended]
         ended = orientc(command, f"./x{HOSTILE.replace(chr(0), '')}", *rank)
         assert ended.code in (1, 2)
         assert clean(ended)
+
+
+# -- values of options
+
+NUMBERS = ("0", "-1", "1", "2147483648", "9223372036854775808", "-9223372036854775809", "1" + "0" * 400, "1_0", "٣")
+FLOATS = (*NUMBERS, "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "-0.0", "1e999")
+# "" is the folder one is in, for a path; half a surrogate pair is what Python makes of bytes that are not UTF-8
+WORDS = (
+    "",
+    " ",
+    "-",
+    "x",
+    "nan",
+    "a" * 400,
+    f"{'a/' * 3000}b",
+    "\udcff",
+    "../..",
+    "/dev/zero",
+    "\n",
+    HOSTILE[:-2],
+    "demo",
+)
+KINDS = {"integer": NUMBERS, "float": FLOATS}
+
+
+def _commands() -> dict[str, Any]:
+    import typer
+
+    from orientc.cli.app import app
+
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined,no-any-return]
+
+
+def _hostile(command: str) -> Iterator[tuple[str, str]]:
+    """Each option of a command that takes a value, with values that nobody meant."""
+    for parameter in _commands()[command].params:
+        if parameter.param_type_name == "option" and not parameter.is_flag:
+            for value in (*KINDS.get(parameter.type.name, ()), *WORDS):
+                yield parameter.opts[0], value
+
+
+def _ends_well(ended: Ended, command: tuple[object, ...]) -> bool:
+    lines = [line for line in ended.err.splitlines() if not line.startswith("orientc: ")]
+    assert ended.code in (0, 1, 2, 3), (command, ended)
+    assert not lines, (command, ended)
+    assert ended.code == 0 or ended.err, (command, ended)
+    assert clean(ended), (command, ended)
+    return True
+
+
+ARGUMENTS = {
+    "demo": (), "compare": ("none",), "glue": ("--model", "./none"), "squad": ("--model", "./none"),
+    "export": ("./none.safetensors", "--to", "out"), "tune": ("./none.safetensors",),
+}  # fmt: skip
+COMMANDS = (
+    "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue", "squad", "sweep", "compare",
+    "inspect", "export",
+)  # fmt: skip
+
+
+def test_every_command_is_tried() -> None:
+    assert {*COMMANDS, "demo"} == _commands().keys()  # demo takes no values
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_value_of_an_option_is_more_than_one_line(
+    orientc: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """With a model that is not there: what the command line alone shows to be wrong."""
+    monkeypatch.chdir(tmp_path)
+    given = ARGUMENTS.get(command, ("./none",))
+    for option, value in _hostile(command):
+        ended = orientc(command, *given, option, value)
+        assert _ends_well(ended, (command, option, value))
+        assert ended.code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_value_of_an_option_is_a_traceback_of_a_command_that_runs(
+    orientc: Callable[..., Ended],
+    evaluated: Path,
+    bert_folder: Path,
+    text_file: Path,
+    glue_folder: Path,
+    squad_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artifact, text = evaluated / "a.safetensors", tmp_path / "text.txt"
+    text.write_text(text_file.read_text() * 3)
+    tuning = ("--epochs", 0, "--limit-eval", 2)
+    given: dict[str, tuple[object, ...]] = {
+        "compress": (bert_folder, "--rank", 4, "--epochs", 1),
+        "svd": (bert_folder, "--rank", 4),
+        "quantize": (bert_folder, "--bits", 4),
+        "calibrate": (bert_folder, "--text", text, "--tokens", 64),
+        "tune": (artifact, "--text", text, "--steps", 1),
+        "perplexity": (artifact, "--text", text, "--limit", 2),
+        "similarity": (artifact, "--text", text),
+        "glue": ("--model", bert_folder, "--task", "rte", "--data", glue_folder, *tuning),
+        "squad": ("--model", bert_folder, "--data", squad_folder, *tuning, "--max-length", 64),
+        "sweep": (bert_folder, "--ratios", "2", "--methods", "svd", "--perplexity", "--text", text, "--limit", 2),
+        "compare": (evaluated,),
+        "inspect": (bert_folder,),
+        "export": (artifact, "--to", "out"),
+    }
+    numbers = iter(range(10_000))
+    for option, value in _hostile(command):
+        fresh = ("--out", f"out-{next(numbers)}") if command not in ("compare", "inspect", "export") else ()
+        fresh = () if option == "--out" or command in ("perplexity", "similarity") else fresh
+        assert _ends_well(orientc(command, *given[command], *fresh, option, value), (command, option, value))
+    for path in tmp_path.glob("out-*"):
+        shutil.rmtree(path, ignore_errors=True)

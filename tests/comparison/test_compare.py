@@ -167,9 +167,7 @@ def test_without_the_originals_figure_there_is_no_ratio(tmp_path: Path) -> None:
 
 
 def test_an_infinite_perplexity_survives_the_file(tmp_path: Path) -> None:
-    """JSON has no word for infinity: it is kept as null, and read as what it was."""
-    path = records.write(record(math.inf), tmp_path)
-    assert "Infinity" not in path.read_text()
+    records.write(record(math.inf), tmp_path)
     found = only(tmp_path)
     assert {figure.value for figure in found.rows[0].figures.values()} == {math.inf}
 
