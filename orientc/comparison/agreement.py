@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from orientc.comparison.columns import way_of
 from orientc.storage.records import Record
@@ -13,28 +14,35 @@ from orientc.utils.files import canonical_json
 LARGEST_DIFFERENCE = 1e-6  # relative, between figures that are the same but for rounding
 
 
-def agreed(read: Sequence[tuple[Path, Record]]) -> tuple[list[Record], list[str]]:
-    """Take each record once, and none of those that another one contradicts.
+def once_each(read: Sequence[tuple[Path, Record]]) -> tuple[list[Record], set[str], list[str]]:
+    """Take each record once, and find the cells, as of `cell_of`, in which records contradict each other.
 
     What they ran on, and when, does not make them different. Where two contradict each other nothing tells which one is
-    right, so that their figure is not there at all: not by another seed either, whose mean it would be a part of.
+    right, so that the cell has no figure at all: not by another seed either, whose mean it would be a part of. Its
+    column is there all the same, so that a gate is missed rather than met by another column.
 
     Returns:
-        The records, and a line for each two that contradict each other.
+        The records, the cells in doubt, and a line for each of these.
     """
     by_measured: dict[str, list[tuple[Path, Record]]] = {}
     for path, record in read:
         by_measured.setdefault(canonical_json(record.measured), []).append((path, record))
-    lines, doubtful = [], set()
+    lines: list[str] = []
+    doubtful: set[str] = set()
     for (first, one), *others in by_measured.values():
         for path, other in others:
             if names := _differing(one, other):
                 figures = ", ".join(f"{name} {one.metrics.get(name)} and {other.metrics.get(name)}" for name in names)
                 lines.append(f"{first} and {path} contradict each other ({figures}): remove one, or measure again")
-                doubtful.add(_cell(one))
+                doubtful.add(cell_of(one))
                 break
-    once = [entries[-1][1] for entries in by_measured.values()]
-    return [record for record in once if _cell(record) not in doubtful], lines
+    return [entries[-1][1] for entries in by_measured.values()], doubtful, lines
+
+
+def cell_of(record: Record) -> str:
+    """What a record's figures are a part of: a row, and a way to measure."""
+    measured = {name: value for name, value in record.measured.items() if name not in ("settings", "data", "text")}
+    return canonical_json([measured, way_of(record)])
 
 
 def _differing(one: Record, other: Record) -> list[str]:
@@ -42,13 +50,6 @@ def _differing(one: Record, other: Record) -> list[str]:
     return [name for name in names if not _equal(one.metrics.get(name), other.metrics.get(name))]
 
 
-def _equal(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=LARGEST_DIFFERENCE)
-
-
-def _cell(record: Record) -> str:
-    """What a record's figures are a part of: a row, and a way to measure."""
-    measured = {name: value for name, value in record.measured.items() if name not in ("settings", "data", "text")}
-    return canonical_json([measured, way_of(record)])
+def _equal(one: Any, other: Any) -> bool:
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return math.isclose(one, other, rel_tol=LARGEST_DIFFERENCE) if numbers else one == other

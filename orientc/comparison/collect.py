@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orientc.comparison.agreement import agreed
+from orientc.comparison.agreement import cell_of, once_each
 from orientc.comparison.columns import columns_of, figure_of, words
 from orientc.comparison.rows import Comparison, Row
 from orientc.errors import ArtifactError, RecordError
@@ -50,8 +50,8 @@ def line_up(paths: Sequence[Path]) -> tuple[tuple[Comparison, ...], tuple[str, .
     bases = {entry.sha256: entry.description.base.sha256 for entry in found}
     reasons = [_unusable(record, bases) for _, record in read]
     problems += [f"{record.file_name}: {why}" for (_, record), why in zip(read, reasons, strict=True) if why]
-    agreeing, disagreements = agreed([entry for entry, why in zip(read, reasons, strict=True) if not why])
-    comparisons = tuple(_comparison(*group) for group in _by_model(found, agreeing))
+    usable, doubtful, disagreements = once_each([entry for entry, why in zip(read, reasons, strict=True) if not why])
+    comparisons = tuple(_comparison(*group, doubtful) for group in _by_model(found, usable))
     return comparisons, (*problems, *disagreements)
 
 
@@ -70,12 +70,10 @@ def of_artifact(path: Path, artifact: Artifact, fingerprint: str) -> Comparison 
         if record.model["fingerprint"] == fingerprint
         and (record.artifact is None or record.artifact["sha256"] == artifact.sha256)
     ]
-    agreeing, _ = agreed(own)
-    if not any(record.artifact for record in agreeing):
-        return None
-    compared = _comparison([_Found(path, artifact.sha256, artifact.description)], agreeing)
+    once, doubtful, _ = once_each(own)
+    compared = _comparison([_Found(path, artifact.sha256, artifact.description)], once, doubtful)
     measured = tuple(column for column in compared.columns if column.key in compared.rows[1].figures)
-    return replace(compared, columns=measured)
+    return replace(compared, columns=measured) if measured else None
 
 
 def _records(paths: Sequence[Path]) -> tuple[list[tuple[Path, Record]], list[str]]:
@@ -128,7 +126,7 @@ def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found
     return [(list(there.values()), of_model) for _, (there, of_model) in sorted(groups.items())]
 
 
-def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
+def _comparison(found: list[_Found], read: list[Record], doubtful: Collection[str]) -> Comparison:
     columns, by_column = columns_of(read)
     base = read[0].table if read else found[0].description.base
     rows = [_original_row(base)]
@@ -141,6 +139,8 @@ def _comparison(found: list[_Found], read: list[Record]) -> Comparison:
     for column in columns:
         measured: dict[str | None, list[tuple[Record, float]]] = {}
         for record, value in by_column[column.key]:
+            if doubtful and cell_of(record) in doubtful:
+                continue
             measured.setdefault(record.artifact["sha256"] if record.artifact else None, []).append((record, value))
         original = figure_of(measured[None], None) if None in measured else None
         for row in rows:

@@ -681,6 +681,27 @@ def test_an_original_that_is_contradicted_is_no_measure(tmp_path: Path) -> None:
     assert not compare([tmp_path], require="perplexity.tied <= 15").failures
 
 
+def test_a_gate_is_not_met_by_the_other_text_where_one_is_in_doubt(tmp_path: Path) -> None:
+    """The column that has no figure left is there, and so is its artifact with the model it belongs to."""
+    path = put(tmp_path, 1)
+    records.write(record(20.0, path), tmp_path)
+    elsewhere = {"name": "another", "sha256": "c" * 64}
+    copies(tmp_path, record(40.0, path, text=elsewhere), record(80.0, path, text=elsewhere))
+    found = compare([tmp_path], require="perplexity.tied <= 50")
+    (failure,) = found.failures
+    assert "(on another) is not measured" in str(failure)
+    (one,) = found.comparisons
+    assert [len(row.figures) for row in one.rows] == [0, 1]
+
+
+def test_all_that_is_known_of_a_model_may_be_in_doubt(tmp_path: Path) -> None:
+    copies(tmp_path, record(10.0), record(11.0))
+    found = compare([tmp_path], require="perplexity.tied <= 50")
+    assert len(found.problems) == len(found.failures) == 1
+    (one,) = found.comparisons
+    assert [row.figures for row in one.rows] == [{}]
+
+
 def test_a_mean_over_seeds_is_not_taken_without_a_seed_in_doubt(tmp_path: Path) -> None:
     path = put(tmp_path, 1)
     for seed in (0, 1):
