@@ -222,7 +222,9 @@ def test_two_processes_score_exactly_as_one(two: Two, name: str) -> None:
     (alone,), (both,) = (document["runs"] for document in (two.alone[name], json.loads(ended.out)))
     assert both["fresh"]
     assert both["record"]["metrics"] == alone["record"]["metrics"]
-    assert both["record"] | {"seconds": 0} == alone["record"] | {"seconds": 0}
+    apart: dict[str, Any] = {"seconds": 0, "environment": {}}
+    assert both["record"] | apart == alone["record"] | apart
+    assert [found["record"]["environment"]["processes"] for found in (alone, both)] == [1, 2]
     assert json.loads(Path(both["path"]).read_text()) == both["record"]
 
 
@@ -264,7 +266,7 @@ def test_two_processes_train_and_leave_one_model(two: Two) -> None:
     log = json.loads((model / "training.json").read_text())["log"]
     assert log[-1]["step"] == 4  # 16 examples, 8 at a time over both, twice
     files = ["config.json", "model.safetensors", "modeling_orientc.py", "tokenizer.json", "tokenizer_config.json"]
-    files += ["training.json"]
+    files += ["orientc_files.json", "training.json"]
     expected = [f"{model.name}/{name}" for name in files] + [Path(run["path"]).name]
     assert files_in(model.parent) == sorted(["svd.history.json", "svd.safetensors", *expected])
 
