@@ -10,16 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, RepoUrl, constants
+from huggingface_hub import constants
 from support.commands import Client, Ended, files_in, one_line, run_here
 from support.hub import MAIN, Answer, Fault, File, Hub
-
-from orientc.exporters import push as push_module
 
 Orientc = Callable[..., Ended]
 
@@ -75,7 +73,7 @@ def pushed(hub: Hub, id: str) -> dict[str, bytes]:
 PUSHES = """
 import json, os, sys, time
 import transformers.models.bert.modeling_bert
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, RepoUrl, constants
+from huggingface_hub import constants
 from orientc.cli import app, main
 from orientc.exporters import export, push
 
@@ -292,24 +290,24 @@ def test_a_push_replaces_files_of_the_same_name_and_leaves_others(
     assert pushed(company, "someone/older") == contents(older) | contents(exported)
 
 
-def test_only_what_is_on_the_folders_list_is_uploaded(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, uploaded = shutil.copytree(exported, tmp_path / "small"), []
-
-    class Api(HfApi):
-        def create_repo(self, repo_id: str, **_: object) -> RepoUrl:  # type: ignore[override]
-            return RepoUrl(f"https://huggingface.co/{repo_id}")
-
-        def create_commit(self, *_: object, operations: Iterable[CommitOperationAdd], **__: object) -> CommitInfo:  # type: ignore[override]
-            uploaded.extend(operation.path_in_repo for operation in operations)
-            return CommitInfo("https://huggingface.co/a/b/commit/c", "", "", "c")
-
+def test_only_what_is_on_the_folders_list_is_uploaded(hub: Hub, online: Client, exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "small")
     (folder / "secret.env").write_text("mine")
-    (folder / "link").symlink_to(tmp_path)
-    monkeypatch.setattr(push_module, "HfApi", Api)
-    push_module.push(folder, "someone/small")
-    assert sorted(uploaded) == files_in(exported)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.json").write_text("{}")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+
+    code = """
+import os, sys
+from pathlib import Path
+from orientc.exporters.push import push
+os.environ["HF_TOKEN"] = sys.argv[1]
+push(Path("small"), "someone/listed")
+"""
+    ended = online.python(code, hub.token)
+
+    assert ended.code == 0, ended.err
+    assert pushed(hub, "someone/listed") == contents(exported)
 
 
 @pytest.mark.slow
