@@ -93,25 +93,24 @@ def test_a_hostile_name_does_nothing_to_a_terminal(orientc: Callable[..., Ended]
 
 # -- values of options
 
-NUMBERS = ("0", "-1", "1", "2147483648", "9223372036854775808", "-9223372036854775809", "1" + "0" * 400, "1_0", "٣")
-FLOATS = (*NUMBERS, "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "-0.0", "1e999")
+NUMBERS = ("0", "-1", "2147483648", "-9223372036854775809", "1" + "0" * 400, "", "x")
+FLOATS = ("0", "-1", "1" + "0" * 400, "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "", "x")
 # "" is the folder one is in, for a path; half a surrogate pair is what Python makes of bytes that are not UTF-8
 WORDS = (
     "",
     " ",
     "-",
     "x",
-    "nan",
     "a" * 400,
     f"{'a/' * 3000}b",
     "\udcff",
     "../..",
     "/dev/zero",
     "\n",
-    HOSTILE[:-2],
+    f"x{HOSTILE[:-2]}",
     "demo",
 )
-KINDS = {"integer": NUMBERS, "float": FLOATS}
+KINDS = {int: NUMBERS, float: FLOATS, list[float]: FLOATS}
 
 
 def _commands() -> dict[str, Any]:
@@ -122,11 +121,11 @@ def _commands() -> dict[str, Any]:
     return typer.main.get_command(app).commands  # type: ignore[attr-defined,no-any-return]
 
 
-def _hostile(command: str) -> Iterator[tuple[str, str]]:
-    """Each option of a command that takes a value, with values that nobody meant."""
-    for parameter in _commands()[command].params:
+def _hostile(command: str, *, every: int = 1) -> Iterator[tuple[str, str]]:
+    """Each option of a command that takes a value, with every so many of the values that nobody meant."""
+    for number, parameter in enumerate(_commands()[command].params):
         if parameter.param_type_name == "option" and not parameter.is_flag:
-            for value in (*KINDS.get(parameter.type.name, ()), *WORDS):
+            for value in KINDS.get(parameter.type_descriptor.annotation, WORDS)[number % every :: every]:
                 yield parameter.opts[0], value
 
 
@@ -160,7 +159,7 @@ def test_no_value_of_an_option_is_more_than_one_line(
     """With a model that is not there: what the command line alone shows to be wrong."""
     monkeypatch.chdir(tmp_path)
     given = ARGUMENTS.get(command, ("./none",))
-    for option, value in _hostile(command):
+    for option, value in _hostile(command, every=4):
         ended = orientc(command, *given, option, value)
         assert _ends_well(ended, (command, option, value))
         assert ended.code
