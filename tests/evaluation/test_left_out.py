@@ -110,7 +110,7 @@ def test_other_readers_of_lines_say_what_they_cut(
     orientc("svd", bert_folder, "--rank", 4, "--out", artifact)
     text = tmp_path / "text.txt"
     text.write_text("\n".join([*LINES, "one\u2028two"] * (15 if command == "tune" else 3)))
-    options = {"calibrate": (), "similarity": (), "tune": ("--steps", 1)}[command]
+    options = ("--out", tmp_path / "runs", *(("--steps", 1) if command == "tune" else ()))
     ended = orientc(command, artifact if command == "tune" else bert_folder, "--text", text, *options)
     assert ended.code == 0, ended
     count = 14 if command == "tune" else 3  # of a tuning text the last part is held out
