@@ -188,11 +188,11 @@ def patience() -> Iterator[None]:
             start = time.monotonic()
             try:
                 return send(request, **options)
-            except (_http.ConnectError, _http.TimeoutException) as error:
+            except (_http.NetworkError, _http.RemoteProtocolError, _http.TimeoutException) as error:
                 host = _host(error.request)  # another one behind a redirection
-                if host in answered:
+                if host in answered or request.method not in ("GET", "HEAD"):
                     raise
-                refused = isinstance(error, _http.ConnectError)
+                refused = not isinstance(error, _http.TimeoutException)  # or the connection was closed at once
                 waited[host] += time.monotonic() - start
                 given_up = pause > CONNECTING / 2 if refused else waited[host] > 0.9 * limit
                 if given_up or host in _unreachable or isinstance(error, _http.ConnectTimeout):

@@ -99,8 +99,9 @@ def test_demo_is_the_packaged_model_whatever_lies_around(tmp_path: Path, monkeyp
     assert tuple(table.weight.shape) == (table.info.vocab, table.info.dim)
 
 
-def test_a_gguf_file_is_a_model(tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
+@pytest.mark.parametrize("name", ["model.gguf", "M.GGUF"])
+def test_a_gguf_file_is_a_model(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     path.touch()
 
     source = ModelSource.resolve(str(path))
