@@ -230,10 +230,19 @@ def head_protocol(source: ModelSource) -> str | None:
 
 
 def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The model with the head its protocol scores, on `device`."""
+    """The model with the head its protocol scores, on `device`.
+
+    Raises `EvaluationError` for a causal protocol and a model that sees the tokens it predicts.
+    """
     auto = {MASKED: transformers.AutoModelForMaskedLM, CAUSAL: transformers.AutoModelForCausalLM}
-    model = source.load(auto[protocol_of(source)], dtype=getattr(torch, dtype))
-    return model.to(device)
+    protocol = protocol_of(source)
+    model = source.load(auto[protocol], dtype=getattr(torch, dtype)).to(device)
+    if protocol == CAUSAL and causal_lm.sees_later_tokens(model, source.tokenizer.all_special_ids):
+        raise EvaluationError(
+            f"{source.id} ({type(model).__name__}) sees the tokens that it is to predict, so it has no causal figures: "
+            "name a causal or a masked language model, or measure its sentence vectors with orientc similarity"
+        )
+    return model
 
 
 def tokens_at_once(protocol: str, device: torch.device) -> int:
