@@ -177,7 +177,10 @@ def run(
         return Run(done, this.path, fresh=False)
     start = time.perf_counter()
     identity = strict_json(record.identity)
-    checkpoints = Checkpoints(Path(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX)), identity)
+    place = Path(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX))
+    if checkpoint_dir:
+        check_writable(place)
+    checkpoints = Checkpoints(place, identity)
 
     def trainer(model: PreTrainedModel, train: Any = None) -> Trainer:
         collate = DataCollatorWithPadding(source.tokenizer)
