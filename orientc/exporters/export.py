@@ -19,19 +19,22 @@ from orientc.exporters import dense, links, model_card, onnx, sentence_transform
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
-from orientc.models import compact, compact_code, foreign_code, resolve
+from orientc.models import compact, compact_code, foreign_code, quantized, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage.artifact import FLOAT_DTYPES
+from orientc.storage.sizes import MB
+from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
 from orientc.utils.files import check_writable
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
 WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
+_LARGER = 1.01  # what is said; less than that are tensors that files keep or leave out
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def _write(
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
     held = found.source.load(None, dtype=getattr(torch, chosen))
     check_unchanged(found.source, before)
+    _say_larger(held, found.source, info, chosen, progress)
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)
@@ -201,6 +205,12 @@ def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
     if form == ONNX:
         onnx.check(source.skeleton)
     if form != COMPACT:
+        method = quantized.method_of(source.config)
+        if method and not source.dequantized_from:
+            raise ExportError(
+                f"{source.id} has a body that is quantized ({method}), which only the compact form keeps: export it in "
+                "that one"
+            )
         return
     if foreign_code.is_foreign(config):
         raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
@@ -239,6 +249,19 @@ def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
     if head not in (None, policy := found.source.compact.head):
         raise SubstitutionError(f"{found.source.id} was saved with its head {policy}: that can't be changed any more")
     return policy
+
+
+def _say_larger(model: PreTrainedModel, source: ModelSource, info: TableInfo, dtype: str, progress: Progress) -> None:
+    """Warn where all but the table is written with more bytes than it came with, before the artifact is put in."""
+    parts = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}
+    table = {tensor.data_ptr() for tensor in model.get_input_embeddings().state_dict().values()}
+    here = sum(nbytes for place, nbytes in parts.items() if place not in table)
+    before, kinds = info.model_bytes - info.nbytes, source.dequantized_from
+    if kinds or here > _LARGER * before:
+        why = f"; it was quantized ({kinds}), and is dequantized" if kinds else ""
+        progress.warn(
+            f"the body of {source.id} is written out as {dtype}, {here / MB:.2f} MB instead of {before / MB:.2f}{why}"
+        )
 
 
 def _weights(folder: Path) -> int:

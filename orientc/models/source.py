@@ -25,10 +25,11 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from orientc import demo
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
 from orientc.modeling.swap import keep_apart
-from orientc.models import compact, hub, sentence_transformers
+from orientc.models import compact, hub, quantized, sentence_transformers
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
 from orientc.models.stored import Checkpoint
+from orientc.models.whole import check_whole
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
 
@@ -153,6 +154,7 @@ class ModelSource:
 
     @cached_property
     def _compact(self) -> tuple[Compact, dict[str, Any]] | None:
+        check_whole(self)
         if self.gguf:
             return None
         if (path := self.file(compact.CONFIG)) is None:
@@ -284,7 +286,9 @@ class ModelSource:
             ModelError: The model can't be loaded.
         """
         self._bring_weights()
+        quantized.check(self.id, self.config)
         config = copy.deepcopy(self.config)
+        quantized.dequantize(config)
         if configure:
             configure(config)
         named = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
@@ -297,6 +301,7 @@ class ModelSource:
             config=config,
             **({"attn_implementation": attention} if attention else {}),
             **({} if self.gguf or self.allow_pickle else {"use_safetensors": True}),
+            **({"quantization_config": transformers.GgufConfig(dequantize=True)} if self.gguf else {}),
         )
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
         lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta}  # tied to what is lacking
@@ -311,13 +316,24 @@ class ModelSource:
                 "it was not saved with this head"
             )
         compact.check_left_over(self.id, info["unexpected_keys"])
+        if not self.gguf and quantized.method_of(self.config) is None:
+            self.checkpoint.check_floats()
         ties = model.get_expanded_tied_weights_keys(all_submodels=True).keys()
         # transformers compares them too, but after a cast, and tells its tying alone
         keep_apart(model, (ties - model.all_tied_weights_keys.keys()) | (ties & self._kept_apart))
-        if self.gguf:  # dequantized by now: a model that can be trained and saved
-            model.hf_quantizer.remove_quantization_config(model)
+        if self.dequantized_from:  # by now a plain model, which can be trained and saved
+            vars(model).pop("_weight_conversions", None)  # saving would quantize it again, and not say so
+            model.to(dtype)  # what was not quantized has kept its type
         loaded: PreTrainedModel = model.eval()
         return loaded
+
+    @cached_property
+    def dequantized_from(self) -> str | None:
+        """What the body is stored as, where it is quantized and `load` dequantizes it; None for any other model."""
+        if self.gguf:
+            return quantized.gguf_types(self.gguf)
+        method = quantized.method_of(self.config)
+        return method if method in quantized.DEQUANTIZED else None
 
     def _bring_weights(self) -> None:
         """Download and check the weight files for `load`; transformers checks neither hashes nor the index."""

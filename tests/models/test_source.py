@@ -211,7 +211,8 @@ def test_a_file_that_the_hub_once_said_is_missing_is_not_asked_for(
 
     monkeypatch.setattr("orientc.models.hub.hf_hub_download", download)
     (cached / ".no_exist" / COMMIT).mkdir(parents=True)
-    (cached / ".no_exist" / COMMIT / "model.safetensors").touch()
+    for name in ("model.safetensors", "adapter_config.json"):
+        (cached / ".no_exist" / COMMIT / name).touch()
 
     read_table(ModelSource.resolve("some/model"))
 
