@@ -31,7 +31,7 @@ def check(id: str, config: PreTrainedConfig) -> None:
     method = method_of(config)
     known = method is None or {method, f"{method}_4bit", f"{method}_8bit"} & {*AUTO_QUANTIZATION_CONFIG_MAPPING}
     if not known:
-        raise ModelError(f"{id} is quantized with {method!r}, which this version of transformers can't read")
+        raise ModelError(f"{id} is quantized ({method}), in a way that this version of transformers does not know")
 
 
 def dequantize(config: PreTrainedConfig) -> None:
@@ -65,4 +65,4 @@ def _entries(config: PreTrainedConfig) -> Iterator[tuple[PreTrainedConfig, dict[
 def _method(values: dict[str, Any]) -> str:
     if values.get("load_in_8bit") or values.get("load_in_4bit"):
         return "bitsandbytes"
-    return str(values.get("quant_method"))
+    return str(values.get("quant_method") or "it is not said how")

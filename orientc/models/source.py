@@ -409,7 +409,9 @@ class ModelSource:
             return TrustError(f"{self.id} has no safetensors weights: allow .bin files with `allow_pickle`")
         if auto_class is transformers.AutoTokenizer:
             return ModelError(f"{self.id} has no tokenizer that can be used: {first_line(error)}")
-        return ModelError(f"{self.id} can't be loaded: {first_line(error)}")
+        method = None if auto_class is AutoConfig or self.gguf else quantized.method_of(self.config)
+        which = f"{self.id}, which is quantized ({method})," if method else self.id
+        return ModelError(f"{which} can't be loaded: {first_line(error)}")
 
 
 def usable_positions(model: PreTrainedModel) -> int | None:
