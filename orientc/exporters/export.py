@@ -19,6 +19,7 @@ from orientc.exporters import dense, links, model_card, onnx, sentence_transform
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
+from orientc.exporters.processors import Processor
 from orientc.models import compact, compact_code, foreign_code, quantized, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
@@ -29,7 +30,7 @@ from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import MB
 from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
-from orientc.utils.files import check_writable
+from orientc.utils.files import check_writable, copy_files
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
@@ -144,7 +145,8 @@ def _write(
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
     beside = sentence_transformers.files_of(found.source)
-    links.check(found.source, beside.values())
+    processor = Processor.of(found.source)
+    links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
     tokenizer = _tokenizer(form, found.source, progress)
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
@@ -155,7 +157,15 @@ def _write(
     if form == DENSE:
         dense.check(policy)
     facts = Facts.of(
-        held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside), tokenizer=tokenizer
+        held,
+        found,
+        info,
+        form=form,
+        head=policy,
+        dtype=chosen,
+        sentences=bool(beside),
+        tokenizer=tokenizer,
+        processor=processor.name is not None,
     )
 
     def fill(target: Path) -> None:
@@ -167,7 +177,8 @@ def _write(
             onnx.save(held, found.source.tokenizer, target)
         if tokenizer:
             tokenizer.save_pretrained(target)
-        sentence_transformers.copy(beside, target)
+        copy_files(beside, target)
+        processor.save(target)
         foreign_code.strip(target)
         model_card.write(target, facts, found, fingerprint=before, weights=_weights(target))
 
@@ -214,6 +225,10 @@ def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
         return
     if foreign_code.is_foreign(config):
         raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
+    if (kind := source.architecture.__name__) not in compact_code.classes(config).values():
+        raise ExportError(
+            f"{source.id} is a {kind}, which none of transformers' auto classes loads: export it in the dense form"
+        )
     if encoder and "AutoModelForSeq2SeqLM" in compact_code.classes(config):
         raise ExportError(
             f"{source.id} is a sentence encoder that sentence-transformers loads by a class of its own "

@@ -79,10 +79,10 @@ def _loading(facts: Facts, folder: Path) -> str:
     if facts.form == ONNX:
         return "`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside it."
     place, alone = "path/or/repository", facts.library != "transformers"
-    classes = ["SentenceTransformer"] if alone else sorted({"AutoTokenizer", facts.auto_class})
+    classes = ["SentenceTransformer"] if alone else sorted({facts.preparing, facts.auto_class})
     lines = [f"from {facts.library.replace('-', '_')} import {', '.join(classes)}", "", f"model = {facts.load(place)}"]
     if not alone:
-        lines += [f"tokenizer = {facts.tokenizer(place)}"]
+        lines += [f"{'processor' if facts.processor else 'tokenizer'} = {facts.tokenizer(place)}"]
     text = "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
     if THEIRS in (facts.code, facts.tokenizer_code):
         files = ", ".join(f"`{path.name}`" for path in sorted(folder.glob("*.py")))
