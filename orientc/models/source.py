@@ -29,14 +29,14 @@ from orientc.models import compact, hub, quantized, sentence_transformers
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
 from orientc.models.stored import Checkpoint
-from orientc.models.whole import check_whole
+from orientc.models.whole import ADAPTER, check_whole
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DEMO = "demo"
+DEMO = demo.NAME
 UNLIMITED = 2**31 - 1  # tokens
 
 
@@ -77,7 +77,7 @@ class ModelSource:
 
         Raises:
             ModelNotFoundError: A path does not exist.
-            ModelError: A path is neither a folder nor a `.gguf` file.
+            ModelError: A path is neither a folder nor a `.gguf` file, or a folder that is no model has a hub id's name.
             UsageError: The name is empty or not UTF-8, a local model has no revisions, and a `ModelSource` has its
                 options already.
         """
@@ -97,9 +97,14 @@ class ModelSource:
             local = path
             if _is_gguf(path) and not os.path.isfile(path):
                 raise ModelNotFoundError(f"there is no file {model}")
+            if _may_be_on_the_hub(model) and not any((path / name).is_file() for name in (compact.CONFIG, ADAPTER)):
+                raise ModelError(
+                    f"the folder {model} holds no model (no {compact.CONFIG}), and hides one of that name on the hub: "
+                    "rename the folder, or start elsewhere"
+                )
         elif os.path.exists(path):
             raise ModelError(f"{model} is neither a model folder nor a .gguf file")
-        elif model.startswith((".", "/", "~")) or model.count("/") > 1:
+        elif not _may_be_on_the_hub(model):
             raise ModelNotFoundError(f"there is no folder {model}")
         if local is not None and revision is not None:
             raise UsageError(f"{model} is on this machine: `revision` is for models on the hub")
@@ -441,6 +446,11 @@ def check_name(model: str) -> None:
         model.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{model} is not UTF-8, which the name of a model has to be: rename it") from None
+
+
+def _may_be_on_the_hub(model: str) -> bool:
+    """Whether a name without a folder of that name is taken for a hub id."""
+    return not (model.startswith((".", "/", "~")) or model.count("/") > 1 or _is_gguf(Path(model)))
 
 
 def _is_gguf(path: Path) -> bool:
