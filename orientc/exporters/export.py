@@ -18,6 +18,7 @@ from orientc.evaluation.setup import check_base
 from orientc.exporters import dense, links, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
+from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
 from orientc.exporters.processors import Processor
 from orientc.models import compact, compact_code, foreign_code, quantized, resolve
@@ -145,7 +146,9 @@ def _write(
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
     beside = sentence_transformers.files_of(found.source)
-    processor = Processor.of(found.source)
+    processor, finetuned = Processor.of(found.source), None if found.artifact else Finetuned.of(found.source)
+    if finetuned and not finetuned.unchanged:
+        progress.warn(f"{found.source.id} is not known to be as it was when it was scored: its card has no figures")
     links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
     tokenizer = _tokenizer(form, found.source, progress)
@@ -180,7 +183,7 @@ def _write(
         copy_files(beside, target)
         processor.save(target)
         foreign_code.strip(target)
-        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target))
+        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target), finetuned=finetuned)
 
     write_folder(folder, fill, overwrite=overwrite)
     return facts

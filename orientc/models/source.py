@@ -99,8 +99,8 @@ class ModelSource:
                 raise ModelNotFoundError(f"there is no file {model}")
             if _may_be_on_the_hub(model) and not any((path / name).is_file() for name in (compact.CONFIG, ADAPTER)):
                 raise ModelError(
-                    f"the folder {model} holds no model (no {compact.CONFIG}), and hides one of that name on the hub: "
-                    "rename the folder, or start elsewhere"
+                    f"the folder {model} has no {compact.CONFIG}: it is not a transformers model, and hides one of "
+                    "that name on the hub; rename it, or start elsewhere"
                 )
         elif os.path.exists(path):
             raise ModelError(f"{model} is neither a model folder nor a .gguf file")

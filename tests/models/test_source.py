@@ -169,7 +169,9 @@ def test_a_folder_that_hides_a_model_of_the_hub_is_told_as_such(
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name / "svd-r4-12345678.safetensors").touch()
 
-    with pytest.raises(ModelError, match=f"^the folder {name} holds no model .* hides one of that name on the hub"):
+    with pytest.raises(
+        ModelError, match=f"^the folder {name} has no config.json: .*, and hides one of that name on the hub"
+    ):
         ModelSource.resolve(name)
 
     with pytest.raises(ModelError, match=r"has no config\.json: it is not a transformers model"):
