@@ -47,6 +47,7 @@ class Record:
         versions: Versions of orientc, Python, torch and transformers.
         text: `name` and `sha256` of the text, if any.
         data: The data sets, if any.
+        finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
         extra: Keys of a record that this version does not know.
     """
 
@@ -61,6 +62,7 @@ class Record:
     versions: dict[str, str]
     text: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    finetuned: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    complete: dict[str, Any] = {"text": None, "data": None} | values
+    complete: dict[str, Any] = {"text": None, "data": None, "finetuned": None} | values
     try:
         known = {name: complete[name] for name in names}
         if isinstance(known["metrics"], dict):
@@ -206,6 +208,7 @@ def _check(record: Record) -> None:
     names += [record.file_name]
     names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact is not None else []
     names += [record.text["name"], record.text["sha256"]] if record.text is not None else []
+    names += [record.finetuned] if record.finetuned is not None else []
     if not all(isinstance(name, str) for name in names):
         raise ValueError("kind, head, names and hashes must be strings")
     table = record.table
