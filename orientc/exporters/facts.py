@@ -74,7 +74,10 @@ class Facts:
     def tokenizer(self, place: str) -> str:
         """The Python expression that loads the tokenizer, or the processor, which has it.
 
-        In the compact form it needs no code; transformers, which reads the configuration first, would ask nevertheless.
+        In the compact form it needs no code, but has to say so. Before any file of the tokenizer transformers reads the
+        configuration, and decides by that alone: where it names code and is of a `model_type` that transformers does
+        not know, it asks, unless it is told. A `model_type` that it knows would be worse: models would load as that,
+        with a table drawn at random.
         """
         trust = ""
         if self.code == OURS:
