@@ -62,7 +62,7 @@ def measured(model: Path, text: Path, out: Path) -> tuple[float, list[str]]:
     """The perplexity of a model, or of an artifact with a tied head, and the warnings that came with it."""
     said: list[str] = []
     place = {} if model.suffix == ".safetensors" else {"out": out}
-    found = perplexity(model, text=text, head="tied", device="cpu", progress=Progress(warn=said.append), **place)
+    found = perplexity(model, text=text, device="cpu", progress=Progress(warn=said.append), **place)
     return found.records[-1].perplexity, [line for line in said if "quantized" in line]
 
 
