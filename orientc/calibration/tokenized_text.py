@@ -20,6 +20,7 @@ from torch import Tensor
 from orientc.errors import CalibrationError
 from orientc.evaluation import causal_lm, masked_lm, perplexity
 from orientc.evaluation.configs import PerplexityConfig
+from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends
 from orientc.evaluation.masked_lm import WholeWordMasker
 from orientc.evaluation.scoring import Example
 from orientc.evaluation.sentences import Sentences
@@ -88,18 +89,22 @@ class TokenizedText:
             if self._bos is not None:
                 counts[self._bos] += -(-len(self._stream) // self.settings["window"])
         else:
-            progress.stage("counting tokens", len(self._lines))
             counts = np.zeros(vocab, dtype=np.int64)
-            for lines in _batches(self._lines):
-                found = np.bincount(np.concatenate([np.array(ids, dtype=np.int64) for ids in self._ids(lines)]))
+            for lines in self._lines_ids(progress):
+                found = np.bincount(np.concatenate([np.array(ids, dtype=np.int64) for ids in lines]))
                 counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
                 counts[: len(found)] += found
-                progress.advance(len(lines))
         check_ids(self._source, [[len(counts) - 1]])
         total = torch.from_numpy(counts).double()
         if self._mask is not None:
             total[self._mask] += torch.round(_MASKS * total.sum())
         return total
+
+    def tell_left_out(self, progress: Progress) -> None:
+        """Say what of the text no input has, as `counts` does too."""
+        if self.objective != CAUSAL:
+            for _ in self._lines_ids(progress):
+                pass
 
     def examples(self, tokens: int, seed: int) -> tuple[list[Example], int]:
         """Take inputs until they have `tokens` positions without a special token, or all; and how many they have."""
@@ -126,6 +131,21 @@ class TokenizedText:
     @cached_property
     def _lines(self) -> list[str]:
         return [line for line in self.text.content.split("\n") if line.strip()]
+
+    def _lines_ids(self, progress: Progress) -> Iterator[list[list[int]]]:
+        """Ids of all lines, some lines at a time; at the end what was cut away is said."""
+        if told := other_line_ends(self.text):
+            progress.warn(told)
+        progress.stage("counting tokens", len(self._lines))
+        lost, max_ids = Cut(), self.settings["max_ids"]
+        for lines in _batches(self._lines):
+            ids = self._ids(lines)
+            lost += cut(self.tokenizer, [*map(len, ids)], max_ids, lines)
+            yield ids
+            progress.advance(len(lines))
+        phrase = f"{{}} tokens of {lost.texts} lines that are cut to {max_ids} tokens are left out"
+        if told := in_words(self.text.name, {phrase: lost.tokens}):
+            progress.warn(told)
 
     @cached_property
     def _stream(self) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import io
 import os
@@ -30,6 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(_COLLECT_EVERY)
     atexit.register(gc.freeze)  # nor is there any point in a last search among them: it took most of a second
+    _open_closed_streams()
     if not distributed.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -38,15 +40,31 @@ def main() -> None:
     try:
         code = _run([argument for argument in sys.argv[1:] if argument != _DEBUG], debug=_DEBUG in sys.argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # whoever read our output has enough, or there is no room for it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where a last attempt at the end goes well
         code = 1
+        with contextlib.suppress(OSError):
+            if not isinstance(error, BrokenPipeError):
+                _fail(f"can't write to stdout: {_told(error)}", code)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give streams that the caller closed (`>&-`) somewhere to go: a file that is opened might get their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     messages.begin([])
     try:
+        _check_text(arguments)
         from orientc.cli.app import app
 
         code = app(arguments, standalone_mode=False)
@@ -65,9 +83,18 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if _out_of_memory(error):
             return _fail(_more_memory(error), 1)
         if isinstance(error, OSError):
-            return _fail(_told(error), 1)
+            return _fail(_told(error).replace("`", ""), 1)
         where = "above" if debug else _kept_traceback()
         return _fail(f"this is a bug of orientc ({_told(error)}); please report it, its traceback is {where}", BUG)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raise `UsageError` for an argument that is no text: no record or artifact could name such a file."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{argument} is not UTF-8: rename the file or folder") from None
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -88,7 +115,10 @@ def _more_memory(error: Exception) -> str:
 
 
 def _told(error: Exception) -> str:
-    """An error's type and the first sentence of what it says."""
+    """An error's type and the first sentence of what it says; of the system's errors what is wrong with which file."""
+    if isinstance(error, OSError) and error.strerror:
+        what = "a file or stream can't be used" if error.filename is None else str(error.filename)
+        return f"{what}: {error.strerror}"
     said = " ".join(str(error).split()).replace("`", "").partition(". ")[0]
     return ": ".join(part for part in (type(error).__name__, said) if part)
 

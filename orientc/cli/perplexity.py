@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orientc.cli import options, output
-from orientc.comparison.numbers import figure
+from orientc.comparison.numbers import figure, ratio
 from orientc.evaluation.option_values import HEADS
 
 
@@ -122,8 +123,8 @@ def perplexity(
                 if record.artifact
                 else "original",
                 figure(record.perplexity, 4),
-                f"{record.perplexity / original.perplexity:.3f}×",
-                f"{record.metrics['loss']:.4f}",
+                f"{times:.3f}×" if (times := ratio(record.perplexity, original.perplexity)) else "–",
+                f"{loss:.4f}" if (loss := record.metrics["loss"]) < math.inf else figure(loss),
                 str(record.metrics["tokens"]),
                 f"{record.seconds:.1f}",
             ]

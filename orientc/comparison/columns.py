@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
+from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
 from orientc.evaluation.statistics import Spread
 from orientc.storage.records import Record
@@ -81,5 +83,6 @@ def figure_of(own: list[tuple[Record, float]], original: Figure | None) -> Figur
     seeds = sorted(record.settings["seed"] for record, _ in own if isinstance(record.settings.get("seed"), int))
     if original is None:
         return Figure(spread.mean, None, None, spread.std, tuple(seeds))
-    ratio = spread.mean / original.value if original.value else None
-    return Figure(spread.mean, ratio, spread.mean - original.value, spread.std, tuple(seeds))
+    times = ratio(spread.mean, original.value)
+    difference = spread.mean - original.value if isfinite(spread.mean) and isfinite(original.value) else None
+    return Figure(spread.mean, times, difference, spread.std, tuple(seeds))

@@ -119,18 +119,16 @@ def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None
     facts = [f"model_mb.{head}" for head in heads] if "model_mb" in kept else []
     facts = [name for name in kept if name not in ("model_mb", "seconds")] + facts
     names = ["name", "method", "settings", "dtype", *facts, *(["seconds"] if "seconds" in kept else []), "path"]
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
     header = ["model", *names, *(name for key in keys for name in (key, f"{key} ±", f"{key} seeds"))]
-    writer.writerow(map(_cell, header))
+    lines = [_csv_line(header)]
     for comparison in comparisons:
         for row in comparison.rows:
             cells: list[object] = [comparison.model, *(row.value(name) for name in names)]
             for key in keys:
                 found = row.figures.get(key)
                 cells += [found.value, found.std, len(found.seeds) or None] if found else ["", "", ""]
-            writer.writerow(map(_cell, cells))
-    return written.getvalue()
+            lines.append(_csv_line(cells))
+    return "".join(lines)
 
 
 def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
@@ -152,6 +150,12 @@ def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>orientc compare</title>'
         f"<style>{_STYLE}</style></head><body><h1>orientc compare</h1>{''.join(body)}</body></html>\n"
     )
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\r\n").writerow(map(_cell, cells))  # so that a CR in a cell is quoted
+    return written.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: object) -> object:

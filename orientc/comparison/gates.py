@@ -11,6 +11,7 @@ The grammar is `NAME SIGN VALUE`: a name of a fact or figure; one of <= >= == !=
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -47,7 +48,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Read a condition as it is written. Raises `UsageError` where the text is none."""
+        """Read a condition as it is written. Raises `UsageError` where the text is none, or its number is too large."""
         found = _FORM.fullmatch(text)
         if not found:
             raise UsageError(f"{text!r} is no condition: write NAME <= VALUE, such as 'perplexity.tied <= 1.2x'")
@@ -56,18 +57,28 @@ class Condition:
             if found["sign"] not in ("==", "!="):
                 raise UsageError(f"{text!r}: {found['value']!r} is no number, so it can only be == or !=")
             return cls(text, found["name"], found["sign"], found["value"], "")
+        if not math.isfinite(float(number["number"])):
+            raise UsageError(f"{text!r}: {number['number']} is larger than any figure")
         unit = (number["unit"] or "").lower().replace("×", "x")
         if unit == "pt" and (found["name"] in FACT_NAMES or found["name"].partition(".")[0] == "perplexity"):
             raise UsageError(f"{text!r}: {found['name']} has no percentage points: say how many times, as in 1.2x")
         return cls(text, found["name"], found["sign"], float(number["number"]), unit)
 
     def holds(self, value: float | str | None, original: float | None = None, *, scale: float = 1.0) -> bool:
-        """Whether a value meets it; None does not. `scale` is what the figure calls 100 %."""
+        """Whether a value meets it. None does not, nor does a number that is not finite, whatever the sign.
+
+        Against the uncompressed model's figure (`original`) nothing meets it where that is missing or not finite, and
+        no value is so many times 0. `scale` is what the figure calls 100 %.
+        """
         if value is None or isinstance(value, str) != isinstance(self.value, str):
             return False
-        if isinstance(value, str) or isinstance(self.value, str) or not self.unit:
+        if isinstance(value, str) or isinstance(self.value, str):
             return _OPERATORS[self.sign](value, self.value)
-        if original is None:
+        if not math.isfinite(value):
+            return False
+        if not self.unit:
+            return _OPERATORS[self.sign](value, self.value)
+        if original is None or not math.isfinite(original) or (self.unit == "x" and original == 0):
             return False
         # rounded beyond what a float can hold: 0.895 - 0.9 is to be -0.5pt, and 1.15x of 20 no less than 23
         if self.unit == "x":
@@ -77,18 +88,27 @@ class Condition:
 
 @dataclass(frozen=True)
 class Failure:
-    """A gate that a row misses: the figure's name, and the value that the row has, None where it has none."""
+    """A gate that a row misses.
+
+    `figure` is the figure's name, `value` what the row has, and `original` what the uncompressed model has; None where
+    there is none.
+    """
 
     model: str
     row: Row
     condition: Condition
     figure: str
     value: float | str | None
+    original: float | None = None
 
     def __str__(self) -> str:
         """The row, what it has, and what was required, in one line."""
-        has = figure(self.value, 4) if isinstance(self.value, float) else self.value or "not measured"
-        return f"{self.model}, {self.row.name}: {self.figure} is {has}, required {self.condition.text}"
+        comparable = self.original and math.isfinite(self.original)
+        against = "" if comparable or not self.condition.unit else f" (uncompressed {_told(self.original)})"
+        return (
+            f"{self.model}, {self.row.name}: {self.figure} is {_told(self.value)}{against}, "
+            f"required {self.condition.text}"
+        )
 
 
 def failures(comparisons: Iterable[Comparison], conditions: Iterable[Condition]) -> list[Failure]:
@@ -98,7 +118,7 @@ def failures(comparisons: Iterable[Comparison], conditions: Iterable[Condition])
     """
     conditions = list(conditions)
     return [
-        Failure(comparison.model, row, condition, name, value)
+        Failure(comparison.model, row, condition, name, value, original)
         for comparison in comparisons
         for row in [row for row in comparison.rows if not row.original] or comparison.rows
         for condition in conditions
@@ -163,3 +183,7 @@ def _scale(column: Column) -> float:
 
 def _number(value: float | str | None) -> float | None:
     return None if isinstance(value, str) else value
+
+
+def _told(value: float | str | None) -> str:
+    return "not measured" if value is None else figure(value, 4) if isinstance(value, float) else str(value)

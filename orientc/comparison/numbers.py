@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 
 
+def ratio(value: float, original: float | None) -> float | None:
+    """How many times the original's a figure is; None where one of both is not finite, or the original's is 0."""
+    if not original or not (math.isfinite(value) and math.isfinite(original)):
+        return None
+    return value / original
+
+
 def figure(value: float, digits: int = 3) -> str:
     """A number to some significant digits, without exponents for what people can read."""
     if not math.isfinite(value):

@@ -182,7 +182,7 @@ def _figure(drawn: Picture) -> Any:
     for (color, marker, dash), entry in zip(_STYLES * len(drawn.series), drawn.series, strict=False):
         axes.errorbar(
             entry.sizes, entry.values, yerr=entry.deviations if any(entry.deviations) else None, color=color,
-            marker=marker, linestyle=dash, markersize=6, capsize=3, label=entry.name,
+            marker=marker, linestyle=dash, markersize=6, capsize=3, label="a series",
         )  # fmt: skip
     if drawn.original:
         size, value = drawn.original
@@ -197,8 +197,11 @@ def _figure(drawn: Picture) -> Any:
     axes.set_ylabel(drawn.quality, parse_math=False)
     axes.set_title(drawn.title, fontsize=11, parse_math=False)
     axes.grid(which="major", alpha=0.3)
-    for text in axes.legend(frameon=False, fontsize=9).get_texts():
+    # names come last: as labels those that begin with "_" would be left out
+    shown = [text for text in axes.legend(frameon=False, fontsize=9).get_texts() if text.get_text() == "a series"]
+    for text, entry in zip(shown, drawn.series, strict=True):
         text.set_parse_math(False)
+        text.set_text(entry.name)
     return figure
 
 

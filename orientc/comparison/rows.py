@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from orientc.errors import UsageError
@@ -144,7 +145,10 @@ class Comparison:
         return next(column for column in found if column.name == found[-1].name)
 
     def best(self, name: str) -> set[int]:
-        """The rows, by number, that are best in a fact or column; none where fewer than two artifacts have it."""
+        """The rows, by number, that are best in a fact or column; none where fewer than two artifacts have it.
+
+        A figure that is infinite is the best of nothing.
+        """
         if name == "rank":
             return set()
         values = {number: row.value(name) for number, row in enumerate(self.rows) if not row.original}
@@ -154,18 +158,18 @@ class Comparison:
         column = next((column for column in self.columns if column.key == name), None)
         largest = not column.lower_is_better if column else name in LARGER_IS_BETTER
         best = (max if largest else min)(numbers.values())
-        return {number for number, value in numbers.items() if value == best}
+        return {number for number, value in numbers.items() if value == best and isfinite(value)}
 
     def pareto(self, quality: Column) -> set[int]:
         """The rows, by number, that no other is at least as small and as good as, and better in one of both.
 
-        Size is the table's; rows without the figure are not among them.
+        Size is the table's; rows without the figure, or with an infinite one, are not among them.
         """
         sign = 1 if quality.lower_is_better else -1
         points = {
             number: (row.table_mb, sign * row.figures[quality.key].value)
             for number, row in enumerate(self.rows)
-            if quality.key in row.figures
+            if quality.key in row.figures and isfinite(row.figures[quality.key].value)
         }
         return {
             number

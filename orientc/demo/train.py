@@ -32,7 +32,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from orientc.demo.corpus import digest, evaluation_paragraphs, training_paragraphs
-from orientc.evaluation.masked_lm import Line, WholeWordMasker, examples
+from orientc.evaluation.masked_lm import Line, WholeWordMasker, select
 from orientc.evaluation.scoring import Example, collate, losses_of, score
 
 VOCAB = 11_264
@@ -191,7 +191,7 @@ def main() -> None:
     masker = WholeWordMasker(tokenizer, MAX_IDS)
     lines = masker.tokenize(texts, range(len(texts)))
     digests = frozenset(digest(texts[line.number]) for line in lines)
-    held_out = examples("\n".join(evaluation_paragraphs(digests)), tokenizer, max_ids=MAX_IDS, seed=options.seed)
+    held_out = select("\n".join(evaluation_paragraphs(digests)), tokenizer, max_ids=MAX_IDS, seed=options.seed).examples
     facts = {
         "lines": len(lines),
         "tokens_per_epoch": sum(len(line.ids) for line in lines),

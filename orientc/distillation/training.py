@@ -167,6 +167,8 @@ class Training:
             hidden = math.fsum(float(gap.hidden) for gap in gaps) / sum(gap.states for gap in gaps)
             loss = prediction + self.config.hidden_weight * hidden
             finite = all(bool(tensor.isfinite().all()) for tensor in self.numbers.values())
+            if not (math.isfinite(loss) and finite) and not self.step:
+                raise FitError("the predictions of the model or the artifact are not finite numbers: nothing to tune")
             if not (math.isfinite(loss) and finite):
                 raise FitError("tuning diverged, its numbers are not finite: try a smaller `learning_rate`")
             if not self.evaluations or loss < min(entry.loss for entry in self.evaluations):

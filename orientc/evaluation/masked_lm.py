@@ -13,7 +13,8 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from orientc.evaluation.scoring import Example
+from orientc.evaluation.left_out import Cut, cut, present
+from orientc.evaluation.scoring import Example, Selection
 
 SHARE = 0.15  # of a line's ids that may be masked, special tokens counted
 MIN_IDS = 20  # a shorter line is not scored; special tokens counted
@@ -21,11 +22,19 @@ MIN_IDS = 20  # a shorter line is not scored; special tokens counted
 
 @dataclass(frozen=True)
 class Line:
-    """A tokenized line: its number in the text, its ids, and the positions of each of its words."""
+    """A tokenized line.
+
+    Attributes:
+        number: Its number in the text.
+        ids: Its ids.
+        words: The positions of each of its words.
+        length: How many ids there were before any were deleted.
+    """
 
     number: int
     ids: list[int]
     words: list[list[int]]
+    length: int = 0
 
 
 class WholeWordMasker:
@@ -69,7 +78,8 @@ class WholeWordMasker:
                 for position, (token_id, word) in enumerate(kept):
                     if word is not None and token_id not in self._special_ids:
                         words.setdefault(word, []).append(position)
-                lines.append(Line(number, [token_id for token_id, _ in kept], list(words.values())))
+                ids = [token_id for token_id, _ in kept]
+                lines.append(Line(number, ids, list(words.values()), len(encoded["input_ids"][index])))
         return lines
 
     def mask(self, line: Line, seed: int | str) -> Example:
@@ -98,7 +108,7 @@ class WholeWordMasker:
         return Example(masked, taken, [line.ids[position] for position in taken])
 
 
-def examples(
+def select(
     text: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -106,16 +116,29 @@ def examples(
     seed: int,
     limit: int | None = None,
     drawable: int | None = None,
-) -> list[Example]:
-    """The scored lines of `text`, masked; `limit` counts kept lines. Lines are numbered from 0, blank ones too."""
+) -> Selection:
+    """The scored lines of `text`, masked; `limit` counts kept lines. Lines are numbered from 0, blank ones too.
+
+    Left out, up to the last line scored, are `short_lines`, `unmasked_lines`, of which no whole word could be taken,
+    and `cut_tokens` of `cut_lines`.
+    """
     masker = WholeWordMasker(tokenizer, max_ids, drawable)
     numbered = [(number, line) for number, line in enumerate(text.split("\n")) if line.strip()]
     found: list[Example] = []
+    passed, kept, lost = 0, 0, Cut()
     for start in range(0, len(numbered), 512):
         numbers, texts = zip(*numbered[start : start + 512], strict=True)
-        lines = masker.tokenize(texts, numbers)
-        masked = (masker.mask(line, seed) for line in lines)
-        found.extend(example for example in masked if example.positions)
-        if limit is not None and len(found) >= limit:
-            return found[:limit]
-    return found
+        for line in masker.tokenize(texts, numbers):
+            if len(found) == limit:
+                break
+            example = masker.mask(line, seed)
+            if example.positions:
+                found.append(example)
+            place = numbers.index(line.number)
+            passed, kept = start + place + 1, kept + 1
+            lost += cut(tokenizer, [line.length], max_ids, [texts[place]])
+        if len(found) == limit:
+            break
+        passed = min(start + 512, len(numbered))
+    left_out = {"short_lines": passed - kept, "unmasked_lines": kept - len(found), **lost.counts("lines")}
+    return Selection(found, present(left_out))

@@ -47,6 +47,7 @@ class Measurement(ABC):
     """
 
     kind: str
+    names: tuple[str, ...]  # of the metrics that every record of the kind has
 
     def __init__(self, setup: Setup, on: Named, settings: dict[str, Any], head: str) -> None:
         self.setup, self.full_settings = setup, settings
@@ -84,14 +85,17 @@ class Measurement(ABC):
     def _kept(self, record: Record, artifact: Artifact | None) -> Record:
         folder, overwrite = self.setup.folder, self.setup.overwrite
         found = distributed.from_main(lambda: None if overwrite else records.reusable(record, folder))
-        if found:
-            return found
-        start = time.perf_counter()
-        metrics = self._measured(record, artifact)
-        self.setup.check_unchanged()
-        record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
-        if distributed.is_main():
-            records.write(record, folder)
+        if found and found.metrics.keys() >= {*self.names}:
+            record = found
+        else:
+            start = time.perf_counter()
+            metrics = self._measured(record, artifact)
+            self.setup.check_unchanged()
+            record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
+            if distributed.is_main():
+                records.write(record, folder)
+        if told := self._left_out(record.metrics):
+            self.setup.progress.warn(told)
         return record
 
     @abstractmethod
@@ -100,4 +104,11 @@ class Measurement(ABC):
 
     @abstractmethod
     def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
-        """The figures of the uncompressed model, or of an artifact under the record's head policy."""
+        """The figures of the uncompressed model, or of an artifact under the record's head policy.
+
+        Raises `EvaluationError` where one of them would be NaN.
+        """
+
+    @abstractmethod
+    def _left_out(self, metrics: dict[str, Any]) -> str | None:
+        """A line on what of the text or data a record's metrics leave out, by the counts among them; None for all."""

@@ -13,12 +13,13 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from orientc.errors import EvaluationError
+from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import causal_lm, masked_lm, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
+from orientc.evaluation.left_out import in_words, other_line_ends, present
 from orientc.evaluation.measurement import Measurement
 from orientc.evaluation.option_values import BOTH, HEADS
-from orientc.evaluation.scoring import Example, score
+from orientc.evaluation.scoring import Selection, score
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource, usable_positions
@@ -119,6 +120,8 @@ def perplexity(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
+    if head != BOTH and not found.artifact:
+        raise UsageError("`head` is about an artifact's figures; here the argument is a model itself")
     return Perplexities(protocol_of(setup.source), PerplexityMeasurement(setup, config, text).all(found, head))
 
 
@@ -134,13 +137,15 @@ class PerplexityMeasurement(Measurement):
         EvaluationError: For a model without a perplexity, an option its protocol can't use, or an unusable text.
     """
 
-    kind = KIND
+    kind, names = KIND, ("perplexity", "loss", "tokens")
 
     def __init__(self, setup: Setup, config: PerplexityConfig, text: str | Path | Text | None = None) -> None:
         settings = full_settings(setup.source, config)  # before a text is fetched for nothing
         with distributed.main_first():
             self.text = texts.scored_text(setup.source, text)
         self.config = config
+        if settings["protocol"] == MASKED and (told := other_line_ends(self.text)):
+            setup.progress.warn(told)
         super().__init__(setup, self.text, settings, TIED if setup.table.tied else UNTIED)
 
     @cached_property
@@ -148,10 +153,11 @@ class PerplexityMeasurement(Measurement):
         return load(self.setup.source, self.config.dtype, self.setup.device)
 
     @cached_property
-    def _examples(self) -> list[Example]:
-        found = _examples(self.setup.source, self.text, self.full_settings)
-        check_ids(self.setup.source, (ids for example in found for ids in (example.input_ids, example.targets)))
-        if not found:
+    def _selection(self) -> Selection:
+        source = self.setup.source
+        found = _select(source, self.text, self.full_settings)
+        check_ids(source, (ids for example in found.examples for ids in (example.input_ids, example.targets)))
+        if not found.examples:
             raise EvaluationError(
                 f"{self.text.name} has nothing to score: too little text for the {self.full_settings['protocol']} "
                 "protocol"
@@ -168,17 +174,31 @@ class PerplexityMeasurement(Measurement):
 
     def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
         progress, config = self.setup.progress, self.config
-        progress.stage(record.head if artifact else records.ORIGINAL, len(self._examples))
+        examples = self._selection.examples
+        progress.stage(record.head if artifact else records.ORIGINAL, len(examples))
         with substituted(self._model, artifact, record.head) if artifact else contextlib.nullcontext():
             result = score(
                 self._model,
-                self._examples,
+                examples,
                 tokens=tokens_at_once(self.full_settings["protocol"], self.setup.device),
                 batch_size=config.batch_size,
                 pad_id=padding_id(self.setup.source),
                 on_batch=progress.advance,
             )
-        return {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
+        figures = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
+        return figures | self._selection.left_out
+
+    def _left_out(self, metrics: dict[str, Any]) -> str | None:
+        settings = self.full_settings
+        phrases = {
+            "short_lines": f"{{}} lines of fewer than {masked_lm.MIN_IDS} tokens are not scored",
+            "unmasked_lines": "{} lines have no whole word short enough to mask, and are not scored",
+            "cut_tokens": f"{{}} tokens of {metrics.get('cut_lines')} lines that are cut to {settings.get('max_ids')} "
+            "tokens are not scored",
+            "unscored_tokens": "{} tokens that begin a window are not scored: without a BOS token there is nothing to "
+            "predict them from",
+        }
+        return in_words(self.text.name, {phrase: metrics.get(name, 0) for name, phrase in phrases.items()})
 
 
 def protocol_of(source: ModelSource) -> str:
@@ -212,10 +232,19 @@ def head_protocol(source: ModelSource) -> str | None:
 
 
 def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The model with the head its protocol scores, on `device`."""
+    """The model with the head its protocol scores, on `device`.
+
+    Raises `EvaluationError` for a causal protocol and a model that sees the tokens it predicts.
+    """
     auto = {MASKED: transformers.AutoModelForMaskedLM, CAUSAL: transformers.AutoModelForCausalLM}
-    model = source.load(auto[protocol_of(source)], dtype=getattr(torch, dtype))
-    return model.to(device)
+    protocol = protocol_of(source)
+    model = source.load(auto[protocol], dtype=getattr(torch, dtype)).to(device)
+    if protocol == CAUSAL and causal_lm.sees_later_tokens(model, source.tokenizer.all_special_ids):
+        raise EvaluationError(
+            f"{source.id} ({type(model).__name__}) sees the tokens that it is to predict, so it has no causal figures: "
+            "name a causal or a masked language model, or measure its sentence vectors with orientc similarity"
+        )
+    return model
 
 
 def tokens_at_once(protocol: str, device: torch.device) -> int:
@@ -236,8 +265,8 @@ def full_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, An
 
 
 def _masked_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, Any]:
-    for name in ("window", "stride"):
-        if getattr(config, name) is not None:
+    for name in ("window", "stride", "bos"):
+        if getattr(config, name) != getattr(PerplexityConfig, name):
             raise EvaluationError(f"{source.id} is a masked language model: `{name}` is for causal ones")
     tokenizer = source.tokenizer
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
@@ -246,6 +275,8 @@ def _masked_settings(source: ModelSource, config: PerplexityConfig) -> dict[str,
 
 
 def _causal_settings(source: ModelSource, config: PerplexityConfig, positions: int | None) -> dict[str, Any]:
+    if config.seed != PerplexityConfig.seed:
+        raise EvaluationError(f"{source.id} is a causal language model: `seed` is for masked ones")
     largest = (positions or LARGEST_WINDOW + 1) - 1
     window = config.window or min(LARGEST_WINDOW, largest)
     if window > largest and positions:
@@ -258,11 +289,11 @@ def _causal_settings(source: ModelSource, config: PerplexityConfig, positions: i
     return {"window": window, "stride": stride, "bos": config.bos and source.tokenizer.bos_token_id is not None}
 
 
-def _examples(source: ModelSource, text: Text, full: dict[str, Any]) -> list[Example]:
+def _select(source: ModelSource, text: Text, full: dict[str, Any]) -> Selection:
     """The sequences that are scored: masked lines, or windows of the token stream."""
     tokenizer = source.tokenizer
     if full["protocol"] == MASKED:
-        return masked_lm.examples(
+        return masked_lm.select(
             text.content,
             tokenizer,
             max_ids=full["max_ids"],
@@ -272,4 +303,6 @@ def _examples(source: ModelSource, text: Text, full: dict[str, Any]) -> list[Exa
         )
     ids = tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"][: full["limit"]]
     bos_id = tokenizer.bos_token_id if full["bos"] else None
-    return causal_lm.windows(ids, window=full["window"], stride=full["stride"], bos_id=bos_id)
+    found = causal_lm.windows(ids, window=full["window"], stride=full["stride"], bos_id=bos_id)
+    unscored = len(ids) - sum(len(example.targets) for example in found)
+    return Selection(found, present({"unscored_tokens": unscored}))

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from orientc.errors import EvaluationError
 from orientc.utils import distributed
+
+NOT_NUMBERS = "{} are not numbers (NaN): weights are damaged, or too large for `dtype`"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What of a text is scored; `left_out` counts what is not, under the names that a record's metrics have."""
+
+    examples: list[Example]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Score:
     """Mean loss in nats per scored token, and the number of tokens scored."""
 
@@ -41,8 +52,8 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss); infinite where that leaves the range of a float."""
-        return math.exp(self.loss) if self.loss < 709 else math.inf
+        """exp(loss); infinite where that leaves the range of a float, NaN of NaN."""
+        return math.inf if self.loss > 709 else math.exp(self.loss)
 
 
 @contextmanager
@@ -130,7 +141,12 @@ def score(
         tokens, batch_size: The most of a batch, as in `batches`.
         pad_id: Token id that shorter sequences are padded with.
         on_batch: Called with the number of examples just scored.
+
+    Raises:
+        EvaluationError: There is nothing to score, or a loss is NaN: it may be infinite, but must be a number.
     """
+    if not (targets := sum(len(example.targets) for example in examples)):
+        raise EvaluationError("there is no token to score")
     model.eval()
     sums: list[float] = []
     for number, batch in enumerate(batches(examples, tokens, batch_size)):
@@ -139,6 +155,8 @@ def score(
             sums.append(float(losses_of(model, tensors).double().sum()))
         if on_batch:
             on_batch(len(batch))
-    targets = sum(len(example.targets) for example in examples)
     everyones_sums = distributed.gather(sums)
-    return Score(math.fsum(everyones_sums) / targets, targets)
+    loss = math.fsum(everyones_sums) / targets
+    if math.isnan(loss):  # in all processes alike: one that stopped alone would leave the others waiting
+        raise EvaluationError(NOT_NUMBERS.format("the model's predictions"))
+    return Score(loss, targets)

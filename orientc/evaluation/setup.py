@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from orientc.errors import ArtifactMismatchError, EvaluationError
+from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.models import resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
@@ -48,8 +48,10 @@ class Setup:
 
     @cached_property
     def table(self) -> TableInfo:
-        """Facts of the model's table; it is read and hashed once."""
-        return table_info(self.source)
+        """Facts of the model's table; it is read and hashed once, and a body that is dequantized said."""
+        found = table_info(self.source)
+        say_dequantized(self.source, self.progress)
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,6 +135,10 @@ def prepare(
     """
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     found = resolve.subject(subject, model=model, revision=revision, **trust)
+    if found.artifact and not found.path:
+        raise UsageError("an artifact is evaluated from its file, which records name: write it with orientc.save")
+    if force and not found.artifact:
+        raise UsageError("`force` is for an artifact of another table; here the argument is a model itself")
     folder = records_folder(found.source.id, found.path, None if out is None else Path(out))
     chosen = pick_device(device)
     return Setup(found.source, folder, chosen, overwrite, force, progress or Progress()), found
@@ -150,6 +156,12 @@ def tokenizer_for(source: ModelSource) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def say_dequantized(source: ModelSource, progress: Progress) -> None:
+    """Warn where what runs is not what is stored: the body is quantized, and dequantized on loading."""
+    if kinds := source.dequantized_from:
+        progress.warn(f"{source.id} is quantized ({kinds}): its body is dequantized to run")
 
 
 def check_base(artifact: Artifact, info: TableInfo, *, force: bool, progress: Progress) -> None:

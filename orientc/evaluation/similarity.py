@@ -22,9 +22,11 @@ from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import texts
 from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
+from orientc.evaluation.glue.metrics import spearman
 from orientc.evaluation.glue.tasks import TASKS
+from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends, present
 from orientc.evaluation.measurement import Measurement
-from orientc.evaluation.scoring import Example, collate
+from orientc.evaluation.scoring import NOT_NUMBERS, Example, collate
 from orientc.evaluation.sentences import Sentences, Vectors
 from orientc.evaluation.setup import Setup, prepare, tokenizer_for
 from orientc.evaluation.texts import Text
@@ -143,11 +145,13 @@ class SimilarityMeasurement(Measurement):
         EvaluationError: For a model folder whose pooling is not known.
     """
 
-    kind = KIND
+    kind, names = KIND, ("cosine", "cosine_p5", "sentences")
 
     def __init__(self, setup: Setup, config: SimilarityConfig, sentences: Text | Pairs) -> None:
         self.sentences, self.config = sentences, config
         self._how = Sentences(setup.source, config.pooling)
+        if isinstance(sentences, Text) and (told := other_line_ends(sentences)):
+            setup.progress.warn(told)
         # no language-model head is in use
         super().__init__(setup, sentences, full_settings(setup.source, config), UNTIED)
 
@@ -169,6 +173,29 @@ class SimilarityMeasurement(Measurement):
         return lines
 
     @cached_property
+    def _given(self) -> list[str]:
+        return self._how.prepared(self._lines)
+
+    @cached_property
+    def _ids(self) -> list[list[int]]:
+        tokenizer = tokenizer_for(self.setup.source)
+        found: list[list[int]] = tokenizer(
+            self._given, truncation=True, max_length=self.full_settings["max_length"], verbose=False
+        )["input_ids"]
+        check_ids(self.setup.source, found)
+        if empty := [number for number, ids in enumerate(found) if not ids]:
+            raise EvaluationError(
+                f"the tokenizer of {self.setup.source.id} makes nothing of {self._lines[empty[0]]!r:.60}, so it has no "
+                "vector: leave such sentences out"
+            )
+        return found
+
+    @cached_property
+    def _cut(self) -> Cut:
+        tokenizer = tokenizer_for(self.setup.source)
+        return cut(tokenizer, [*map(len, self._ids)], self.full_settings["max_length"], self._given)
+
+    @cached_property
     def _original(self) -> Matrix:
         return self._vectors(records.ORIGINAL)
 
@@ -188,17 +215,23 @@ class SimilarityMeasurement(Measurement):
         }
         if isinstance(self.sentences, Pairs):
             metrics["spearman"] = _spearman(vectors, self.sentences.scores)
-        return metrics
+        without_direction = int((~original.any(1) | ~vectors.any(1)).sum())
+        return metrics | self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+
+    def _left_out(self, metrics: dict[str, Any]) -> str | None:
+        length = self.full_settings["max_length"]
+        phrases = {
+            "cut_tokens": f"{{}} tokens of {metrics.get('cut_sentences')} sentences that are cut to {length} tokens do "
+            "not count",
+            "zero_vectors": "{} sentences have a vector of zeros, which has no direction: its cosine counts as 0",
+        }
+        return in_words(self.sentences.name, {phrase: metrics.get(name, 0) for name, phrase in phrases.items()})
 
     @torch.inference_mode()
     def _vectors(self, name: str) -> Matrix:
         """A vector for each line, `[lines, dim]`; lines of like length share a batch."""
         self.setup.progress.stage(name, len(self._lines))
-        source = self.setup.source
-        tokenizer, pad_id = tokenizer_for(source), padding_id(source)
-        given = self._how.prepared(self._lines)
-        encoded = tokenizer(given, truncation=True, max_length=self.full_settings["max_length"])["input_ids"]
-        check_ids(source, encoded)
+        pad_id, encoded = padding_id(self.setup.source), self._ids
         order = sorted(range(len(encoded)), key=lambda line: len(encoded[line]))
         size = self.config.batch_size
         found: list[tuple[int, Any]] = []
@@ -212,7 +245,10 @@ class SimilarityMeasurement(Measurement):
                 found += zip(lines, pooled.cpu().numpy(), strict=True)
             self.setup.progress.advance(len(lines))
         ordered = sorted(distributed.gather(found), key=lambda entry: entry[0])
-        return np.array([vector for _, vector in ordered], dtype=np.float64)
+        vectors = np.array([vector for _, vector in ordered], dtype=np.float64)
+        if not np.isfinite(vectors).all():
+            raise EvaluationError(NOT_NUMBERS.format("the model's sentence vectors"))
+        return vectors
 
 
 def full_settings(source: ModelSource, config: SimilarityConfig) -> dict[str, Any]:
@@ -223,7 +259,7 @@ def full_settings(source: ModelSource, config: SimilarityConfig) -> dict[str, An
 
 
 def _cosines(first: Matrix, second: Matrix) -> Matrix:
-    """Cosine of each row of one with the same row of the other; 0 where a vector is zero."""
+    """Cosine of each row of one with the same row of the other; 0 where a vector is zero. All must be finite."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     products: Matrix = np.einsum("nd,nd->n", first, second)
     cosines: Matrix = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
@@ -231,11 +267,13 @@ def _cosines(first: Matrix, second: Matrix) -> Matrix:
 
 
 def _spearman(vectors: Matrix, scores: Sequence[float]) -> float:
-    """Rank correlation of the scores with the cosines of the pairs, whose first sentences are the first half."""
-    from scipy import stats
+    """Rank correlation of the scores with the cosines of the pairs, whose first sentences are the first half.
 
+
+    As everywhere, it is 0 where all scores or all cosines are the same.
+    """
     first, second = np.split(vectors, 2)
-    return float(stats.spearmanr(_cosines(first, second), scores).statistic)
+    return spearman(_cosines(first, second), scores)
 
 
 def stsb(folder: str | Path | None) -> Pairs:

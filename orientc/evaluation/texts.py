@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 from orientc import demo
 from orientc.errors import EvaluationError, UsageError
 from orientc.models.source import DEMO, ModelSource
-from orientc.utils.messages import first_line
+from orientc.utils.files import read_bytes
 
+LARGEST = 1_000_000_000  # bytes of a text; its tokens take some ten times as much memory
 WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1")
+COLUMN = "text"  # of a data set, unless another is named
 WIKITEXT_TEST = "/".join((*WIKITEXT, "test"))
 WIKITEXT_TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"  # wiki.test.raw, as a file
 
@@ -47,7 +50,7 @@ def scored_text(source: ModelSource, text: str | Path | Text | None = None) -> T
 
 
 def calibration_text(
-    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = "text"
+    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = COLUMN
 ) -> Text:
     """The text a model is calibrated or tuned on: by default WikiText-103's raw validation set, docstrings for `demo`.
 
@@ -60,11 +63,13 @@ def calibration_text(
         column: The data set's column that holds the text.
 
     Raises:
-        UsageError: For both a file and a data set.
+        UsageError: For both a file and a data set, or a column without a data set.
         EvaluationError: Where the text can't be had.
     """
     if text is not None and dataset is not None:
         raise UsageError("`text` and `dataset` both name a text: give one of them")
+    if dataset is None and column != COLUMN:
+        raise UsageError("`column` is one of a data set: name that with `dataset`")
     if isinstance(text, Text):
         return text
     if text is not None:
@@ -85,12 +90,18 @@ def demo_calibration() -> Text:
 
 
 def from_file(path: str | Path) -> Text:
-    """A UTF-8 text file, as it stands. Raises `EvaluationError` where it can't be read, is not UTF-8 or is empty."""
+    """A UTF-8 text file, as it stands.
+
+    Raises `EvaluationError` where it can't be read, is not UTF-8, is empty, larger than `LARGEST`, or no regular file.
+    """
     path = Path(path)
+    if str(path) == "-":
+        raise EvaluationError("no text is read from stdin: write it to a file, and name that with `text`")
     try:
-        content = path.read_bytes().decode()
+        content = read_bytes(path, LARGEST).decode()
     except OSError as error:
-        raise EvaluationError(f"can't read {path}: {error.strerror or error}") from error
+        advice = ": cut it, or name a part of it" if error.errno == errno.EFBIG else ""
+        raise EvaluationError(f"can't read {path}: {error.strerror or error}{advice}") from error
     except UnicodeDecodeError as error:
         raise EvaluationError(f"{path} is not UTF-8 text: byte {error.start} can't be decoded") from None
     if not content.strip():
@@ -106,14 +117,17 @@ def from_dataset(named: str, column: str) -> Text:
     """
     import datasets
 
+    from orientc.models import hub
+
     name, configuration, split = (*named.split(":"), "", "")[:3]
     split = split or "train"
     datasets.disable_progress_bars()
     try:
-        rows = datasets.load_dataset(name, configuration or None, split=split)
+        with hub.patience():
+            rows = datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         raise EvaluationError(
-            f"can't load {named} through datasets ({first_line(error)}): name it as NAME[:CONFIG][:SPLIT], or a file "
+            f"can't load {named} through datasets ({hub.reason(error)}): name it as NAME[:CONFIG][:SPLIT], or a file "
             "of your own with `text`"
         ) from error
     if column not in rows.column_names:
@@ -144,6 +158,6 @@ def wikitext(split: str) -> Text:
         rows = datasets.Dataset.from_parquet(str(file))
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         raise EvaluationError(
-            f"can't load {repository} through the hub ({first_line(error)}): name a file of your own with `text`"
+            f"can't load {repository} through the hub ({hub.reason(error)}): name a file of your own with `text`"
         ) from error
     return Text(f"{repository}/{configuration}/{split}", "".join(rows["text"]))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import re
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     RevisionResolutionError,
@@ -29,7 +32,11 @@ from orientc.errors import DownloadError, ModelNotFoundError
 from orientc.utils.files import file_sha256
 from orientc.utils.messages import first_line
 
+_http = importlib.import_module(HTTPError.__module__.partition(".")[0])
 RESTARTS = 5  # of one file; as often as the hub's library tries again where nothing came at all
+CONNECTING = 5.0  # seconds for a connection; for three attempts where it is refused at once
+AGAIN = 1.0  # seconds to wait for a host that did not answer before
+FORGOTTEN = 60.0  # seconds after which such a host is waited for as at first
 
 
 def download(id: str, name: str, *, revision: str | None = None, kind: str = "model") -> Path:
@@ -93,14 +100,12 @@ def model_file(id: str, name: str, *, revision: str | None, commit: str | None, 
 
 @contextlib.contextmanager
 def errors(id: str, revision: str | None) -> Iterator[None]:
-    """Within the context the hub's library shows no warnings, and its errors become `ModelNotFoundError`.
+    """Within the context there is `patience`, and errors of the hub's library become `ModelNotFoundError`.
 
     Args:
         id: The model, for messages.
         revision: The revision asked for, for messages.
     """
-    verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity(logging.ERROR)
     try:
         with patience():
             yield
@@ -124,46 +129,104 @@ def errors(id: str, revision: str | None) -> Iterator[None]:
                 f"{constants.ENDPOINT} does not let you read {id} ({error.response.status_code}): "
                 "set HF_TOKEN to a token that may"
             ) from None
-        reason = first_line(error if isinstance(error, HTTPError) else error.__cause__ or error).rstrip(".")
         raise ModelNotFoundError(
-            f"{id} is not on this machine and can't be had from {constants.ENDPOINT} ({reason}): "
+            f"{id} is not on this machine and can't be had from {constants.ENDPOINT} ({reason(error)}): "
             "check the network, or name a local folder, a .gguf file, or demo"
         ) from error
-    finally:
-        hub_logging.set_verbosity(verbosity)
+
+
+class _Unreachable(OfflineModeIsEnabled):
+    """A host does not answer. The hub's library takes it for being offline, and goes on with what is in its cache."""
+
+
+_unreachable: dict[str, tuple[float, str]] = {}  # hosts that did not answer: when that was found out, and in words
 
 
 @contextlib.contextmanager
 def patience() -> Iterator[None]:
-    """Within the context limit the wait for each answer of the hub to `HF_HUB_DOWNLOAD_TIMEOUT` (10 seconds).
+    """Within the context limit how long the hub is waited for; its library logs nothing but errors.
 
-    The hub's library waits for some answers without end. Nor does it ever stop where connections break off and the file
-    starts over each time: here that is a `DownloadError` after `RESTARTS` times.
+    Each answer may take `HF_HUB_DOWNLOAD_TIMEOUT` (10 seconds): the library waits for some without end. A host that has
+    answered nothing is given up when it was waited for that long, or when it takes no connection in `CONNECTING`
+    seconds; the library would try six times, twice over. To a host that has answered the library's own attempts are
+    left, so that a slow download goes on; but it never stops where connections break off and the file starts over each
+    time: here that is a `DownloadError` after `RESTARTS` times.
     """
     limit = float(max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT))
-
-    def limited(request: Any) -> None:
-        given = request.extensions.get("timeout", {})
-        parts = ("connect", "read", "write", "pool")
-        request.extensions["timeout"] = {part: min(given.get(part) or limit, limit) for part in parts}
-
+    session = get_session()
+    send, hooks = session.send, session.event_hooks
+    begun = time.monotonic()
+    answered: set[str] = set()
+    waited: defaultdict[str, float] = defaultdict(float)
     restarts: Counter[str] = Counter()
 
+    def limited(request: Any) -> None:
+        host, longest = _host(request), limit
+        if host not in answered:
+            longest = max(limit - waited[host], limit / 10)
+            if host in _unreachable and time.monotonic() - _unreachable[host][0] < FORGOTTEN:
+                longest = min(longest, AGAIN)  # asked once more, but not waited for again
+        given = request.extensions.get("timeout", {})
+        parts = {"connect": min(longest, CONNECTING), "read": longest, "write": longest, "pool": longest}
+        request.extensions["timeout"] = {part: min(given.get(part) or most, most) for part, most in parts.items()}
+
     def counted(answer: Any) -> None:
+        host, address = _host(answer.request), str(answer.request.url)
+        answered.add(host)
+        _unreachable.pop(host, None)
         if answer.status_code == 200 and "range" in answer.request.headers:  # 206 where it goes on
-            restarts[str(answer.request.url)] += 1
-            if restarts[str(answer.request.url)] > RESTARTS:
+            restarts[address] += 1
+            if restarts[address] > RESTARTS:
                 raise DownloadError(f"{constants.ENDPOINT} breaks off a file and starts it over each time: try again")
 
-    hooks = get_session().event_hooks
-    get_session().event_hooks = {
-        "request": [*hooks["request"], limited],
-        "response": [*hooks["response"], counted],
-    }
+    def patient(request: Any, **options: Any) -> Any:
+        found_out, words = _unreachable.get(_host(request), (-1.0, ""))
+        if found_out >= begun:  # within this context
+            raise _Unreachable(words)
+        pause = 1.0
+        while True:
+            start = time.monotonic()
+            try:
+                return send(request, **options)
+            except (_http.NetworkError, _http.RemoteProtocolError, _http.TimeoutException) as error:
+                host = _host(error.request)  # another one behind a redirection
+                if host in answered or request.method not in ("GET", "HEAD"):
+                    raise
+                refused = not isinstance(error, _http.TimeoutException)  # or the connection was closed at once
+                waited[host] += time.monotonic() - start
+                given_up = pause > CONNECTING / 2 if refused else waited[host] > 0.9 * limit
+                if given_up or host in _unreachable or isinstance(error, _http.ConnectTimeout):
+                    _unreachable[host] = time.monotonic(), f"{host} does not answer: {first_line(error)}"
+                    raise _Unreachable(_unreachable[host][1]) from None
+                if not refused:  # its own limit was shorter
+                    raise
+            time.sleep(pause)  # refused at once: a moment later it may be there
+            pause *= 2
+
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
+    session.event_hooks = {"request": [*hooks["request"], limited], "response": [*hooks["response"], counted]}
+    session.send = patient  # type: ignore[method-assign]
     try:
         yield
     finally:
-        get_session().event_hooks = hooks
+        session.send, session.event_hooks = send, hooks  # type: ignore[method-assign]
+        hub_logging.set_verbosity(verbosity)
+
+
+def _host(request: Any) -> str:
+    name: bytes = request.url.netloc
+    return name.decode()
+
+
+def reason(error: BaseException) -> str:
+    """Why the hub could not be had, in one line, out of an error of the hub's library or of one that uses it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _Unreachable):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return first_line(error if isinstance(error, HTTPError) else error.__cause__ or error).rstrip(".")
 
 
 def _check(found: Path, what: str) -> None:

@@ -15,11 +15,18 @@ from typing import Any
 
 from orientc.errors import RecordError
 from orientc.storage.table_info import TableInfo
-from orientc.utils.files import short_hash, write_json
+from orientc.utils.files import INFINITY, read_bytes, short_hash, strict_json, write_json
 
 FORMAT = "orientc-record"
 VERSION = 1
 ORIGINAL = "original"
+# metrics that count, and are no figures: what was measured on, and what was left out of it
+COUNTS = (
+    "sentences", "tokens", "cut_sentences", "cut_lines", "cut_tokens", "short_lines", "unmasked_lines",
+    "unscored_tokens", "zero_vectors",
+)  # fmt: skip
+_UNBOUNDED = ("perplexity", "loss")  # metrics that may be infinite
+_LARGEST = 16_000_000  # bytes of a file that may be a record
 MODEL_CONFIG = "config.json"  # marks a folder as a model
 
 
@@ -33,12 +40,14 @@ class Record:
         artifact: `path`, `sha256`, `method`, `rank`, `bits_per_weight`; None for the uncompressed model.
         head: Head policy; for the uncompressed model "tied" or "untied", as it is.
         settings: All settings that the figures depend on.
-        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100, null where not finite.
+        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100. A perplexity or loss may be infinite,
+            in JSON "Infinity"; no figure is NaN. And counts, as of tokens and of what was left out (`COUNTS`).
         seconds: Wall-clock time of the evaluation.
         environment: What it ran on: the `device`'s type, `threads` and `processes`.
         versions: Versions of orientc, Python, torch and transformers.
         text: `name` and `sha256` of the text, if any.
         data: The data sets, if any.
+        finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
         extra: Keys of a record that this version does not know.
     """
 
@@ -53,12 +62,14 @@ class Record:
     versions: dict[str, str]
     text: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    finetuned: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as a JSON object."""
         values = asdict(self)
         extra: dict[str, Any] = values.pop("extra")
+        values["metrics"] = strict_json(values["metrics"])
         return {"format": FORMAT, "version": VERSION} | extra | values
 
     @property
@@ -69,9 +80,8 @@ class Record:
 
     @property
     def perplexity(self) -> float:
-        """The perplexity; null in JSON stands for infinity."""
-        value = self.metrics["perplexity"]
-        return math.inf if value is None else float(value)
+        """The perplexity."""
+        return float(self.metrics["perplexity"])
 
     @property
     def figures(self) -> dict[str, float]:
@@ -79,8 +89,7 @@ class Record:
         if self.kind == "perplexity":
             return {f"perplexity.{self.head}": self.perplexity} if "perplexity" in self.metrics else {}
         task = (self.data or {}).get("task") or self.kind
-        figures = {name: value for name, value in self.metrics.items() if value is not None and name != "sentences"}
-        return {f"{task}.{name}": float(value) for name, value in figures.items()}
+        return {f"{task}.{name}": float(value) for name, value in self.metrics.items() if name not in COUNTS}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -129,8 +138,10 @@ def read(path: Path) -> Record:
         RecordError: The file is damaged, foreign, too new or can't be read.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = json.loads(read_bytes(path, _LARGEST))
+    except OSError as error:
+        raise RecordError(f"{path} can't be read as a record: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} can't be read as a record: {error!s:.200}") from None
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise RecordError(f"{path} is not a record")
@@ -140,9 +151,11 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    complete: dict[str, Any] = {"text": None, "data": None} | values
+    complete: dict[str, Any] = {"text": None, "data": None, "finetuned": None} | values
     try:
         known = {name: complete[name] for name in names}
+        if isinstance(known["metrics"], dict):
+            known["metrics"] = {name: _unquoted(name, value) for name, value in known["metrics"].items()}
         record = Record(**known, extra={key: value for key, value in values.items() if key not in names})
         _check(record)
     except KeyError as error:
@@ -193,15 +206,24 @@ def _check(record: Record) -> None:
             raise ValueError("artifact, text and data must be JSON objects or null")
     names = [record.kind, record.head, *(record.model[key] for key in ("id", "fingerprint", "table_sha256"))]
     names += [record.file_name]
-    names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact else []
-    names += [record.text["name"], record.text["sha256"]] if record.text else []
+    names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact is not None else []
+    names += [record.text["name"], record.text["sha256"]] if record.text is not None else []
+    names += [record.finetuned] if record.finetuned is not None else []
     if not all(isinstance(name, str) for name in names):
         raise ValueError("kind, head, names and hashes must be strings")
     table = record.table
     sizes = (table.vocab, table.dim, table.nbytes, table.model_parameters, table.model_bytes)
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not all(isinstance(size, int) and 0 < size < 1 << 63 for size in sizes):
         raise ValueError("the sizes of its table must be whole numbers above 0")
-    for figure in record.metrics.values():
-        if not isinstance(figure, int | float | None):
-            raise ValueError("metrics must be numbers, or null where they are not finite")
-        float(figure or 0)  # whole numbers can be too large
+    if not isinstance(record.seconds, int | float) or not math.isfinite(record.seconds):
+        raise ValueError("its seconds are no number")
+    for name, figure in record.metrics.items():
+        if not isinstance(figure, int | float) or isinstance(figure, bool) or math.isnan(figure):
+            raise ValueError(f"its {name:.60} is {figure!r:.60}, not a number: measure again")
+        if math.isinf(figure) and (figure < 0 or name not in _UNBOUNDED):
+            raise ValueError(f"its {name:.60} is infinite: measure again")
+
+
+def _unquoted(name: str, value: Any) -> Any:
+    """A metric as a number where JSON has it as a word."""
+    return math.inf if value == INFINITY and name in _UNBOUNDED else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from orientc import demo
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
@@ -18,7 +20,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.description import Description
 from orientc.utils import distributed
-from orientc.utils.files import check_writable, short_hash, write_json, writing
+from orientc.utils.files import check_writable, read_bytes, short_hash, write_json, writing
 from orientc.utils.versions import versions
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 HISTORY_SUFFIX = ".history.json"
 UNFINISHED_SUFFIX = ".unfinished"
 _HISTORY = "orientc-history"
+_LARGEST = 100_000_000  # bytes of a history
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
 
@@ -36,19 +39,32 @@ def runs_folder(out: Path | None = None) -> Path:
 
 
 def model_folder(model: str, out: Path | None = None) -> Path:
-    """A model's folder in the runs folder, named by its hub id with "/" as "--", or by a local model's last name."""
+    """A model's folder in the runs folder, named by its hub id with "/" as "--", or by a local model's last name.
+
+    Raises `UsageError` where it would hide the model.
+    """
     local = _is_local(model)
     name = Path(model).resolve().name if local else model.replace("/", "--")
     folder = runs_folder(out) / name
-    # a model that lies in the runs folder itself: its own folder must not be written into
-    return folder.with_name(f"{name}-runs") if local and folder.resolve() == Path(model).resolve() else folder
+    # a model that lies in the runs folder itself: its own folder must not be written into; nor must one on the hub get
+    # a folder that its id would be taken for
+    if model != demo.NAME and folder.resolve() == Path(model).resolve():
+        folder = folder.with_name(f"{name}-runs")
+    _check_hides_nothing(model, folder)
+    return folder
+
+
+def _check_hides_nothing(model: str, path: Path) -> None:
+    """Raise `UsageError` where the folders above `path` would be taken for the model of the hub that it is of."""
+    if model != demo.NAME and not _is_local(model) and Path(model).resolve() in path.resolve().parents:
+        raise UsageError(f"a folder {model} would hide the model of that name on the hub: name another one as `out`")
 
 
 def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
     """The folder for records: that of the artifact evaluated, else the model's folder in the runs folder.
 
     Raises:
-        UsageError: `out` is given for an artifact.
+        UsageError: `out` is given for an artifact, or would hide the model.
     """
     if artifact and out:
         raise UsageError("records of an artifact go beside it: `out` is for those of a model")
@@ -171,9 +187,10 @@ def produce(
 def fit_seconds(artifact: Path) -> float | None:
     """The wall-clock time of an artifact's fit, from its history; None where that can't be read."""
     try:
-        return float(_history_entry(artifact, "seconds"))
-    except (ValueError, TypeError):
+        seconds = float(_history_entry(artifact, "seconds"))
+    except (ValueError, TypeError, OverflowError):
         return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
@@ -185,7 +202,7 @@ def fit_reports(artifact: Path, name: str) -> list[dict[str, Any]]:
 def _history_entry(artifact: Path, name: str) -> Any:
     """An entry of an artifact's history; None where it can't be read."""
     try:
-        return json.loads(history_path(artifact).read_text(encoding="utf-8"))[name]
+        return json.loads(read_bytes(history_path(artifact), _LARGEST))[name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -239,7 +256,10 @@ def check_out(out: Path | None) -> None:
 def _placed(name: str, model: str, out: Path | None) -> Path:
     """The file `out` where it ends in ".safetensors", else `name` in the model's folder. Raises as `check_out`."""
     check_out(out)
-    return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
+    if out is None or out.suffix != artifacts.SUFFIX:
+        return model_folder(model, out) / name
+    _check_hides_nothing(model, out)
+    return out
 
 
 def _check_replaceable(path: Path, history: Path | None = None) -> None:

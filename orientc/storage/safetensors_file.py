@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import stat
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -127,7 +128,7 @@ def read_header(path: Path) -> Header:
         DamagedError: It is no safetensors file, or a damaged one.
         OSError: It can't be read.
     """
-    with path.open("rb") as stream:
+    with _open(path) as stream:
         return _header(_encoded_header(stream), stream)
 
 
@@ -138,7 +139,7 @@ def read(path: Path) -> Content:
         DamagedError: It is no safetensors file, or a damaged one; or a number is not finite.
         OSError: It can't be read.
     """
-    with path.open("rb") as stream:
+    with _open(path) as stream:
         encoded = _encoded_header(stream)
         header = _header(encoded, stream)
         return _content(encoded, header, stream)
@@ -195,11 +196,23 @@ def read_all(
             raise form.error(f"{path} is damaged: {error}") from None
 
 
+def _open(path: Path) -> BinaryIO:
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for somebody who writes
+        raise DamagedError("it is no regular file")
+    return path.open("rb")
+
+
 @contextmanager
 def _opened(path: Path, form: FileFormat) -> Iterator[BinaryIO]:
     """A file that is read; within the context an `OSError` becomes the format's error."""
     try:
-        with path.open("rb") as stream:
+        stream = _open(path)
+    except DamagedError as error:
+        raise form.error(f"{path} is not {form.called}, or is damaged: {error}") from None
+    except OSError as error:
+        raise form.error(f"can't read {path}: {error.strerror or error}") from error
+    try:
+        with stream:
             yield stream
     except OSError as error:
         raise form.error(f"can't read {path}: {error.strerror or error}") from error

@@ -68,6 +68,8 @@ def choose_rank(at: Callable[[int], Layout], *, rank: int | None, ratio: float |
 def target_bytes(vocab: int, dim: int, table: int, *, ratio: float | None, bits: float | None, mb: float | None) -> int:
     """The bytes that a target size allows; exactly one of `ratio`, `bits` and `mb` is given.
 
+    A target above what any form takes, 8 bytes a number, stands for that.
+
     Args:
         vocab: Rows of the table.
         dim: Width of the table.
@@ -77,11 +79,13 @@ def target_bytes(vocab: int, dim: int, table: int, *, ratio: float | None, bits:
         mb: MB of 10⁶ bytes.
     """
     if ratio is not None:
-        return floor(table / ratio)
-    if bits is not None:
-        return floor(vocab * dim * bits / 8)
-    assert mb is not None
-    return floor(mb * MB)
+        allowed = table / ratio
+    elif bits is not None:
+        allowed = vocab * dim * bits / 8
+    else:
+        assert mb is not None
+        allowed = mb * MB
+    return floor(min(allowed, 8.0 * (vocab + dim + 1) * dim))
 
 
 def model_bytes(checkpoint: int, table: int, artifact: int, head: str) -> int:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from orientc.errors import OutputError
 from orientc.utils.messages import first_line
 
+INFINITY = "Infinity"  # in JSON
 _PART = ".part"
 
 
@@ -68,8 +71,36 @@ def check_writable(folder: Path) -> None:
         raise OutputError(f"can't write in {folder}: {error.strerror or error}") from error
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a whole file that must be a regular one.
+
+    Args:
+        path: The file.
+        most: Bytes it may have.
+
+    Raises:
+        OSError: It can't be read, is a folder, pipe or device, which may have no end, or is larger.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or device, not a regular file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {_size(found.st_size)}, at most {_size(most)} are read", str(path))
+    with path.open("rb") as stream:  # proc's files, of size 0, have content all the same
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {_size(most)}", str(path))
+    return content
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically; numbers that are not finite become null."""
+    """Write a value as indented JSON, atomically; as `strict_json` has it."""
     content = json_bytes(value)
     write_atomically(path, lambda stream: stream.write(content))
 
@@ -85,12 +116,14 @@ def encoded(text: str) -> bytes:
 
 
 def strict_json(value: Any) -> Any:
-    """A value with keys as strings, and None for numbers that are not finite, which JSON lacks."""
+    """A value with keys as strings; JSON lacks words for infinity, which becomes "Infinity", and for NaN: None."""
     if isinstance(value, dict):
         return {str(key): strict_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [strict_json(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else INFINITY if value > 0 else f"-{INFINITY}"
+    return value
 
 
 def canonical_json(value: Any) -> str:
@@ -198,3 +231,11 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def copy_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy files into `folder` by the names they are to have there."""
+    for name, path in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)

@@ -167,9 +167,7 @@ def test_without_the_originals_figure_there_is_no_ratio(tmp_path: Path) -> None:
 
 
 def test_an_infinite_perplexity_survives_the_file(tmp_path: Path) -> None:
-    """JSON has no word for infinity: it is kept as null, and read as what it was."""
-    path = records.write(record(math.inf), tmp_path)
-    assert "Infinity" not in path.read_text()
+    records.write(record(math.inf), tmp_path)
     found = only(tmp_path)
     assert {figure.value for figure in found.rows[0].figures.values()} == {math.inf}
 
@@ -657,10 +655,10 @@ def test_equal_records_are_one_wherever_they_were_measured(tmp_path: Path) -> No
     assert figure.std is None
 
 
-@pytest.mark.parametrize("other", [40.0001, 80.0, None])
+@pytest.mark.parametrize("other", [40.0001, 80.0, math.inf])
 @pytest.mark.parametrize("gate", ["perplexity.tied <= 50", "perplexity.tied <= 5x", "perplexity <= 50"])
 def test_records_that_contradict_each_other_are_a_problem_and_miss_a_gate(
-    tmp_path: Path, other: float | None, gate: str
+    tmp_path: Path, other: float, gate: str
 ) -> None:
     path = put(tmp_path, 1)
     records.write(record(10.0), tmp_path)

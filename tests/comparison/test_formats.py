@@ -235,6 +235,28 @@ def test_markdown_shows_any_name_as_it_stands(name: str) -> None:
     assert not re.search(r"&(?!amp;|lt;)", text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see https://evil.example", r"see https\://evil.example"),
+        ("WWW.evil.example", r"WWW\.evil.example"),
+        ("![x](y)", r"!\[x](y)"),
+        ("a\u202eb\x1b[0m\udce9", r"a\\u202eb\\x1b\[0m\\udce9"),
+    ],
+)
+def test_markdown_makes_no_link_of_a_name_and_hides_nothing_in_it(text: str, shown: str) -> None:
+    assert formats.escaped(text) == shown
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "csv", "html", "json"])
+def test_any_format_of_any_name_can_be_written_to_a_file(format: str) -> None:
+    name = "caf\udce9"
+    found = comparison([column(TIED)], row(figures={TIED: 1.0}), row(name, 2, {TIED: 1.0}), model=name)
+    text = formats.render(Comparisons((found,), (), ()), format)
+    assert r"caf\udce9".replace("\\", "\\\\" if format == "markdown" else "\\") in text
+    text.encode()
+
+
 def test_several_tables_stand_apart() -> None:
     text = formats.markdown([grid(full()), grid(replace(full(), model="other"))])
     assert text.count("| --- |") == 2
@@ -294,6 +316,34 @@ def test_csv_carries_any_name(name: str) -> None:
     lines = parsed(found)
     assert [line["model"] for line in lines] == [name, name]
     assert lines[1]["name"] == (name or "svd")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "-2+3+cmd|' /C calc'!A0", "＝1", "'=1", "''@x", "-runs/a"],
+)
+def test_no_text_in_csv_is_a_formula_and_all_of_it_can_be_had_back(name: str) -> None:
+    columns = [Column(name, "", {})]
+    found = comparison(
+        columns,
+        row(figures={}),
+        row(name, 2, {name: Figure(-0.5, -0.1, -1.5, None, ())}, method=name, settings=name, cosine=-0.25),
+        model=name,
+    )
+    header, *lines = csv.reader(io.StringIO(formats.as_csv([found])))
+    for cells in (header, *lines):
+        for cell in cells:
+            assert cell[:1] not in ("=", "+", "@", "\t", "\r", "\n", "＝")
+            assert cell[:1] != "-" or float(cell) < 0
+    told = dict(zip(header, lines[1], strict=True))
+    for text in (told["model"], told["name"], told["method"], told["settings"], header[-3]):
+        assert text == f"'{name}"
+    assert (told[f"'{name}"], told["cosine"]) == ("-0.5", "-0.25")
+
+
+def test_an_apostrophe_that_guards_nothing_stays_as_it_is() -> None:
+    found = comparison([], row(figures={}), row("'quoted'", 2), model="it's")
+    assert [(line["model"], line["name"]) for line in parsed(found)][1] == ("it's", "'quoted'")
 
 
 # -- HTML
@@ -468,6 +518,22 @@ def test_a_plot_that_cannot_be_written_is_named(name: str) -> None:
 def test_a_name_with_formula_signs_is_drawn_as_it_stands() -> None:
     drawn = plot.svg(replace(drawable(), title=r"a$\x$b <c> & d"))
     assert r"a$\x$b &lt;c&gt; &amp; d" in drawn
+
+
+@pytest.mark.parametrize("name", [r"$\frac{1}{2}$", "$x$", r"a$\nonsense{$", "_hidden"])
+def test_the_legend_shows_names_as_they_stand(name: str) -> None:
+    drawn = replace(drawable(), quality=name, series=[replace(drawable().series[0], name=name)])
+    assert plot.svg(drawn).count(f">{name}<") == 2  # the axis and the legend
+
+
+@pytest.mark.parametrize("sign", ["\x00", "\x1b", "\x0b", "\ufffe", "\udce9", "\u202e"])
+def test_a_drawing_is_xml_whatever_a_name_holds(sign: str, tmp_path: Path) -> None:
+    figures = {TIED: 1.0}
+    found = comparison([column(TIED)], row(figures=figures), row(f"a{sign}", 2, figures, method=sign), model=sign)
+    (picture,) = plot.pictures(found)
+    for name in ("x.svg", "x.png"):
+        plot.save(picture, tmp_path / name)
+    ElementTree.fromstring((tmp_path / "x.svg").read_bytes())
 
 
 def test_the_terminals_picture_has_every_method_and_no_colours() -> None:

@@ -63,12 +63,12 @@ def test_what_is_no_condition_is_refused_with_its_own_words(text: str) -> None:
 @pytest.mark.parametrize(
     ("condition", "holding", "failing"),
     [
-        ("n <= 2", (1.0, 2.0, -math.inf), (2.1, math.inf, math.nan)),
+        ("n <= 2", (1.0, 2.0, -3.0), (2.1, math.inf, -math.inf, math.nan)),
         ("n < 2", (1.0,), (2.0,)),
-        ("n >= 2", (2.0, math.inf), (1.9,)),
-        ("n > 2", (2.1,), (2.0, math.nan)),
+        ("n >= 2", (2.0, 1e300), (1.9, math.inf)),
+        ("n > 2", (2.1,), (2.0, math.inf, math.nan)),
         ("n == 2", (2.0, 2), (2.1,)),
-        ("n != 2", (2.1, 0.0), (2.0,)),
+        ("n != 2", (2.1, 0.0), (2.0, math.inf, math.nan)),
         ("n == svd", ("svd",), ("SVD", "svd ", "", 2.0)),
         ("n != svd", ("autoencoder", ""), ("svd", 2.0)),
     ],
@@ -97,7 +97,27 @@ def test_x_is_a_multiple_of_the_uncompressed_models() -> None:
     assert gate.holds(12.0, 10.0)
     assert not gate.holds(12.01, 10.0)
     assert not gate.holds(1.0, None)
-    assert Condition.parse("n >= 0.9x").holds(0.0, 0.0)
+
+
+@pytest.mark.parametrize("sign", ["<=", ">=", "==", "!=", "<", ">"])
+@pytest.mark.parametrize("unit", ["x", "pt"])
+@pytest.mark.parametrize("original", [math.inf, -math.inf, math.nan, None, 0.0])
+def test_nothing_meets_a_gate_against_a_base_that_has_no_number(sign: str, unit: str, original: float | None) -> None:
+    gate = Condition.parse(f"n {sign} 1{unit}")
+    for value in (0.0, 0.01, 5.0, -5.0, math.inf, math.nan):
+        wanted = original == 0.0 and unit == "pt" and Condition.parse(f"n {sign} 1").holds(value * 100)
+        assert gate.holds(value, original) == wanted, value
+
+
+def test_a_missed_gate_says_so_where_the_base_is_what_it_missed_by() -> None:
+    rows = row(figures={TIED: math.inf}), row("small", 2, {TIED: 5.0}, path="small.safetensors")
+    [failure] = failures([comparison([column(TIED)], *rows, model="m")], [Condition.parse("perplexity.tied <= 1.2x")])
+    assert str(failure) == "m, small: perplexity.tied is 5.000 (uncompressed ∞), required perplexity.tied <= 1.2x"
+
+
+def test_a_number_no_figure_reaches_is_no_gate() -> None:
+    with pytest.raises(UsageError, match="larger than any figure"):
+        Condition.parse("n <= 1e999")
 
 
 @pytest.mark.parametrize(("value", "original", "times"), [(23.0, 20.0, "1.15"), (11.0, 10.0, "1.1"), (0.3, 3.0, "0.1")])

@@ -7,7 +7,7 @@ import pytest
 from support.data import SENTENCES
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from orientc.evaluation.masked_lm import Line, WholeWordMasker, examples
+from orientc.evaluation.masked_lm import Line, WholeWordMasker, select
 
 
 @pytest.fixture
@@ -83,17 +83,17 @@ def test_eighty_ten_ten(wordpiece: PreTrainedTokenizerFast, lines: list[Line]) -
 
 def test_masks_depend_on_seed_and_line_number_alone(wordpiece: PreTrainedTokenizerFast) -> None:
     text = "\n".join(SENTENCES)
-    found = examples(text, wordpiece, max_ids=64, seed=1)
-    assert examples(text, wordpiece, max_ids=64, seed=1) == found
-    assert examples(text, wordpiece, max_ids=64, seed=2) != found
-    assert examples(text, wordpiece, max_ids=64, seed=1, limit=5) == found[:5]
+    found = select(text, wordpiece, max_ids=64, seed=1).examples
+    assert select(text, wordpiece, max_ids=64, seed=1).examples == found
+    assert select(text, wordpiece, max_ids=64, seed=2).examples != found
+    assert select(text, wordpiece, max_ids=64, seed=1, limit=5).examples == found[:5]
     # the same sentence at the same line number is masked alike whatever stands before it
     other = "\n".join(["", *["something else entirely"] * 9, *SENTENCES[10:]])
-    assert examples(other, wordpiece, max_ids=64, seed=1)[-1] == found[-1]
+    assert select(other, wordpiece, max_ids=64, seed=1).examples[-1] == found[-1]
 
 
 def test_blank_lines_count_for_numbers_but_are_not_scored(wordpiece: PreTrainedTokenizerFast) -> None:
-    [single] = examples(f"\n \n{SENTENCES[0]}\n\n", wordpiece, max_ids=64, seed=0)
+    [single] = select(f"\n \n{SENTENCES[0]}\n\n", wordpiece, max_ids=64, seed=0).examples
     [line] = WholeWordMasker(wordpiece, 64).tokenize([SENTENCES[0]], [2])
     assert single == WholeWordMasker(wordpiece, 64).mask(line, 0)
 
@@ -102,4 +102,4 @@ def test_blank_lines_count_for_numbers_but_are_not_scored(wordpiece: PreTrainedT
 def test_wikitext_keeps_1869_lines_with_berts_vocabulary(assets: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(assets / "minilm-l6-mlm")
     text = (assets / "wikitext" / "wiki.test.raw").read_text()
-    assert len(examples(text, tokenizer, max_ids=512, seed=0)) == 1869
+    assert len(select(text, tokenizer, max_ids=512, seed=0).examples) == 1869

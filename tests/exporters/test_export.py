@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from support.architectures import ARCHITECTURES, build
 from support.compact_models import assert_equal, factors_of, outputs_of, own_modules_cache, trained
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from orientc.comparison.formats import escaped
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
 from orientc.errors import OrientcError
@@ -427,6 +429,55 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
     assert "trust_remote_code" not in said["dense"] + said["onnx"]
     assert "the table is rebuilt" in said["dense"]
     assert "`model.onnx` is the graph" in said["onnx"]
+
+
+NASTY = ["a|b", "x\n---\ny: 1", "<script>x</script>", "[to](https://x.y)", "# x", '"quoted": x', "- x", "caf\udce9",
+         "$x$", "`x`"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("local", [False, True])
+def test_any_name_is_text_on_the_card(local: bool, name: str, tmp_path: Path) -> None:
+    source = ModelSource(name, Path(name) if local else None)
+    facts = facts_of(base=name, method=name)
+    model_card.write(tmp_path, facts, Subject(source), fingerprint="f" * 64, weights=1)
+
+    text = (tmp_path / model_card.FILE).read_text(encoding="utf-8")
+    _, _, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
+    card = ModelCard.load(tmp_path / model_card.FILE)
+    assert card.data.to_dict().keys() == {"library_name", "tags", *([] if local else ["base_model"])}
+    assert local or "caf" in name or card.data.base_model == name
+    heading, first = body.strip().split("\n\n")[:2]
+    shown = escaped(Path(name).name if local else name)
+    assert heading == f"# {shown}, with a compressed token-embedding table"
+    assert first.startswith(f"This is {shown} with its token-embedding table")
+    assert f"compressed by {escaped(name)} to rank 4" in first
+    assert "<script>" not in body
+
+
+def test_names_and_settings_of_a_strangers_artifact_are_text_on_the_card(bert_folder: Path, tmp_path: Path) -> None:
+    path = fitted(shutil.copytree(bert_folder, tmp_path / "one"))
+    held = artifacts.load(path)
+    nasty = "<img src=x> | [a](b)\n# x"
+    settings = held.description.settings | {nasty: nasty}
+    base = replace(held.description.base, sha256=nasty)
+    held = replace(held, description=replace(held.description, settings=settings, method=nasty, base=base))
+    subject = Subject(ModelSource("org/m", None), None, held)
+    model_card.write(tmp_path, facts_of(method=nasty), subject, fingerprint="f" * 64, weights=1)
+    text = (tmp_path / model_card.FILE).read_text()
+    assert "<img" not in text
+    assert "[a](b)" not in text.replace(r"\[", "")
+    assert [line for line in text.splitlines() if line.startswith("# ")] == [
+        "# org/model, with a compressed token-embedding table"
+    ]
+
+
+@pytest.mark.parametrize("place", ['a "quoted" one', r"back\slash", "two\nlines", "größe", "'"])
+def test_the_line_that_loads_is_python_whatever_the_folders_name(place: str) -> None:
+    for facts in (facts_of(), facts_of(form="dense", code=None), facts_of(library="sentence-transformers")):
+        for line in (facts.load(place), facts.tokenizer(place)):
+            (call,) = [node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call)]
+            assert ast.literal_eval(call.args[0]) == place
 
 
 @pytest.mark.parametrize("head", ["tied", "input-only", "untied"])

@@ -290,6 +290,26 @@ def test_a_push_replaces_files_of_the_same_name_and_leaves_others(
     assert pushed(company, "someone/older") == contents(older) | contents(exported)
 
 
+def test_only_what_is_on_the_folders_list_is_uploaded(hub: Hub, online: Client, exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "small")
+    (folder / "secret.env").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.json").write_text("{}")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+
+    code = """
+import os, sys
+from pathlib import Path
+from orientc.exporters.push import push
+os.environ["HF_TOKEN"] = sys.argv[1]
+push(Path("small"), "someone/listed")
+"""
+    ended = online.python(code, hub.token)
+
+    assert ended.code == 0, ended.err
+    assert pushed(hub, "someone/listed") == contents(exported)
+
+
 @pytest.mark.slow
 def test_pushing_the_same_again_changes_nothing(pushes: Pushes, company: Hub) -> None:
     ended = pushes.ended("same")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
+import socket
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,3 +129,80 @@ def test_a_damaged_text_is_refused(tmp_path: Path, bert_folder: Path, hub: Hub, 
     assert "came damaged from" in line
     hub.faults.clear()
     assert online("perplexity", bert_folder, "--limit", 4).code == 0
+
+
+# -- a hub that is not there
+
+
+WAITING = """
+import sys, time
+from orientc.errors import OrientcError
+from orientc.evaluation import texts
+from orientc.evaluation.glue.data import load
+from orientc.evaluation.glue.tasks import TASKS
+from orientc.models.source import ModelSource
+
+asked = {
+    "text": lambda: texts.wikitext("test"),
+    "model": lambda: ModelSource.resolve("some/model").config,
+    "glue": lambda: load(TASKS["stsb"], None, train=False),
+    "data": lambda: texts.from_dataset("some/data", "text"),
+}
+for name in sys.argv[1:]:
+    start = time.monotonic()
+    try:
+        asked[name]()
+    except OrientcError as error:
+        print(f"{name}\\t{time.monotonic() - start}\\t{error}")
+"""
+
+
+@pytest.mark.parametrize("name", ["text", "model", "glue", "data"])
+@pytest.mark.parametrize("kind", ["refusing", "silent"])
+def test_a_hub_that_is_not_there_is_given_up_within_seconds(tmp_path: Path, kind: str, name: str) -> None:
+    """The library tries six times, twice over: half a minute where nobody listens, ten where nobody answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        if kind == "silent":
+            listening.listen(50)
+        # three attempts in three seconds; a wait of two for an answer, ten unless told otherwise
+        process = Commands(
+            HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0", HF_HUB_DOWNLOAD_TIMEOUT="2",
+            HF_HUB_ETAG_TIMEOUT="2",
+        )  # fmt: skip
+        ended = process.python(WAITING, name, name, folder=tmp_path)
+        process.close()
+    (_, first, said), (_, again, _) = (line.split("\t") for line in ended.out.splitlines())
+    assert float(first) < 5.5
+    assert float(again) < 2.5
+    assert "\n" not in said
+    assert ended.err == ""
+
+
+def test_a_hub_that_hangs_up_twice_is_asked_again(bert_folder: Path, hub: Hub, online: Client) -> None:
+    hub.publish("some/model", bert_folder)
+    hub.faults.append(Fault(".*/some/model.*", None, times=2))
+    ended = online("inspect", "some/model")
+    assert (ended.code, ended.err) == (0, "")
+
+
+class _Slow(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        time.sleep(1)
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+
+def test_a_hub_that_is_slow_but_there_is_waited_for(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        process = Commands(HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0", HF_HUB_DOWNLOAD_TIMEOUT="2")
+        line = one_line(process.run("inspect", "some/model", folder=tmp_path), 1)
+        process.close()
+        server.shutdown()
+    assert "there is no model some/model" in line

@@ -213,9 +213,64 @@ def test_figures_have_names_that_are_clear_without_the_record() -> None:
     assert RECORD.figures == {"perplexity.tied": 12.5}
     assert GLUE.figures == {"mrpc.accuracy": 0.75, "mrpc.f1": 0.5}
     assert SQUAD.figures == {"squad.exact_match": 50.0, "squad.f1": 62.5}
-    assert replace(RECORD, metrics={"perplexity": None}).figures == {"perplexity.tied": math.inf}
     assert replace(RECORD, metrics={"loss": 1.0}).figures == {}
-    assert replace(GLUE, metrics={"accuracy": None, "f1": 1}).figures == {"mrpc.f1": 1.0}
+    assert replace(GLUE, metrics={"accuracy": 0.5, "f1": 1}).figures == {"mrpc.accuracy": 0.5, "mrpc.f1": 1.0}
+
+
+def test_counts_of_what_was_measured_on_are_no_figures() -> None:
+    counted = {"cosine": 0.5, "sentences": 3, "cut_sentences": 1, "cut_tokens": 7, "zero_vectors": 1}
+    assert replace(RECORD, kind="similarity", metrics=counted).figures == {"similarity.cosine": 0.5}
+
+
+def test_infinity_is_a_word_in_the_file_and_a_number_when_it_is_read(tmp_path: Path) -> None:
+    """Null was NaN too, and below every number to jq and in JavaScript."""
+    record = replace(RECORD, metrics={"perplexity": math.inf, "loss": 800.0, "tokens": 3})
+    path = records.write(record, tmp_path)
+    values = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert values["metrics"]["perplexity"] == "Infinity"
+    assert values == json.loads(json.dumps(record.as_dict()))
+    assert records.read(path) == record
+    assert records.read(path).figures == {"perplexity.tied": math.inf}
+
+
+@pytest.mark.parametrize("base", [RECORD, GLUE], ids=["perplexity", "glue"])
+@pytest.mark.parametrize("figure", [None, math.nan, "NaN", "nan", "-Infinity", -math.inf, "inf", True, [1.0], "1.0"])
+def test_a_figure_that_is_no_number_makes_a_record_unusable(tmp_path: Path, base: Record, figure: object) -> None:
+    name = next(iter(base.metrics))
+    line = refused(tmp_path / "record.json", base.as_dict() | {"metrics": base.metrics | {name: figure}})
+    assert name in line
+    assert "measure again" in line
+
+
+def test_a_score_between_bounds_is_never_infinite(tmp_path: Path) -> None:
+    for figure in (math.inf, "Infinity"):
+        refused(tmp_path / "record.json", GLUE.as_dict() | {"metrics": {"accuracy": figure}})
+
+
+@pytest.mark.parametrize("seconds", [None, "1.5", math.nan, math.inf, [1]])
+def test_seconds_are_a_number(tmp_path: Path, seconds: object) -> None:
+    refused(tmp_path / "record.json", RECORD.as_dict() | {"seconds": seconds})
+
+
+@pytest.mark.parametrize("key", ["artifact", "text"])
+def test_an_empty_entry_is_not_the_same_as_none(tmp_path: Path, key: str) -> None:
+    assert "is missing" in refused(tmp_path / "record.json", RECORD.as_dict() | {key: {}})
+
+
+def test_sizes_no_table_has_are_refused(tmp_path: Path) -> None:
+    values = RECORD.as_dict()
+    values["model"]["table"] = TABLE | {"vocab": 10**400}
+    refused(tmp_path / "record.json", values)
+
+
+def test_a_file_too_large_for_a_record_or_without_an_end_is_not_read(tmp_path: Path) -> None:
+    sparse, pipe = tmp_path / "sparse.json", tmp_path / "pipe.json"
+    with sparse.open("wb") as stream:
+        stream.truncate(5_000_000_000)
+    os.mkfifo(pipe)
+    for path, why in ((sparse, "5.0 GB"), (pipe, "pipe"), (tmp_path, "folder")):
+        with pytest.raises(RecordError, match=why):
+            records.read(path)
 
 
 def test_files_are_found_in_folders_and_by_name_once_and_in_order(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from orientc.evaluation.glue.submission import DIAGNOSTIC, stem
 from orientc.evaluation.glue.tasks import TASKS, Task
 from orientc.models import hub
 from orientc.utils.files import canonical_json
-from orientc.utils.messages import first_line
 
 HUB = "nyu-mll/glue"
 
@@ -234,7 +233,7 @@ def _loading(where: str | Path, advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
-        raise EvaluationError(f"can't load {where} ({first_line(error.__cause__ or error)}): {advice}") from error
+        raise EvaluationError(f"can't load {where} ({hub.reason(error)}): {advice}") from error
     finally:
         datasets.logging.set_verbosity(verbosity)
 

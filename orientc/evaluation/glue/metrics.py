@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from orientc.errors import EvaluationError
 from orientc.evaluation.glue.tasks import Task
 
 
@@ -16,18 +19,49 @@ def compute(task: Task, answers: NDArray[Any], labels: Sequence[Any]) -> dict[st
 
     `answers` are class ids, or scores for STS-B. F1 is that of class 1. A correlation, Matthews's too, with constant
     answers or labels is not defined and counts as 0.
+
+    Raises:
+        EvaluationError: There is nothing to score, or a score or label is not finite.
     """
-    from scipy import stats
     from sklearn import metrics
 
     truth = np.asarray(labels)
-    if "accuracy" not in task.metrics and 0 in (np.ptp(answers), np.ptp(truth)):
-        return dict.fromkeys(task.metrics, 0.0)
+    if not len(truth):
+        raise EvaluationError(f"{task.name} has no examples to score")
+    if not (np.isfinite(answers).all() and np.isfinite(truth).all()):
+        raise EvaluationError(f"{task.name} has answers or labels that are not finite numbers")
     compute: dict[str, Callable[[Any, Any], float]] = {
         "accuracy": metrics.accuracy_score,
         "f1": lambda truth, given: metrics.f1_score(truth, given, zero_division=0.0),
-        "matthews": metrics.matthews_corrcoef,
-        "pearson": lambda truth, given: stats.pearsonr(truth, given).statistic,
-        "spearman": lambda truth, given: stats.spearmanr(truth, given).statistic,
+        "matthews": lambda truth, given: 0.0 if _constant(truth, given) else metrics.matthews_corrcoef(truth, given),
+        "pearson": pearson,
+        "spearman": spearman,
     }
     return {name: float(compute[name](truth, answers)) for name in task.metrics}
+
+
+def pearson(first: ArrayLike, second: ArrayLike) -> float:
+    """Pearson's correlation of finite numbers; 0 where those of one side are all the same."""
+    from scipy import stats
+
+    return _correlation(stats.pearsonr, first, second)
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's correlation of finite numbers; 0 where those of one side are all the same."""
+    from scipy import stats
+
+    return _correlation(stats.spearmanr, first, second)
+
+
+def _correlation(measure: Callable[..., Any], first: ArrayLike, second: ArrayLike) -> float:
+    if _constant(first, second):
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on numbers that are all but the same
+        found = float(measure(first, second).statistic)
+    return 0.0 if math.isnan(found) else found  # as for two numbers, one below the other by less than a float tells
+
+
+def _constant(*values: ArrayLike) -> bool:
+    return any(np.ptp(np.asarray(own)) == 0 for own in values)

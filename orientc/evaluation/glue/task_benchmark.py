@@ -20,6 +20,7 @@ from orientc.evaluation.finetuning import Benchmark, Outputs, Run
 from orientc.evaluation.glue import metrics, submission
 from orientc.evaluation.glue.data import Data, rows_sha256
 from orientc.evaluation.glue.tasks import Task
+from orientc.evaluation.left_out import cut, in_words
 from orientc.evaluation.setup import Setup, tokenizer_for
 from orientc.models.source import ModelSource
 from orientc.models.tokens import check_ids
@@ -73,6 +74,11 @@ def task_benchmark(
             remove_columns=[name for name in rows.column_names if name != "label"],
         )
         check_ids(source, [[tokenizer.pad_token_id], *encoded["input_ids"]])
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        lost = cut(tokenizer, lengths, length, *(rows[name] for name in task.texts))
+        phrase = f"{{}} tokens of {lost.texts} of {len(rows)} examples that are cut to {length} tokens are left out"
+        if told := in_words(task.name, {phrase: lost.tokens}):
+            setup.progress.warn(told)
         return encoded
 
     def answers(outputs: Outputs) -> NDArray[Any]:

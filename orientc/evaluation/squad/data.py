@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orientc.errors import EvaluationError
+from orientc.utils.files import read_bytes
 from orientc.utils.messages import first_line
 
 REPOSITORY = "rajpurkar/squad"
 PARQUET = "plain_text/{}-00000-of-00001.parquet"
 OFFICIAL = {"train": ("train-v1.1.json", "train.json"), "validation": ("dev-v1.1.json", "dev.json")}
+LARGEST = 1_000_000_000  # bytes of a JSON file; the official ones have 30 MB
 COLUMNS = ("id", "question", "context", "answers")
 
 T = TypeVar("T")
@@ -95,7 +97,7 @@ def load(
 def read_json(path: Path) -> Any:
     """What a JSON file says. Raises `EvaluationError` where it can't be read, is not JSON, or has a key twice."""
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_without_duplicates)
+        return json.loads(read_bytes(path, LARGEST), object_pairs_hook=_without_duplicates)
     except OSError as error:
         raise EvaluationError(f"can't read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -144,7 +146,7 @@ def _from_hub(splits: Sequence[str]) -> dict[str, list[Question]]:
         tables = [datasets.Dataset.from_parquet(str(file)) for file in files]
     except Exception as error:  # network errors among them
         raise EvaluationError(
-            f"can't load {REPOSITORY} through the hub ({first_line(error)}): name a folder of your own with `data`"
+            f"can't load {REPOSITORY} through the hub ({hub.reason(error)}): name a folder of your own with `data`"
         ) from error
     named = zip(splits, tables, strict=True)
     return {split: list(_rows(table, f"{REPOSITORY}, {split} split")) for split, table in named}

@@ -44,7 +44,8 @@ def questions_benchmark(
     tokenizer = tokenizer_for(source)
 
     def cut_up(questions: Sequence[Question], *, labels: bool) -> list[Window]:
-        found = windows(questions, tokenizer, labels=labels, max_length=length, step=config.window_step)
+        cut: dict[str, Any] = {"max_length": length, "step": config.window_step, "progress": setup.progress}
+        found = windows(questions, tokenizer, labels=labels, **cut)
         check_ids(source, [[tokenizer.pad_token_id], *(window.input_ids for window in found)])
         return found
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from orientc.errors import EvaluationError
+from orientc.evaluation.left_out import in_words
 from orientc.evaluation.squad.data import Question
+from orientc.utils.progress import Progress
 
 Offsets = NDArray[np.int32]
 BATCH = 1000  # texts tokenized at a time, so that few encodings are held at once
@@ -58,13 +60,15 @@ def windows(
     step: int = 128,
     max_question: int = 64,
     labels: bool,
+    progress: Progress | None = None,
 ) -> list[Window]:
     """The windows of each question, in order; every question has one.
 
     They begin every `step` context tokens, each as long as fits into `max_length` ids beside the question's first
     `max_question` tokens and the special tokens, up to the one that reaches the context's end. A step that would
-    leave tokens out is shortened to the windows' length. Raises `EvaluationError` where the tokenizer does not say
-    which characters its tokens stand for, or `max_length` leaves no room for the context.
+    leave tokens out is shortened to the windows' length. What questions are cut by is said to `progress`. Raises
+    `EvaluationError` where the tokenizer does not say which characters its tokens stand for, or `max_length` leaves no
+    room for the context.
     """
     if not tokenizer.is_fast:
         raise EvaluationError("SQuAD needs a fast tokenizer: this model's doesn't tell a token's place in the text")
@@ -75,7 +79,12 @@ def windows(
     typed = "token_type_ids" in tokenizer.model_input_names
     contexts = dict.fromkeys(entry.context for entry in questions)
     tokenized = dict(zip(contexts, _tokenized(backend, list(contexts)), strict=True))
-    asked = [ids[:max_question] for ids, _ in _tokenized(backend, [entry.question for entry in questions])]
+    asked = [ids for ids, _ in _tokenized(backend, [entry.question for entry in questions])]
+    lost = [len(ids) - max_question for ids in asked if len(ids) > max_question]
+    phrase = f"{{}} tokens of {len(lost)} of {len(asked)} questions that are cut to {max_question} tokens are left out"
+    if progress and (told := in_words("SQuAD", {phrase: sum(lost)})):
+        progress.warn(told)
+    asked = [ids[:max_question] for ids in asked]
 
     found = []
     for index, (entry, head) in enumerate(zip(questions, asked, strict=True)):

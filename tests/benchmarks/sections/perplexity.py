@@ -26,9 +26,9 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     source = ModelSource.resolve(options.model)
     model = perplexity.load(source, "float32", torch.device(options.device))
     limit = min(source.tokenizer.model_max_length, 512)
-    lines = masked_lm.examples(
+    lines = masked_lm.select(
         texts.from_file(options.text).content, source.tokenizer, max_ids=limit, seed=0, limit=options.lines
-    )
+    ).examples
     trainer, ours = _trainer(model, lines), partial(_score, model, lines)
     calls = {"ours": ours, "trainer": trainer.evaluate}
     few = argparse.Namespace(**vars(options) | {"repeats": options.fit_repeats})
