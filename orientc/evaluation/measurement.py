@@ -20,6 +20,8 @@ from orientc.storage.records import Record
 from orientc.utils import distributed
 from orientc.utils.files import check_writable
 
+Blocks = dict[str, list[float]] | None  # as a record has them
+
 
 class Named(Protocol):
     """A text or data set: its name in records, and a hash of its content."""
@@ -99,9 +101,10 @@ class Measurement(ABC):
         found = None if self.setup.overwrite else records.reusable(blank, self.setup.folder)
         return found if found and found.metrics.keys() >= {*self._names(blank)} else None
 
-    def _written(self, blank: Record, metrics: dict[str, Any], start: float) -> Record:
+    def _written(self, blank: Record, measured: tuple[dict[str, Any], Blocks], start: float) -> Record:
+        metrics, blocks = measured
         self.setup.check_unchanged()
-        record = replace(blank, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
+        record = replace(blank, metrics=metrics, blocks=blocks, seconds=round(time.perf_counter() - start, 3))
         if distributed.is_main():
             records.write(record, self.setup.folder)
         return record
@@ -115,8 +118,8 @@ class Measurement(ABC):
         """The head policies an artifact is measured under. Raises `EvaluationError` for one the model has not."""
 
     @abstractmethod
-    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[dict[str, Any]]:
-        """The figures of each record, in their order: of the uncompressed model, or of the artifact by head policy.
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        """The figures of each record and their blocks: of the uncompressed model, or of the artifact by head policy.
 
         Raises `EvaluationError` where one of them would be NaN.
         """

@@ -18,7 +18,7 @@ from orientc.errors import EvaluationError
 from orientc.evaluation import causal_lm, masked_lm, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
-from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.option_values import BOTH, HEADS
 from orientc.evaluation.scoring import NOT_NUMBERS, Selection
 from orientc.evaluation.setup import Setup, prepare
@@ -194,7 +194,7 @@ class PerplexityMeasurement(Measurement):
             raise EvaluationError(f"the head does not share the table, so there is no {head} figure: leave `head` out")
         return (head,)
 
-    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[dict[str, Any]]:
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
         names = [blank.head if blank.artifact else records.ORIGINAL for blank in blanks]
         policies = [name for name in names if name != records.ORIGINAL]
         self.setup.progress.stage(", ".join(names), len(self._selection.examples))
@@ -204,7 +204,7 @@ class PerplexityMeasurement(Measurement):
             kl=self.config.kl,
             on_batch=self.setup.progress.advance,
         )
-        return (_figures(scores[name]) | self._selection.left_out for name in names)
+        return ((_figures(scores[name]) | self._selection.left_out, scores[name].blocks) for name in names)
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         settings = self.full_settings

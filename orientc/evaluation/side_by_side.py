@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError
+from orientc.evaluation.blocks import block_sums, piece_sums
 from orientc.evaluation.divergence import Reference, percentile
 from orientc.evaluation.predictions import Predictions
 from orientc.evaluation.scoring import Example, batches, collate
@@ -82,15 +84,20 @@ class Score:
         }
 
     @property
-    def by_example(self) -> dict[str, list[float]]:
-        """Sums over each example's tokens: `tokens`, `loss`, and where there are any `kl` and `same_top`."""
-        named = {"loss": self.losses, "kl": self.divergences, "same_top": self.same_top}
-        sums = {
-            name: [float(part.sum()) for part in values.double().split(self.counts)]
+    def blocks(self) -> dict[str, list[float]] | None:
+        """Sums over blocks of neighbours as a record has them: `tokens`, `loss`, where asked for `kl` and `same_top`.
+
+        None where a loss or a divergence is infinite.
+        """
+        ends = np.cumsum(self.counts)[:-1]
+        ones = torch.ones(self.tokens)
+        named = {"tokens": ones, "loss": self.losses, "kl": self.divergences, "same_top": self.same_top}
+        pieces = {
+            name: [piece for part in np.split(values.double().numpy(), ends) for piece in piece_sums(part)]
             for name, values in named.items()
             if values is not None
         }
-        return {"tokens": [float(count) for count in self.counts], **sums}
+        return block_sums(pieces)
 
 
 @dataclass(frozen=True)

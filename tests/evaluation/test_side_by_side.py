@@ -167,7 +167,7 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     assert not model.get_output_embeddings()._forward_pre_hooks
 
 
-def test_sums_by_example_are_in_the_order_of_the_text() -> None:
+def test_blocks_are_in_the_order_of_the_text() -> None:
     model = build("bert")
     made = SideBySide(model, EXAMPLES, tokens=8, pad_id=0)
     found = made.score(Compressed.of(model, table_of(model), ["tied"]))
@@ -177,10 +177,10 @@ def test_sums_by_example_are_in_the_order_of_the_text() -> None:
         count = len(example.targets)
         expected = {"tokens": count, "loss": score.loss * count}
         expected |= {name: score.divergence[name] * count for name in ("kl", "same_top")}
-        assert {name: sums[number] for name, sums in found["tied"].by_example.items()} == pytest.approx(
+        assert {name: sums[number] for name, sums in (found["tied"].blocks or {}).items()} == pytest.approx(
             expected, rel=1e-5
         )
-    assert found[ORIGINAL].by_example.keys() == {"tokens", "loss"}
+    assert (found[ORIGINAL].blocks or {}).keys() == {"tokens", "loss"}
 
 
 def test_progress_counts_examples_once() -> None:
