@@ -76,7 +76,7 @@ def _works(vocab: int, dim: int, rank: int) -> dict[str, Callable[[], object]]:
     factors = Factors.plain(torch.randn(vocab, rank), torch.randn(dim, rank))
     return {
         "fit": partial(autoencoder.fit_autoencoder, table, rank, Recipe(epochs=2)),
-        "svd": partial(svd.fit, table, rank),
+        "svd": partial(svd.truncated_svd, table, rank),
         "perplexity": _perplexity(factors),
     }
 
