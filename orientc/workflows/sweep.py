@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,16 @@ def _cell(name: str, failed: list[str]) -> Iterator[None]:
 
 def _ratios(ratios: str | Sequence[float]) -> list[float]:
     try:
-        return [float(ratio) for ratio in (ratios.split(",") if isinstance(ratios, str) else ratios)]
+        found = [float(ratio) for ratio in (ratios.split(",") if isinstance(ratios, str) else ratios)]
     except ValueError:
         raise UsageError(f"`ratios` takes numbers with commas between, such as 2.5,5,10, not {ratios!r}") from None
+    if not found:
+        raise UsageError("`ratios` takes one number or more, not none")
+    if outside := [ratio for ratio in found if not 1 <= ratio < inf]:
+        raise UsageError(
+            f"`ratios` must be at least 1, not {outside[0]:g}: at 1 as many numbers are stored as the table has"
+        )
+    return found
 
 
 def _methods(methods: str | Sequence[str]) -> list[type[SvdConfig | AutoencoderConfig]]:

@@ -367,3 +367,31 @@ def test_the_function_measures_a_model_given_as_a_source(bert_folder: Path, text
 def test_a_head_that_is_no_policy_is_a_usage_error(bert_folder: Path) -> None:
     with pytest.raises(UsageError, match="`head` must be one of both, input-only, tied"):
         perplexity.perplexity(bert_folder, head="neither")
+
+
+@pytest.mark.parametrize("option", [{"head": "tied"}, {"force": True}])
+def test_what_is_about_an_artifact_is_refused_for_a_model(
+    bert_folder: Path, text: Text, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    (name,) = option
+    with pytest.raises(UsageError, match=f"`{name}` is .*an artifact"):
+        perplexity.perplexity(bert_folder, text=text, device="cpu", out=tmp_path, **option)
+    assert not [*tmp_path.rglob("*.json")]
+
+
+def test_an_artifact_in_memory_leaves_no_record_that_calls_it_the_original(
+    bert_folder: Path, text: Text, tmp_path: Path
+) -> None:
+    artifact: Any = compressed(bert_folder, tmp_path).artifact
+    with pytest.raises(UsageError, match="from its file"):
+        perplexity.perplexity(artifact, text=text, device="cpu", out=tmp_path)
+    assert not [*tmp_path.rglob("original*.json")]
+
+
+def test_an_option_of_the_other_protocol_is_refused(
+    bert_folder: Path, gpt2_folder: Path, text: Text, tmp_path: Path
+) -> None:
+    for folder, option in ((bert_folder, {"bos": False}), (gpt2_folder, {"seed": 1})):
+        (name,) = option
+        with pytest.raises(EvaluationError, match=f"language model: `{name}` is for"):
+            perplexity.perplexity(folder, text=text, device="cpu", out=tmp_path, **option)

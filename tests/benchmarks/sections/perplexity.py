@@ -34,9 +34,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     source = ModelSource.resolve(options.model)
     model = perplexity.load(source, "float32", torch.device(options.device))
     limit = min(source.tokenizer.model_max_length, 512)
-    lines = masked_lm.examples(
-        texts.from_file(options.text).content, source.tokenizer, max_ids=limit, seed=0, limit=options.lines
-    )
+    text = texts.from_file(options.text).content
+    lines = masked_lm.select(text, source.tokenizer, max_ids=limit, seed=0, limit=options.lines).examples
     table = svd.truncated_svd(table_of(options), options.rank[0])
     both = Compressed.of(model, table, ["input-only", "tied"])
     trainer, made = _trainer(model, lines), _made(model, lines)
