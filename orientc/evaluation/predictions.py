@@ -60,14 +60,14 @@ class Predictions:
         return logits[batch["positions"]]
 
     def logits(self, states: Tensor, head: nn.Module | None = None) -> Tensor:
-        """The model's logits at some positions, float32 `[positions, vocab]`.
+        """The model's logits at some positions, float32 `[positions, vocab]`; nothing else refers to them.
 
         Args:
             states: What `states` gave, or some rows of it.
             head: A module to be in the place of the model's head; that one itself unless given.
         """
         if self._after_head is None:
-            return states.float()
+            return states.to(torch.float32, copy=True)
         if not self._after_head:
             made: Tensor = (head or self._head)(states)
             return made.float()

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError
 from orientc.evaluation.blocks import block_sums, piece_sums
-from orientc.evaluation.divergence import Reference, percentile
+from orientc.evaluation.divergence import Reference, cross_entropies, percentile
 from orientc.evaluation.predictions import Predictions
 from orientc.evaluation.scoring import Example, batches, collate
 from orientc.modeling.factors import Factors
@@ -206,14 +206,14 @@ class SideBySide:
         if reference and original:
             found[ORIGINAL] = [reference.losses(targets)]
         elif original:
-            found[ORIGINAL] = [_losses(self._predictions.logits(rows[_OWN]), targets)]
+            found[ORIGINAL] = [cross_entropies(self._predictions.logits(rows[_OWN]), targets)]
         for policy, head in heads.items():
             logits = self._predictions.logits(rows[_COMPRESSED], head)
             if reference:
                 losses, divergences, same_top = reference.against(logits, targets)
                 found[policy] = [losses, divergences, same_top.float()]
             else:
-                found[policy] = [_losses(logits, targets)]
+                found[policy] = [cross_entropies(logits, targets)]
         return found
 
     def _score(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Score:
@@ -266,11 +266,6 @@ class SideBySide:
     @cached_property
     def _spans(self) -> list[tuple[int, int]]:
         return [*pairwise([0, *accumulate(self._counts)])]
-
-
-def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each target in nats, `[targets]`."""
-    return nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
 def _mean(values: Tensor) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from orientc.evaluation.divergence import Reference, percentile
+from orientc.evaluation.divergence import Reference, cross_entropies, percentile
 
 
 def test_losses_divergences_and_top_tokens_are_those_of_the_formulas() -> None:
@@ -20,6 +20,17 @@ def test_losses_divergences_and_top_tokens_are_those_of_the_formulas() -> None:
     torch.testing.assert_close(losses.double(), -q[torch.arange(7), targets])
     torch.testing.assert_close(divergences, (p.exp() * (p - q)).sum(-1).float())
     assert same_top.tolist() == (p.argmax(-1) == q.argmax(-1)).tolist()
+
+
+def test_in_a_large_vocabulary_rounding_does_not_add_up() -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(2, 8, 200_000)
+    targets = torch.arange(8)
+    p, q = ours.double().log_softmax(-1), theirs.double().log_softmax(-1)
+    losses, divergences, _ = Reference(ours.clone()).against(theirs.clone(), targets)
+    assert (losses - -q[torch.arange(8), targets]).abs().max() < 2e-6
+    assert (cross_entropies(theirs.clone(), targets) - -q[torch.arange(8), targets]).abs().max() < 2e-6
+    assert (divergences - (p.exp() * (p - q)).sum(-1)).abs().max() < 2e-6
 
 
 def test_a_model_is_at_no_distance_from_itself_and_from_none_below_0() -> None:
