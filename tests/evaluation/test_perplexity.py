@@ -233,6 +233,20 @@ def test_a_record_without_divergences_serves_where_none_are_wanted_and_is_comple
     assert len([*tmp_path.glob("*.perplexity-*.json")]) == 3
 
 
+def test_of_figures_made_together_those_that_are_no_numbers_leave_no_record(
+    bert_folder: Path, text: Text, tmp_path: Path
+) -> None:
+    subject = compressed(bert_folder, tmp_path)
+    assert subject.artifact
+    broken = dataclasses.replace(
+        subject.artifact, factors=subject.artifact.factors.map(lambda tensor: torch.full_like(tensor, math.nan))
+    )
+    with pytest.raises(EvaluationError, match="not numbers"):
+        run(bert_folder, text, tmp_path, compressed=dataclasses.replace(subject, artifact=broken))
+    (path,) = tmp_path.glob("*.perplexity-*.json")
+    assert records.read(path).artifact is None
+
+
 def test_heads_are_measured_as_asked(bert_folder: Path, text: Text, tmp_path: Path) -> None:
     artifact = compressed(bert_folder, tmp_path)
     for head in ("input-only", "tied"):
