@@ -11,6 +11,7 @@ from typing import Any
 from orientc.calibration.config import CalibrationConfig
 from orientc.calibration.measure import full_settings, measure
 from orientc.calibration.tokenized_text import TokenizedText, objective_of
+from orientc.evaluation.setup import say_dequantized
 from orientc.evaluation.texts import Text, calibration_text
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
@@ -98,7 +99,7 @@ def calibrate(
     config = CalibrationConfig(tokens, frequency, seed)
     place = None if out is None else Path(out)
     runs.check_out(place)
-    chosen = pick_device(device)
+    chosen, progress = pick_device(device), progress or Progress()
     source = model
     if not isinstance(source, ModelSource):
         source = ModelSource.resolve(
@@ -110,6 +111,8 @@ def calibrate(
         objective_of(source)  # before a text is fetched for nothing
         tokenized = TokenizedText(source, calibration_text(source, text, dataset, column))
     table = read_table(source).info
+    if tokenized:
+        say_dequantized(source, progress)
     settings = full_settings(config, tokenized, before)
     path = runs.calibration_path(source.id, settings, place)
     start = time.perf_counter()
@@ -117,9 +120,7 @@ def calibrate(
         settings,
         table,
         path,
-        lambda: measure(
-            source, tokenized, config, table, fingerprint=before, device=chosen, progress=progress or Progress()
-        ),
+        lambda: measure(source, tokenized, config, table, fingerprint=before, device=chosen, progress=progress),
         overwrite=overwrite,
     )
     return Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)

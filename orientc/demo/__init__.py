@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orientc.demo.corpus import DIGEST_BYTES, calibration_paragraphs, evaluation_paragraphs
 
+NAME = "demo"  # as a model argument, whatever lies around
 FOLDER = Path(__file__).parent / "model"
 
 

@@ -17,7 +17,7 @@ from orientc.distillation.plan import Plan, plan
 from orientc.distillation.resume import ResumeFile, ResumeState
 from orientc.distillation.training import Evaluation, Training
 from orientc.errors import EvaluationError, OutputError
-from orientc.evaluation.setup import check_base
+from orientc.evaluation.setup import check_base, say_dequantized
 from orientc.evaluation.texts import Text
 from orientc.methods import losses
 from orientc.models import resolve
@@ -158,6 +158,7 @@ def tune(
     planned = plan(source, found.artifact, read, config, head)
     table = read_table(source)
     check_base(found.artifact, table.info, force=force, progress=progress)
+    say_dequantized(source, progress)
     path = runs.tuned_path(found.path, table.info, planned.settings, place)
     # where another teacher's run would look, too: it must not go on from this one, nor start over without a word
     begun = runs.unfinished_path(found.path, table.info, planned.settings_of_any_teacher, place)

@@ -27,6 +27,7 @@ from orientc.evaluation.statistics import Spread
 from orientc.evaluation.trainer import trainer_for
 from orientc.modeling.modules import CompressedTable
 from orientc.models import compact, foreign_code
+from orientc.models.fingerprint import fingerprint
 from orientc.models.resolve import Subject, is_artifact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
@@ -177,7 +178,10 @@ def run(
         return Run(done, this.path, fresh=False)
     start = time.perf_counter()
     identity = strict_json(record.identity)
-    checkpoints = Checkpoints(Path(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX)), identity)
+    place = Path(checkpoint_dir or this.folder.with_name(this.folder.name + SUFFIX))
+    if checkpoint_dir:
+        check_writable(place)
+    checkpoints = Checkpoints(place, identity)
 
     def trainer(model: PreTrainedModel, train: Any = None) -> Trainer:
         collate = DataCollatorWithPadding(source.tokenizer)
@@ -224,7 +228,9 @@ def run(
     scored = {name: outputs(name, examples) for name, examples in benchmark.evaluation.items()}
     metrics = benchmark.metrics(scored)
     benchmark.write(this, outputs)
-    record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
+    trained = distributed.from_main(lambda: fingerprint(ModelSource.resolve(this.folder))) if config.epochs else None
+    seconds = round(time.perf_counter() - start, 3)
+    record = replace(record, metrics=metrics, seconds=seconds, finetuned=trained)
     if distributed.is_main():
         checkpoints.clear()  # first: with a record there is nothing left to do, also not that
         records.write(record, folder)

@@ -48,8 +48,10 @@ class Setup:
 
     @cached_property
     def table(self) -> TableInfo:
-        """Facts of the model's table; it is read and hashed once."""
-        return table_info(self.source)
+        """Facts of the model's table; it is read and hashed once, and a body that is dequantized said."""
+        found = table_info(self.source)
+        say_dequantized(self.source, self.progress)
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -154,6 +156,12 @@ def tokenizer_for(source: ModelSource) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def say_dequantized(source: ModelSource, progress: Progress) -> None:
+    """Warn where what runs is not what is stored: the body is quantized, and dequantized on loading."""
+    if kinds := source.dequantized_from:
+        progress.warn(f"{source.id} is quantized ({kinds}): its body is dequantized to run")
 
 
 def check_base(artifact: Artifact, info: TableInfo, *, force: bool, progress: Progress) -> None:

@@ -13,6 +13,8 @@ from orientc.modeling.compact_model import CompactModel
 from orientc.modeling.modules import CompressedTable, table_of
 from orientc.modeling.swap import head_ties, keep_apart, users_of
 from orientc.models import compact, foreign_code
+from orientc.models.source import ModelSource
+from orientc.models.stored import Checkpoint
 from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils.logging import quietly
 
@@ -35,6 +37,17 @@ def save(model: PreTrainedModel, folder: Path) -> None:
             kind.register_for_auto_class(auto_name)
     with quietly():
         plain.save_pretrained(folder)
+    _check_keys(plain, folder)
+
+
+def _check_keys(model: PreTrainedModel, folder: Path) -> None:
+    """Raise `ExportError` where loading a folder again would draw weights at random, or leave some aside."""
+    written = Checkpoint(ModelSource.resolve(folder), model)
+    lacking = model.state_dict().keys() - written.keys_of.keys() - model.all_tied_weights_keys.keys()
+    if wrong := sorted(lacking) + sorted(written.unknown):
+        raise ExportError(
+            f"{type(model).__name__} can't be written as a plain model: {wrong[0]} would be lost on loading"
+        )
 
 
 @torch.no_grad()
@@ -50,9 +63,22 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
     if getattr(model, "pooler", plain) is None:  # the checkpoint had none
         plain.pooler = None
     table = {f"{name}.{key}" for name, user in users_of(plain).items() for key, _ in user.named_parameters()}
-    lacking = set(plain.load_state_dict(model.state_dict(), strict=False).missing_keys)
-    assert lacking <= table, lacking - table
+    found = plain.load_state_dict(model.state_dict(), strict=False)
+    if wrong := sorted({*found.missing_keys} - table) + sorted({*found.unexpected_keys} - _factors(model)):
+        raise ExportError(
+            f"{architecture.__name__} can't be rebuilt as a plain model: {wrong[0]} is not in one of the two"
+        )
     table_of(plain.get_input_embeddings()).copy_(compact.compressed_table(model).factors.dense())
     if model.can_generate():
         plain.generation_config = model.generation_config
     return plain
+
+
+def _factors(model: PreTrainedModel) -> set[str]:
+    """Names of the compressed tensors, in all places that use them."""
+    return {
+        f"{name}.{key}"
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, CompressedTable)
+        for key in module.state_dict()
+    }

@@ -18,20 +18,25 @@ from orientc.evaluation.setup import check_base
 from orientc.exporters import dense, links, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
+from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
-from orientc.models import compact, compact_code, foreign_code, resolve
+from orientc.exporters.processors import Processor
+from orientc.models import compact, compact_code, foreign_code, quantized, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage.artifact import FLOAT_DTYPES
+from orientc.storage.sizes import MB
+from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
-from orientc.utils.files import check_writable
+from orientc.utils.files import check_writable, copy_files
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
 WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
+_LARGER = 1.01  # what is said; less than that are tensors that files keep or leave out
 
 
 @dataclass(frozen=True)
@@ -141,17 +146,29 @@ def _write(
     if found.artifact:
         check_base(found.artifact, info, force=force, progress=progress)
     beside = sentence_transformers.files_of(found.source)
-    links.check(found.source, beside.values())
+    processor, finetuned = Processor.of(found.source), None if found.artifact else Finetuned.of(found.source)
+    if finetuned and not finetuned.unchanged:
+        progress.warn(f"{found.source.id} is not known to be as it was when it was scored: its card has no figures")
+    links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
     tokenizer = _tokenizer(form, found.source, progress)
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
     held = found.source.load(None, dtype=getattr(torch, chosen))
     check_unchanged(found.source, before)
+    _say_larger(held, found.source, info, chosen, progress)
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)
     facts = Facts.of(
-        held, found, info, form=form, head=policy, dtype=chosen, sentences=bool(beside), tokenizer=tokenizer
+        held,
+        found,
+        info,
+        form=form,
+        head=policy,
+        dtype=chosen,
+        sentences=bool(beside),
+        tokenizer=tokenizer,
+        processor=processor.name is not None,
     )
 
     def fill(target: Path) -> None:
@@ -163,9 +180,10 @@ def _write(
             onnx.save(held, found.source.tokenizer, target)
         if tokenizer:
             tokenizer.save_pretrained(target)
-        sentence_transformers.copy(beside, target)
+        copy_files(beside, target)
+        processor.save(target)
         foreign_code.strip(target)
-        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target))
+        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target), finetuned=finetuned)
 
     write_folder(folder, fill, overwrite=overwrite)
     return facts
@@ -201,9 +219,19 @@ def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
     if form == ONNX:
         onnx.check(source.skeleton)
     if form != COMPACT:
+        method = quantized.method_of(source.config)
+        if method and not source.dequantized_from:
+            raise ExportError(
+                f"{source.id} has a body that is quantized ({method}), which only the compact form keeps: export it in "
+                "that one"
+            )
         return
     if foreign_code.is_foreign(config):
         raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
+    if (kind := source.architecture.__name__) not in compact_code.classes(config).values():
+        raise ExportError(
+            f"{source.id} is a {kind}, which none of transformers' auto classes loads: export it in the dense form"
+        )
     if encoder and "AutoModelForSeq2SeqLM" in compact_code.classes(config):
         raise ExportError(
             f"{source.id} is a sentence encoder that sentence-transformers loads by a class of its own "
@@ -239,6 +267,19 @@ def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
     if head not in (None, policy := found.source.compact.head):
         raise SubstitutionError(f"{found.source.id} was saved with its head {policy}: that can't be changed any more")
     return policy
+
+
+def _say_larger(model: PreTrainedModel, source: ModelSource, info: TableInfo, dtype: str, progress: Progress) -> None:
+    """Warn where all but the table is written with more bytes than it came with, before the artifact is put in."""
+    parts = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}
+    table = {tensor.data_ptr() for tensor in model.get_input_embeddings().state_dict().values()}
+    here = sum(nbytes for place, nbytes in parts.items() if place not in table)
+    before, kinds = info.model_bytes - info.nbytes, source.dequantized_from
+    if kinds or here > _LARGER * before:
+        why = f"; it was quantized ({kinds}), and is dequantized" if kinds else ""
+        progress.warn(
+            f"the body of {source.id} is written out as {dtype}, {here / MB:.2f} MB instead of {before / MB:.2f}{why}"
+        )
 
 
 def _weights(folder: Path) -> int:

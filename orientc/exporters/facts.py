@@ -25,7 +25,8 @@ class Facts:
         form: "compact", "dense" or "onnx".
         head: Head policy it runs under.
         dtype: Type of its weights.
-        auto_class: The class of transformers' that loads it with the head it was exported with.
+        auto_class: The class of transformers' that loads it with the head it was exported with: an auto class, or for
+            a dense model that none loads its own.
         library: What loads the folder: "transformers" or "sentence-transformers".
         code: Whose code loading the model runs: "orientc", "the model's repository", or None for nobody's.
         tokenizer_code: Whose code loading the tokenizer runs, in the same words; it is never orientc's.
@@ -36,6 +37,7 @@ class Facts:
         base_weights: Bytes of all tensors before.
         vocab: Rows of the table.
         dim: Columns of the table.
+        processor: Whether a processor goes along, which takes more than text.
     """
 
     base: str
@@ -53,6 +55,7 @@ class Facts:
     base_weights: int
     vocab: int
     dim: int
+    processor: bool = False
 
     def load(self, place: str) -> str:
         """The Python expression that loads the model from a folder or repository."""
@@ -63,17 +66,25 @@ class Facts:
         """The arguments of that expression's call."""
         return literal(place) + (", trust_remote_code=True" if self.code else "")
 
-    def tokenizer(self, place: str) -> str:
-        """The Python expression that loads the tokenizer.
+    @property
+    def preparing(self) -> str:
+        """The class of transformers' that loads what makes inputs."""
+        return "AutoProcessor" if self.processor else "AutoTokenizer"
 
-        In the compact form it needs no code; transformers, which reads the configuration first, would ask nevertheless.
+    def tokenizer(self, place: str) -> str:
+        """The Python expression that loads the tokenizer, or the processor, which has it.
+
+        In the compact form it needs no code, but has to say so. Before any file of the tokenizer transformers reads the
+        configuration, and decides by that alone: where it names code and is of a `model_type` that transformers does
+        not know, it asks, unless it is told. A `model_type` that it knows would be worse: models would load as that,
+        with a table drawn at random.
         """
         trust = ""
         if self.code == OURS:
             trust = ", trust_remote_code=False"
         elif self.code or self.tokenizer_code:
             trust = ", trust_remote_code=True"
-        return f"AutoTokenizer.from_pretrained({literal(place)}{trust})"
+        return f"{self.preparing}.from_pretrained({literal(place)}{trust})"
 
     @classmethod
     def of(
@@ -87,6 +98,7 @@ class Facts:
         dtype: str,
         sentences: bool,
         tokenizer: PreTrainedTokenizerBase | None,
+        processor: bool,
     ) -> Facts:
         """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
         held = compact.compressed_table(model)
@@ -96,7 +108,9 @@ class Facts:
         else:  # it never was dense; as it would be
             base_table, base_weights = rebuilt, info.model_bytes - info.nbytes + rebuilt
         autos = {name: auto for auto, name in compact_code.classes(type(model.config)).items()}
-        if foreign := form == DENSE and foreign_code.is_foreign(type(model.config)):
+        kind = type(model).__name__
+        theirs = foreign_code.is_foreign(type(model.config))
+        if foreign := form == DENSE and theirs:
             named = dict(getattr(model.config, "auto_map", None) or {})
             autos |= {str(place).rpartition(".")[2]: auto for auto, place in named.items()}
         return cls(
@@ -104,7 +118,7 @@ class Facts:
             form=form,
             head=head,
             dtype=dtype,
-            auto_class=autos.get(type(model).__name__, "AutoModel"),
+            auto_class=autos.get(kind, "AutoModel" if theirs else kind),
             library="sentence-transformers" if sentences else "transformers",
             code=OURS if form == COMPACT else THEIRS if foreign else None,
             tokenizer_code=THEIRS if tokenizer and foreign_code.is_foreign(type(tokenizer)) else None,
@@ -115,4 +129,5 @@ class Facts:
             base_weights=base_weights,
             vocab=info.vocab,
             dim=info.dim,
+            processor=processor,
         )

@@ -14,33 +14,47 @@ from orientc.comparison import collect
 from orientc.comparison.formats import escaped, markdown
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
-from orientc.errors import RecordError
 from orientc.exporters.facts import OURS, THEIRS, Facts
+from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import DENSE, ONNX
 from orientc.models import compact_code
 from orientc.models.resolve import Subject
-from orientc.storage import records
 from orientc.storage.sizes import MB, bits_per_weight
 from orientc.utils.files import encoded
 
 FILE = "README.md"
 
 
-def write(folder: Path, facts: Facts, found: Subject, *, fingerprint: str, weights: int) -> None:
-    """Write the card into `folder`; `weights` are the bytes of the weight files there.
+def write(
+    folder: Path,
+    facts: Facts,
+    found: Subject,
+    *,
+    fingerprint: str,
+    weights: int,
+    finetuned: Finetuned | None = None,
+) -> None:
+    """Write the card into a folder.
 
-    `fingerprint` is the base model's, which is what figures on the card have to be of.
+    Args:
+        folder: Where the exported model is.
+        facts: What it is.
+        found: What was exported.
+        fingerprint: That of the base model, which is what figures on the card have to be of.
+        weights: Bytes of the weight files in the folder.
+        finetuned: What is known of a model that was fine-tuned; nothing of it is said where it was changed since.
     """
     local = found.source.local is not None
+    known = finetuned if finetuned and finetuned.unchanged else None
     data = ModelCardData(
-        base_model=None if local else facts.base,
+        base_model=(known.base if known else None) if local else facts.base,
         library_name=facts.library,
         tags=["orientc", "embedding-compression"],
     )
     name = Path(facts.base).name if local else facts.base
     parts = [f"---\n{data.to_yaml()}\n---", f"# {escaped(name)}, with a compressed token-embedding table"]
-    parts += [_what(facts, name), _sizes(facts, weights), _loading(facts, folder)]
-    parts += [_cost(found, name, fingerprint), _fit(found)]
+    parts += [_what(facts, name), known.origin if known else "", _sizes(facts, weights), _loading(facts, folder)]
+    parts += [_measured(known) if known else _cost(found, name, fingerprint), _fit(found)]
     (folder / FILE).write_bytes(encoded("\n\n".join(part for part in parts if part) + "\n"))
 
 
@@ -79,10 +93,10 @@ def _loading(facts: Facts, folder: Path) -> str:
     if facts.form == ONNX:
         return "`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside it."
     place, alone = "path/or/repository", facts.library != "transformers"
-    classes = ["SentenceTransformer"] if alone else sorted({"AutoTokenizer", facts.auto_class})
+    classes = ["SentenceTransformer"] if alone else sorted({facts.preparing, facts.auto_class})
     lines = [f"from {facts.library.replace('-', '_')} import {', '.join(classes)}", "", f"model = {facts.load(place)}"]
     if not alone:
-        lines += [f"tokenizer = {facts.tokenizer(place)}"]
+        lines += [f"{'processor' if facts.processor else 'tokenizer'} = {facts.tokenizer(place)}"]
     text = "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
     if THEIRS in (facts.code, facts.tokenizer_code):
         files = ", ".join(f"`{path.name}`" for path in sorted(folder.glob("*.py")))
@@ -96,18 +110,17 @@ def _loading(facts: Facts, folder: Path) -> str:
 
 
 def _cost(found: Subject, name: str, fingerprint: str) -> str:
-    """What was measured of it, from the records beside the artifact or the folder."""
-    if found.path and found.artifact:
-        compared = collect.of_artifact(found.path, found.artifact, fingerprint)
-        grids = [grid(replace(compared, model=name))] if compared else []
-        return f"## What it cost\n\n{markdown(grids)}".rstrip() if grids else ""
-    if (folder := found.source.local) is None:
+    """What an artifact cost, from the records beside it."""
+    if not (found.path and found.artifact):
         return ""
-    try:
-        record = records.read(folder.with_name(f"{folder.name}.json"))
-    except RecordError:
-        return ""
-    rows = [f"| {escaped(name)} | {value:.4f} |" for name, value in record.figures.items()]
+    compared = collect.of_artifact(found.path, found.artifact, fingerprint)
+    grids = [grid(replace(compared, model=name))] if compared else []
+    return f"## What it cost\n\n{markdown(grids)}".rstrip() if grids else ""
+
+
+def _measured(finetuned: Finetuned) -> str:
+    """The figures of a fine-tuned model."""
+    rows = [f"| {escaped(name)} | {value:.4f} |" for name, value in finetuned.record.figures.items()]
     return "\n".join(["## What was measured", "", "| figure | |", "|---|---:|", *rows])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from orientc.errors import ExportError
@@ -31,11 +29,3 @@ def files_of(source: ModelSource) -> dict[str, Path]:
         names += [str(module.place / CONFIG), module.weights(source)]
     found = {name: path for name in names if (path := source.file(name))}
     return found if LIST in found else {}
-
-
-def copy(files: Mapping[str, Path], folder: Path) -> None:
-    """Copy files into `folder` by their names."""
-    for name, path in files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)

@@ -33,6 +33,18 @@ AUTO_CLASSES = (
     "AutoModelForTokenClassification",
     "AutoModelForQuestionAnswering",
     "AutoModelForMultipleChoice",
+    "AutoModelForNextSentencePrediction",
+    "AutoModelForTableQuestionAnswering",
+    "AutoModelForDocumentQuestionAnswering",
+    "AutoModelForVisualQuestionAnswering",
+    "AutoModelForZeroShotImageClassification",
+    "AutoModelForZeroShotObjectDetection",
+    "AutoModelForAudioClassification",
+    "AutoModelForTextToSpectrogram",
+    "AutoModelForTextToWaveform",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForMultimodalLM",
+    "AutoModelForImageTextToText",
 )
 
 

@@ -27,7 +27,7 @@ from orientc.models.source import ModelSource
 from orientc.utils.content_hash import content_hash
 from orientc.utils.files import canonical_json, stays_inside
 
-CONFIGS = ("config.json", "config.*.json", "generation_config.json", "adapter_config.json", "adapter_model.*")
+CONFIGS = ("config.json", "config.*.json", "generation_config.json", "adapter_config.json")
 VOCABULARIES = (  # as transformers' tokenizers call them
     "bpe.codes", "byte_maps.json", "dict.txt", "emoji.json", "entity_vocab.json", "merges.txt", "normalizer.json",
     "prophetnet.tokenizer", "sentencepiece.bpe.model", "sentencepiece.model", "source.spm", "spiece.model", "spm.model",

@@ -25,17 +25,18 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from orientc import demo
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
 from orientc.modeling.swap import keep_apart
-from orientc.models import compact, hub, sentence_transformers
+from orientc.models import compact, hub, quantized, sentence_transformers
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
 from orientc.models.stored import Checkpoint
+from orientc.models.whole import ADAPTER, check_whole
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DEMO = "demo"
+DEMO = demo.NAME
 UNLIMITED = 2**31 - 1  # tokens
 
 
@@ -76,7 +77,7 @@ class ModelSource:
 
         Raises:
             ModelNotFoundError: A path does not exist.
-            ModelError: A path is neither a folder nor a `.gguf` file.
+            ModelError: A path is neither a folder nor a `.gguf` file, or a folder that is no model has a hub id's name.
             UsageError: The name is empty or not UTF-8, a local model has no revisions, and a `ModelSource` has its
                 options already.
         """
@@ -96,9 +97,14 @@ class ModelSource:
             local = path
             if _is_gguf(path) and not os.path.isfile(path):
                 raise ModelNotFoundError(f"there is no file {model}")
+            if _may_be_on_the_hub(model) and not any((path / name).is_file() for name in (compact.CONFIG, ADAPTER)):
+                raise ModelError(
+                    f"the folder {model} has no {compact.CONFIG}: it is not a transformers model, and hides one of "
+                    "that name on the hub; rename it, or start elsewhere"
+                )
         elif os.path.exists(path):
             raise ModelError(f"{model} is neither a model folder nor a .gguf file")
-        elif model.startswith((".", "/", "~")) or model.count("/") > 1:
+        elif not _may_be_on_the_hub(model):
             raise ModelNotFoundError(f"there is no folder {model}")
         if local is not None and revision is not None:
             raise UsageError(f"{model} is on this machine: `revision` is for models on the hub")
@@ -153,6 +159,7 @@ class ModelSource:
 
     @cached_property
     def _compact(self) -> tuple[Compact, dict[str, Any]] | None:
+        check_whole(self)
         if self.gguf:
             return None
         if (path := self.file(compact.CONFIG)) is None:
@@ -284,7 +291,9 @@ class ModelSource:
             ModelError: The model can't be loaded.
         """
         self._bring_weights()
+        quantized.check(self.id, self.config)
         config = copy.deepcopy(self.config)
+        quantized.dequantize(config)
         if configure:
             configure(config)
         named = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
@@ -297,6 +306,7 @@ class ModelSource:
             config=config,
             **({"attn_implementation": attention} if attention else {}),
             **({} if self.gguf or self.allow_pickle else {"use_safetensors": True}),
+            **({"quantization_config": transformers.GgufConfig(dequantize=True)} if self.gguf else {}),
         )
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
         lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta}  # tied to what is lacking
@@ -311,13 +321,24 @@ class ModelSource:
                 "it was not saved with this head"
             )
         compact.check_left_over(self.id, info["unexpected_keys"])
+        if not self.gguf and quantized.method_of(self.config) is None:
+            self.checkpoint.check_floats()
         ties = model.get_expanded_tied_weights_keys(all_submodels=True).keys()
         # transformers compares them too, but after a cast, and tells its tying alone
         keep_apart(model, (ties - model.all_tied_weights_keys.keys()) | (ties & self._kept_apart))
-        if self.gguf:  # dequantized by now: a model that can be trained and saved
-            model.hf_quantizer.remove_quantization_config(model)
+        if self.dequantized_from:  # by now a plain model, which can be trained and saved
+            vars(model).pop("_weight_conversions", None)  # saving would quantize it again, and not say so
+            model.to(dtype)  # what was not quantized has kept its type
         loaded: PreTrainedModel = model.eval()
         return loaded
+
+    @cached_property
+    def dequantized_from(self) -> str | None:
+        """What the body is stored as, where it is quantized and `load` dequantizes it; None for any other model."""
+        if self.gguf:
+            return quantized.gguf_types(self.gguf)
+        method = quantized.method_of(self.config)
+        return method if method in quantized.DEQUANTIZED else None
 
     def _bring_weights(self) -> None:
         """Download and check the weight files for `load`; transformers checks neither hashes nor the index."""
@@ -393,7 +414,9 @@ class ModelSource:
             return TrustError(f"{self.id} has no safetensors weights: allow .bin files with `allow_pickle`")
         if auto_class is transformers.AutoTokenizer:
             return ModelError(f"{self.id} has no tokenizer that can be used: {first_line(error)}")
-        return ModelError(f"{self.id} can't be loaded: {first_line(error)}")
+        method = None if auto_class is AutoConfig or self.gguf else quantized.method_of(self.config)
+        which = f"{self.id}, which is quantized ({method})," if method else self.id
+        return ModelError(f"{which} can't be loaded: {first_line(error)}")
 
 
 def usable_positions(model: PreTrainedModel) -> int | None:
@@ -423,6 +446,11 @@ def check_name(model: str) -> None:
         model.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{model} is not UTF-8, which the name of a model has to be: rename it") from None
+
+
+def _may_be_on_the_hub(model: str) -> bool:
+    """Whether a name without a folder of that name is taken for a hub id."""
+    return not (model.startswith((".", "/", "~")) or model.count("/") > 1 or _is_gguf(Path(model)))
 
 
 def _is_gguf(path: Path) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orientc.models.source import ModelSource
 
 _ROWS = 4096  # compared at a time
+_FLOATS = re.compile(r"B?F(16|32|64)")  # safetensors' names of the types that are no codes
 
 
 class Checkpoint:
@@ -90,6 +91,16 @@ class Checkpoint:
             found: Tensor = file.get_tensor(key)
             return found
 
+    def check_floats(self) -> None:
+        """Raise `ModelError` where codes are stored for a parameter of floats: they would be taken for its numbers."""
+        state = self._outline.state_dict()
+        floats = {key for key, name in self._names.items() if name is not None and state[name].is_floating_point()}
+        if codes := sorted(key for key in self._codes() if key in floats):
+            raise ModelError(
+                f"{self._source.id} is quantized ({codes[0]} holds codes), but its config.json does not say how: "
+                "it lacks a quantization_config"
+            )
+
     def kept_apart(self) -> frozenset[str]:
         """Parameters that the architecture ties, but that are stored with numbers of their own: the tied names.
 
@@ -122,6 +133,20 @@ class Checkpoint:
                 renamed, _ = rename_source_key(key, [], [], prefix, state)
             found[key] = renamed if renamed in state else None
         return found
+
+    def _codes(self) -> Iterator[str]:
+        """Keys of tensors that are no floats of at least 16 bits."""
+        if self._pickles:
+            for path in {self._file(key) for key in self._names}:
+                with self._pickled(path) as state:
+                    yield from (
+                        key for key, tensor in state.items() if not tensor.is_floating_point() or tensor.itemsize < 2
+                    )
+            return
+        for path in {self._file(key) for key in self._names}:
+            with self._damage(path), safe_open(path, framework="pt") as file:
+                kinds = {key: file.get_slice(key).get_dtype() for key in list(file.keys())}
+            yield from (key for key, kind in kinds.items() if not _FLOATS.fullmatch(kind))
 
     def _keys(self) -> list[str]:
         if self._shards is not None:

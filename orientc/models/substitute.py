@@ -85,9 +85,12 @@ def compressed_modules(model: PreTrainedModel, compressed: Artifact | Factors, h
 
 
 def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
-    """Raise `SubstitutionError` where encoder or decoder have a token table of their own."""
+    """Raise `SubstitutionError` where encoder or decoder have a token table of their own; one for sound has none."""
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
-        if not isinstance(part, PreTrainedModel) or table_of(part.get_input_embeddings()) is not table:
+        lookup = part.get_input_embeddings() if isinstance(part, PreTrainedModel) else None
+        if isinstance(lookup, nn.Conv1d):
+            continue
+        if lookup is None or table_of(lookup) is not table:
             raise SubstitutionError(
                 f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )

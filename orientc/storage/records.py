@@ -74,6 +74,7 @@ class Record:
             `answer_rank`, `label_rank`. Names of MNLI's two sets end with `_matched` and `_mismatched`. None where
             there are none, as of an infinite loss.
         errors: By the name of a metric its `standard_error`, and `low` and `high`, the ends of its 95 % interval.
+        finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
         extra: Keys of a record that this version does not know.
     """
 
@@ -90,6 +91,7 @@ class Record:
     data: dict[str, Any] | None = None
     blocks: dict[str, list[float]] | None = None
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    finetuned: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -184,7 +186,8 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    complete: dict[str, Any] = {"text": None, "data": None, "blocks": None, "errors": {}} | values
+    absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}}
+    complete = absent | values
     try:
         known = {name: complete[name] for name in names}
         if isinstance(known["metrics"], dict):
@@ -241,6 +244,7 @@ def _check(record: Record) -> None:
     names += [record.file_name]
     names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact is not None else []
     names += [record.text["name"], record.text["sha256"]] if record.text is not None else []
+    names += [record.finetuned] if record.finetuned is not None else []
     if not all(isinstance(name, str) for name in names):
         raise ValueError("kind, head, names and hashes must be strings")
     table = record.table

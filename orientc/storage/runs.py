@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from orientc import demo
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
@@ -38,19 +39,32 @@ def runs_folder(out: Path | None = None) -> Path:
 
 
 def model_folder(model: str, out: Path | None = None) -> Path:
-    """A model's folder in the runs folder, named by its hub id with "/" as "--", or by a local model's last name."""
+    """A model's folder in the runs folder, named by its hub id with "/" as "--", or by a local model's last name.
+
+    Raises `UsageError` where it would hide the model.
+    """
     local = _is_local(model)
     name = Path(model).resolve().name if local else model.replace("/", "--")
     folder = runs_folder(out) / name
-    # a model that lies in the runs folder itself: its own folder must not be written into
-    return folder.with_name(f"{name}-runs") if local and folder.resolve() == Path(model).resolve() else folder
+    # a model that lies in the runs folder itself: its own folder must not be written into; nor must one on the hub get
+    # a folder that its id would be taken for
+    if model != demo.NAME and folder.resolve() == Path(model).resolve():
+        folder = folder.with_name(f"{name}-runs")
+    _check_hides_nothing(model, folder)
+    return folder
+
+
+def _check_hides_nothing(model: str, path: Path) -> None:
+    """Raise `UsageError` where the folders above `path` would be taken for the model of the hub that it is of."""
+    if model != demo.NAME and not _is_local(model) and Path(model).resolve() in path.resolve().parents:
+        raise UsageError(f"a folder {model} would hide the model of that name on the hub: name another one as `out`")
 
 
 def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
     """The folder for records: that of the artifact evaluated, else the model's folder in the runs folder.
 
     Raises:
-        UsageError: `out` is given for an artifact.
+        UsageError: `out` is given for an artifact, or would hide the model.
     """
     if artifact and out:
         raise UsageError("records of an artifact go beside it: `out` is for those of a model")
@@ -242,7 +256,10 @@ def check_out(out: Path | None) -> None:
 def _placed(name: str, model: str, out: Path | None) -> Path:
     """The file `out` where it ends in ".safetensors", else `name` in the model's folder. Raises as `check_out`."""
     check_out(out)
-    return out if out is not None and out.suffix == artifacts.SUFFIX else model_folder(model, out) / name
+    if out is None or out.suffix != artifacts.SUFFIX:
+        return model_folder(model, out) / name
+    _check_hides_nothing(model, out)
+    return out
 
 
 def _check_replaceable(path: Path, history: Path | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 import transformers
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.architectures import inputs_of
 from support.commands import Ended, files_in, one_line, run_here
 from support.compact_models import assert_equal, outputs_of, own_modules_cache
@@ -133,6 +134,61 @@ def test_a_fine_tuned_folder_is_exported_as_it_is(orientc: Orientc, tuned: Path,
         assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("change", ["weights", "config", "record"])
+def test_figures_of_a_folder_that_was_edited_are_left_off(orientc: Orientc, tuned: Path, change: str) -> None:
+    folder = shutil.copytree(tuned, Path("runs") / tuned.name)
+    record = shutil.copy(tuned.with_name(f"{tuned.name}.json"), folder.with_name(f"{folder.name}.json"))
+    exported(orientc, folder, to="before")  # a copy is the same model
+    assert "| mrpc.accuracy | 0." in Path("before/README.md").read_text()
+    if change == "weights":
+        state = load_file(folder / "model.safetensors")
+        state["classifier.bias"] = state["classifier.bias"] + 1
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    elif change == "config":
+        values = json.loads((folder / "config.json").read_text()) | {"hidden_act": "relu"}
+        (folder / "config.json").write_text(json.dumps(values))
+    else:  # by a version that did not say which model was scored
+        values = json.loads(Path(record).read_text())
+        del values["finetuned"]
+        Path(record).write_text(json.dumps(values))
+
+    ended = orientc("export", folder, "--to", "out")
+
+    said = f"orientc: {folder} is not known to be as it was when it was scored: its card has no figures\n"
+    assert (ended.code, ended.err) == (0, said)
+    text = Path("out/README.md").read_text()
+    assert "mrpc.accuracy" not in text
+    assert "fine-tuned" not in text
+    assert "What was measured" not in text
+
+
+BASES = [
+    ("org/model", "a" * 40, "[org/model](https://huggingface.co/org/model)", "org/model"),
+    ("some/where/model", None, "model", None),
+    ("/home/me/a[x](y)|z", None, r"a\[x](y)\|z", None),
+    ("org/model", None, "model", None),  # a folder
+    ("x](https://evil.example)[y", "a" * 40, r"evil.example)\[y", None),
+]
+
+
+@pytest.mark.parametrize(("id", "revision", "shown", "linked"), BASES)
+def test_the_card_of_a_fine_tuned_folder_names_its_base(
+    orientc: Orientc, tuned: Path, id: str, revision: str | None, shown: str, linked: str | None
+) -> None:
+    folder = shutil.copytree(tuned, Path("runs") / tuned.name)
+    values = json.loads(tuned.with_name(f"{tuned.name}.json").read_text())
+    values["model"] |= {"id": id, "revision": revision}
+    folder.with_name(f"{folder.name}.json").write_text(json.dumps(values))
+    exported(orientc, folder)
+    card = ModelCard.load("out/README.md")
+    assert card.data.base_model == linked
+    (line,) = [line for line in card.content.splitlines() if line.startswith("It was fine-tuned on mrpc from ")]
+    assert shown in line
+    assert "/home" not in card.content
+    links = re.findall(r"(?<!\\)\[(?:[^\[\]\\]|\\.)*\]\((.*?)\)", line)
+    assert links == ([f"https://huggingface.co/{id}"] if linked else [])
+
+
 def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -> None:
     facts, folder = exported(orientc, artifact)
     files = {path: path.stat().st_size for path in folder.iterdir()}
@@ -153,6 +209,7 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "base_weights": facts["base_weights"],
         "vocab": 120,
         "dim": 32,
+        "processor": False,
         "weights": files[folder / "model.safetensors"],
         "nbytes": sum(files.values()),
         "url": None,

@@ -215,6 +215,7 @@ WORDS = (
     f"x{HOSTILE[:-2]}",
     "demo",
 )
+AMOUNTS, ENDLESS = ("--epochs", "--steps", "--minutes"), ("2147483648", "1" + "0" * 400, "inf", "1e308")  # of work
 KINDS = {int: NUMBERS, float: FLOATS, list[float]: FLOATS}
 
 
@@ -303,7 +304,9 @@ def test_no_value_of_an_option_is_a_traceback_of_a_command_that_runs(
         "export": (artifact, "--to", "out"),
     }
     numbers = iter(range(10_000))
-    for option, value in _hostile(command):
+    for option, value in _hostile(command, every=5):
+        if (option in AMOUNTS and value in ENDLESS) or (option, value) == ("--data", "../.."):  # datasets reads it all
+            continue
         fresh = ("--out", f"out-{next(numbers)}") if command not in ("compare", "inspect", "export") else ()
         fresh = () if option == "--out" or command in ("perplexity", "similarity") else fresh
         assert _ends_well(orientc(command, *given[command], *fresh, option, value), (command, option, value))

@@ -160,6 +160,26 @@ def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
         _ = ModelSource.resolve(str(tmp_path)).config
 
 
+@pytest.mark.parametrize("name", ["gpt2", "org/model"])
+def test_a_folder_that_hides_a_model_of_the_hub_is_told_as_such(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs lie in it, say. transformers would look into it, too, and never ask the hub."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / "svd-r4-12345678.safetensors").touch()
+
+    with pytest.raises(
+        ModelError, match=f"^the folder {name} has no config.json: .*, and hides one of that name on the hub"
+    ):
+        ModelSource.resolve(name)
+
+    with pytest.raises(ModelError, match=r"has no config\.json: it is not a transformers model"):
+        _ = ModelSource.resolve(f"./{name}").config
+    build("bert").save_pretrained(tmp_path / name)
+    assert ModelSource.resolve(name).config.model_type == "bert"
+
+
 # -- the hub's cache
 
 
@@ -211,7 +231,8 @@ def test_a_file_that_the_hub_once_said_is_missing_is_not_asked_for(
 
     monkeypatch.setattr("orientc.models.hub.hf_hub_download", download)
     (cached / ".no_exist" / COMMIT).mkdir(parents=True)
-    (cached / ".no_exist" / COMMIT / "model.safetensors").touch()
+    for name in ("model.safetensors", "adapter_config.json"):
+        (cached / ".no_exist" / COMMIT / name).touch()
 
     read_table(ModelSource.resolve("some/model"))
 

@@ -14,7 +14,7 @@ from support.calibrations import made as made_calibration
 
 from orientc.compression.configs import AutoencoderConfig, Config, SvdConfig
 from orientc.compression.fit_table import fit_table
-from orientc.errors import OutputError
+from orientc.errors import OutputError, UsageError
 from orientc.models.table import Table, table_sha256
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
@@ -68,6 +68,43 @@ def test_the_runs_folder_is_the_option_or_the_environments(tmp_path: Path, monke
     assert runs.model_folder("a/b", tmp_path / "out") == tmp_path / "out" / "a--b"
     monkeypatch.setenv("ORIENTC_RUNS", "")
     assert runs.runs_folder() == Path("runs")
+
+
+@pytest.mark.parametrize("out", [".", "./", "{here}"])
+def test_a_runs_folder_takes_no_hub_ids_place(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path(out.format(here=tmp_path))
+    assert runs.model_folder("gpt2", place).name == "gpt2-runs"
+    assert runs.records_folder("gpt2", None, place).name == "gpt2-runs"
+    assert runs.model_folder("org/model", place).name == "org--model"
+    assert runs.model_folder("demo", place).name == "demo"  # always the packaged one
+
+
+@pytest.mark.parametrize(
+    ("model", "out"),
+    [
+        ("gpt2", "gpt2"),
+        ("gpt2", "./gpt2/deeper"),
+        ("gpt2", "gpt2/x.safetensors"),
+        ("gpt2", "{here}/gpt2/x.safetensors"),
+        ("org/model", "org/model"),
+        ("org/model", "org/model/runs/x.safetensors"),
+    ],
+)
+def test_no_folder_is_made_that_would_hide_the_model(
+    model: str, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path(out.format(here=tmp_path))
+    base = table(name=model).info
+    with pytest.raises(UsageError, match=f"a folder {model} would hide the model of that name on the hub"):
+        runs.artifact_path(base, PLAN.slug, PLAN.settings, place)
+    if place.suffix != ".safetensors":
+        with pytest.raises(UsageError, match="would hide"):
+            runs.records_folder(model, None, place)
+    runs.artifact_path(table(name="demo").info, PLAN.slug, PLAN.settings, Path("demo"))
+    (tmp_path / model).mkdir(parents=True)  # it is a local model
+    runs.artifact_path(base, PLAN.slug, PLAN.settings, place)
 
 
 def placed(plan: Config, out: Path) -> Path:
