@@ -39,7 +39,7 @@ class Measure:
 def perplexity(setup: Setup, text: str | Path | Text | None, limit: int | None) -> Measure:
     """Perplexity on a text, or on the default one. Raises `UsageError` for a limit below 1."""
     config = PerplexityConfig(limit=limit)
-    return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, text))
+    return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, text, several=True))
 
 
 def similarity(setup: Setup, data: str | Path | None) -> Measure:

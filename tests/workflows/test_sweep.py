@@ -67,7 +67,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (
         "orientc.compression.fit_table.Fit.run",
-        "orientc.evaluation.perplexity.score",
+        "orientc.evaluation.side_by_side.SideBySide.score",
         "orientc.evaluation.perplexity.load",
         "transformers.Trainer.train",
         "transformers.Trainer.predict",
@@ -141,10 +141,10 @@ def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, ori
     document = json.loads(ended.out)
     assert document == json.loads(orientc("compare", swept.runs, "--json").out)
     (comparison,) = document["comparisons"]
-    assert [column["key"] for column in comparison["columns"]] == [
-        "perplexity.input-only", "perplexity.tied", "rte.accuracy"
-    ]  # fmt: skip
-    assert [len(row["figures"]) for row in comparison["rows"]] == [3] * 5
+    names = ("perplexity", "kl", "kl_p99", "kl_max", "same_top")
+    columns = [f"{name}.{head}" for name in names for head in ("input-only", "tied")]
+    assert [column["key"] for column in comparison["columns"]] == [*columns, "rte.accuracy"]
+    assert [len(row["figures"]) for row in comparison["rows"]] == [3, *[11] * 4]
 
 
 def test_a_method_named_twice_is_fitted_once(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_an_unforeseen_failure_is_a_cells_too(
     def score(*_arguments: object, **_options: object) -> Any:
         raise MemoryError("no more of it\nand a second line")
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    monkeypatch.setattr("orientc.evaluation.side_by_side.SideBySide.score", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
@@ -244,7 +244,7 @@ def test_being_interrupted_is_no_cells_failure(
     def score(*_arguments: object, **_options: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    monkeypatch.setattr("orientc.evaluation.side_by_side.SideBySide.score", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
