@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from orientc.modeling.swap import swapped
+from orientc.models.substitute import swapped
 
 
 class _HeadReached(Exception):

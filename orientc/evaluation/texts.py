@@ -9,7 +9,8 @@ from pathlib import Path
 
 from orientc import demo
 from orientc.errors import EvaluationError, UsageError
-from orientc.models.source import DEMO, ModelSource
+from orientc.models.argument import DEMO
+from orientc.models.source import ModelSource
 from orientc.utils.files import read_bytes
 
 LARGEST = 1_000_000_000  # bytes of a text; its tokens take some ten times as much memory

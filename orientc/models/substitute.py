@@ -8,7 +8,7 @@ parameters, and the model's tied weights are updated, so that `tie_weights()` an
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -61,6 +61,23 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
         for name, module in originals.items():
             model.set_submodule(name, module)
         set_tied_weights(model, tied)
+
+
+@contextlib.contextmanager
+def swapped(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Within the context modules of a model are replaced by name; afterwards it is as it was.
+
+    Tied weights are left as they are, so that this costs next to nothing: within it the model is for running, and
+    neither for tying nor for saving.
+    """
+    originals = {name: model.get_submodule(name) for name in modules}
+    try:
+        for name, module in modules.items():
+            model.set_submodule(name, module)
+        yield
+    finally:
+        for name, module in originals.items():
+            model.set_submodule(name, module)
 
 
 def compressed_modules(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orientc.models.source import DEMO
+from orientc.models.argument import DEMO
 from orientc.utils import distributed
 from orientc.utils.progress import Progress
 from orientc.workflows.sweep import Sweep, sweep
