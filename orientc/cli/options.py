@@ -305,7 +305,7 @@ Keep = Annotated[
     str | None,
     choice(
         KEEP,
-        help="Fine-tuned models to keep: none, the last seed's, the best one's. [default: last; none with several seeds]",
+        help="Fine-tuned models to keep: none, last or best seed's. [default: last; none with several seeds]",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),

@@ -1,8 +1,8 @@
 """Fine-tune a model on a benchmark and score it; the one path GLUE and SQuAD share.
 
 The table is substituted, what of it trains is set, transformers' `Trainer` trains; a killed run goes on from its last
-checkpoint. What is left is a record, and beside it a folder of the same name with the history of its training and, where
-it is to be kept, the model, in the compact form where its table is compressed.
+checkpoint. What is left is a record, and beside it a folder of the same name with the history of its training and the
+model, where that is to be kept, in the compact form where its table is compressed.
 """
 
 from __future__ import annotations
@@ -331,9 +331,7 @@ def _loaded(
     return model
 
 
-def _save(
-    model: Any | None, tokenizer: PreTrainedTokenizerBase, history: dict[str, Any], folder: Path
-) -> None:
+def _save(model: Any | None, tokenizer: PreTrainedTokenizerBase, history: dict[str, Any], folder: Path) -> None:
     """Write a run's folder: the history of its training, and the model and its tokenizer unless that is None."""
 
     def fill(target: Path) -> None:

@@ -51,6 +51,7 @@ class Measurement(ABC):
 
     def __init__(self, setup: Setup, on: Named, settings: dict[str, Any], head: str) -> None:
         self.setup, self.full_settings = setup, settings
+        self.measured = 0  # records that were not there already
         self._text, self._head = {"name": on.name, "sha256": on.sha256}, head
         check_writable(setup.folder)
 
@@ -90,6 +91,7 @@ class Measurement(ABC):
         else:
             start = time.perf_counter()
             metrics = self._measured(record, artifact)
+            self.measured += 1
             self.setup.check_unchanged()
             record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
             if distributed.is_main():

@@ -114,6 +114,7 @@ class LogsWith(TrainerCallback):
         self.track = track
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """Hand on what is logged at a step."""
         self.track(state.global_step, {name: value for name, value in (logs or {}).items() if name != "epoch"})
 
 
