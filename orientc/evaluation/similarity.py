@@ -7,7 +7,7 @@ pair's own cosine is taken too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,13 @@ from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import texts
+from orientc.evaluation.blocks import block_sums
 from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.metrics import spearman
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends, present
-from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.scoring import NOT_NUMBERS, Example, collate
 from orientc.evaluation.sentences import Sentences, Vectors
 from orientc.evaluation.setup import Setup, prepare, tokenizer_for
@@ -202,7 +203,10 @@ class SimilarityMeasurement(Measurement):
     def _policies(self, head: str) -> tuple[str, ...]:
         return (UNTIED,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        return (self._figures(blank, artifact if blank.artifact else None) for blank in blanks)
+
+    def _figures(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
         original = vectors = self._original
         if artifact:
             with substituted(self._model, artifact, head_policies(self._model)[0]):
@@ -216,7 +220,8 @@ class SimilarityMeasurement(Measurement):
         if isinstance(self.sentences, Pairs):
             metrics["spearman"] = _spearman(vectors, self.sentences.scores)
         without_direction = int((~original.any(1) | ~vectors.any(1)).sum())
-        return metrics | self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+        metrics |= self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+        return metrics, block_sums({"sentences": np.ones(len(cosines)), "cosine": cosines})
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         length = self.full_settings["max_length"]

@@ -45,7 +45,7 @@ def measures(study: Study, setup: Setup) -> list[Measure]:
 
 def _perplexity(setup: Setup, study: Study) -> Measure:
     config = PerplexityConfig(limit=study.limit)
-    return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, study.text))
+    return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, study.text, several=True))
 
 
 def _similarity(setup: Setup, study: Study) -> Measurement:
