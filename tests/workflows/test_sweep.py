@@ -69,7 +69,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (
         "orientc.compression.fit_table.Fit.run",
-        "orientc.evaluation.perplexity.score",
+        "orientc.evaluation.perplexity.SideBySide",
         "orientc.evaluation.perplexity.load",
         "transformers.Trainer.train",
         "transformers.Trainer.predict",
@@ -241,7 +241,7 @@ def test_an_unforeseen_failure_is_a_cells_too(
     def score(*_arguments: object, **_options: object) -> Any:
         raise MemoryError("no more of it\nand a second line")
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    monkeypatch.setattr("orientc.evaluation.perplexity.SideBySide", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
@@ -257,7 +257,7 @@ def test_being_interrupted_is_no_cells_failure(
     def score(*_arguments: object, **_options: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    monkeypatch.setattr("orientc.evaluation.perplexity.SideBySide", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
