@@ -215,6 +215,8 @@ def _method(value: Any) -> str:
 def _tasks(name: str, value: Any) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else [*value]
     named = [each.strip() for entry in given for each in str(entry).split(",")]
+    if named == [NONE_OF_THEM]:
+        return ()
     return tuple(dict.fromkeys(task for each in named for task in ([*TASKS] if each == ALL else [each])))
 
 
