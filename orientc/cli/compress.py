@@ -10,6 +10,7 @@ import typer
 from orientc.cli import options
 from orientc.compression.configs import PRESETS, AutoencoderConfig
 from orientc.methods.recipe import NONLINEAR, SCHEDULES
+from orientc.storage.artifact import FLOAT_DTYPES
 
 
 def _target(text: str) -> Any:
@@ -41,7 +42,15 @@ def compress(
     bits: options.Bits = None,
     group_size: options.GroupSize = None,
     keep_rows: options.KeepRows = None,
-    dtype: options.StoredDtype = None,
+    dtype: Annotated[
+        str | None,
+        options.choice(
+            FLOAT_DTYPES,
+            help="Type of the stored floats. [default: float32; float16 with a target]",
+            show_default=False,
+            rich_help_panel=options.SIZE,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         options.choice(

@@ -13,6 +13,9 @@ from orientc.storage.sizes import MB
 if TYPE_CHECKING:
     from orientc.models.inspect import ArtifactInspection, CalibrationInspection, TableInspection
 
+_NORMS = {"zero_rows": "rows of zeros"}
+_DISTANCES = {"mae": "mean |x|", "power_0_6": "mean |x|^0.6", "power_0_1": "mean |x|^0.1"}  # x: errors of the numbers
+
 
 def inspect(
     subject: options.Subject,
@@ -58,7 +61,10 @@ def _show_table(found: TableInspection) -> None:
             ("head", "tied" if table.tied else "untied, or none"),
             ("padding index", str(table.padding_idx)),
             ("embedding scale", figure(table.embed_scale, 6)),
-            ("row norms", ", ".join(f"{name} {figure(value)}" for name, value in found.norms.items())),
+            (
+                "row norms",
+                ", ".join(f"{_NORMS.get(name, name)} {figure(value)}" for name, value in found.norms.items()),
+            ),
             ("sha256", table.sha256),
         ]
     )
@@ -92,15 +98,11 @@ def _show_artifact(found: ArtifactInspection) -> None:
         [
             ("artifact", str(found.path)),
             *artifacts.facts(description),
-            *(
-                (name, f"{value:.5f}")
-                for name, value in description.distances.items()
-                if name not in ("cosine", "rmse")
-            ),
+            *((label, f"{description.distances[name]:.5f}") for name, label in _DISTANCES.items()),
             ("codec", description.codec),
             ("activation", description.activation or "none"),
             ("settings", settings),
-            ("seed", str(description.seed)),
+            *([] if description.seed is None else [("seed", str(description.seed))]),
             ("base revision", base.revision or "local"),
             ("base sha256", base.sha256),
             ("all weights", f"{base.model_parameters / 1e6:.1f} M parameters, {base.model_bytes / MB:.2f} MB"),

@@ -106,7 +106,7 @@ StoredDtype = Annotated[
     choice(
         FLOAT_DTYPES,
         "--dtype",
-        help="Type of the stored floats. [default: float32; float16 with a target]",
+        help="Type of the stored floats. [default: float32]",
         show_default=False,
         rich_help_panel=SIZE,
     ),

@@ -11,7 +11,7 @@ import typer
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure, ratio
 from orientc.evaluation.option_values import HEADS
-from orientc.storage.records import DIVERGENCES
+from orientc.storage.records import DIVERGENCES, Record
 
 
 def perplexity(
@@ -136,7 +136,7 @@ def perplexity(
                 figure(record.perplexity, 4),
                 f"{times:.3f}×" if (times := ratio(record.perplexity, original.perplexity)) else "–",
                 f"{loss:.4f}" if (loss := record.metrics["loss"]) < math.inf else figure(loss),
-                *(figure(record.metrics[name], 4) if name in record.metrics else "–" for name in held),
+                *(_divergence(record, name) for name in held),
                 str(record.metrics["tokens"]),
                 f"{record.seconds:.1f}",
             ]
@@ -144,3 +144,11 @@ def perplexity(
         ],
         title=f"{original.model['id']}; {found.protocol} perplexity on {found.text}",
     )
+
+
+def _divergence(record: Record, name: str) -> str:
+    """A divergence with its standard error, where the record has both."""
+    if name not in record.metrics:
+        return "–"
+    error = record.errors.get(name)
+    return figure(record.metrics[name]) + (f" ± {figure(error['standard_error'], 2)}" if error else "")

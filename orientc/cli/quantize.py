@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from orientc.cli import options
 
 
 def quantize(
     model: options.Model,
-    bits: options.Bits = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(metavar="8|4|3|2", help="Bits per number.", show_default=False, rich_help_panel=options.SIZE),
+    ] = None,
     group_size: options.GroupSize = None,
     keep_rows: options.KeepRows = None,
     dtype: options.StoredDtype = None,

@@ -9,7 +9,7 @@ from typing import Any
 from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
 from orientc.evaluation.statistics import Spread
-from orientc.storage.records import Record
+from orientc.storage.records import DIVERGENCES, Record
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 from orientc.utils.files import canonical_json, short_hash
 
@@ -72,9 +72,9 @@ def words(values: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Perplexities first, by head policy; the rest by name."""
-    perplexities = [f"perplexity.{head}" for head in (INPUT_ONLY, TIED, UNTIED)]
-    return (perplexities.index(name), "") if name in perplexities else (len(perplexities), name)
+    """Perplexities first, by head policy, then divergences; the rest by name."""
+    ours = [f"{figure}.{head}" for figure in ("perplexity", *DIVERGENCES) for head in (INPUT_ONLY, TIED, UNTIED)]
+    return (ours.index(name), "") if name in ours else (len(ours), name)
 
 
 def figure_of(own: list[tuple[Record, float]], original: Figure | None) -> Figure:

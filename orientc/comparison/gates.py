@@ -21,6 +21,7 @@ from typing import Any
 from orientc.comparison.numbers import figure
 from orientc.comparison.rows import ROW_NAMES, Column, Comparison, Row
 from orientc.errors import UsageError
+from orientc.storage.records import DIVERGENCES
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -60,6 +61,8 @@ class Condition:
         if not math.isfinite(float(number["number"])):
             raise UsageError(f"{text!r}: {number['number']} is larger than any figure")
         unit = (number["unit"] or "").lower().replace("×", "x")
+        if unit and found["name"].partition(".")[0] in DIVERGENCES:
+            raise UsageError(f"{text!r}: {found['name']} is held against the uncompressed model already: give a number")
         if unit == "pt" and (found["name"] in FACT_NAMES or found["name"].partition(".")[0] == "perplexity"):
             raise UsageError(f"{text!r}: {found['name']} has no percentage points: say how many times, as in 1.2x")
         return cls(text, found["name"], found["sign"], float(number["number"]), unit)

@@ -43,11 +43,14 @@ class Grid:
 
 
 def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality: Column | None = None) -> Grid:
-    """The cells of a comparison; `shown` are the names of facts and figures to keep, all unless given."""
+    """The cells of a comparison.
+
+    `shown` are the names of facts and figures to keep; unless given all but divergences, for which there is no room.
+    """
     quality = quality or comparison.quality
     tags = _tags(comparison)
     facts = [name for name in FACTS if shown is None or name in shown]
-    columns = comparison.shown(shown)
+    columns = [column for column in comparison.shown(shown) if shown is not None or not column.divergence]
     timed = shown is None or "seconds" in shown
     policy = comparison.rows[0].smallest_policy
     header = [_NAME, *(f"{FACTS[name]} {policy}" if name == "model_mb" else FACTS[name] for name in facts)]

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from orientc.errors import UsageError
+from orientc.storage.records import DIVERGENCES
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
 # The figures every row has, in the order they are shown, with how they are called there. Sizes are in MB of 10⁶ bytes.
@@ -55,8 +56,13 @@ class Column:
 
     @property
     def lower_is_better(self) -> bool:
-        """True of perplexities."""
-        return self.name.startswith("perplexity.")
+        """True of perplexities, and of how far predictions are from the uncompressed model's."""
+        return self.name.partition(".")[0] in ("perplexity", "kl", "kl_p99", "kl_max")
+
+    @property
+    def divergence(self) -> bool:
+        """Whether the figure is measured against the uncompressed model's predictions, which has none itself."""
+        return self.name.partition(".")[0] in DIVERGENCES
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def read_config(
     merged = {
         name: value for name, value in merged.items() if name not in ("method", "init_sha256", "calibration_sha256")
     }
+    if TargetConfig in kinds and kind is not TargetConfig and not any(name in merged for name in _GROUPS[0]):
+        raise UsageError("no size is given: say `target_bits`, or for the paper's autoencoder `rank` or `ratio`")
     known = _known(kind)
     for name in sorted(merged.keys() - known):
         if any(name in _known(other) for other in kinds):
@@ -111,7 +113,7 @@ def _check_source(merged: Mapping[str, Any], kind: type[Config], *, calibrated: 
             "these settings are of a tuned artifact: replay those of the one it was tuned from, then orientc tune"
         )
     if (method := merged.get("method", kind.method)) != kind.method:
-        raise UsageError(f"these are settings of another method than {kind.method}: {method!s:.60}")
+        raise UsageError(f"these are settings of another method, {method!s:.60}, and not of {kind.method}")
     if merged.get("calibration_sha256") and not calibrated:
         raise UsageError("these settings are of a calibration: name it with `calibration`")
 

@@ -153,10 +153,12 @@ class FinetuningConfig:
             seeds: Whole numbers, or text with commas between them: "1,2,3".
 
         Raises:
-            UsageError: For text that is anything else, or no seed at all.
+            UsageError: For text that is anything else, no seed at all, or a seed beside them.
         """
         if seeds is None:
             return [self]
+        if self.seed != FinetuningConfig.seed:
+            raise UsageError("`seed` and `seeds` exclude each other")
         try:
             numbers = [int(number) for number in (seeds.split(",") if isinstance(seeds, str) else seeds)]
         except ValueError:

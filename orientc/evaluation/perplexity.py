@@ -14,7 +14,7 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from orientc.errors import EvaluationError
+from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import causal_lm, masked_lm, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
@@ -126,6 +126,8 @@ def perplexity(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
+    if head != BOTH and not found.artifact:
+        raise UsageError("`head` is about an artifact's figures; here the argument is a model itself")
     return Perplexities(protocol_of(setup.source), PerplexityMeasurement(setup, config, text).all(found, head))
 
 
@@ -291,8 +293,8 @@ def full_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, An
 
 
 def _masked_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, Any]:
-    for name in ("window", "stride"):
-        if getattr(config, name) is not None:
+    for name in ("window", "stride", "bos"):
+        if getattr(config, name) != getattr(PerplexityConfig, name):
             raise EvaluationError(f"{source.id} is a masked language model: `{name}` is for causal ones")
     tokenizer = source.tokenizer
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
@@ -301,6 +303,8 @@ def _masked_settings(source: ModelSource, config: PerplexityConfig) -> dict[str,
 
 
 def _causal_settings(source: ModelSource, config: PerplexityConfig, positions: int | None) -> dict[str, Any]:
+    if config.seed != PerplexityConfig.seed:
+        raise EvaluationError(f"{source.id} is a causal language model: `seed` is for masked ones")
     largest = (positions or LARGEST_WINDOW + 1) - 1
     window = config.window or min(LARGEST_WINDOW, largest)
     if window > largest and positions:

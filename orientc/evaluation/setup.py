@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from orientc.errors import ArtifactMismatchError, EvaluationError
+from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.models import resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
@@ -133,6 +133,10 @@ def prepare(
     """
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     found = resolve.subject(subject, model=model, revision=revision, **trust)
+    if found.artifact and not found.path:
+        raise UsageError("an artifact is evaluated from its file, which records name: write it with orientc.save")
+    if force and not found.artifact:
+        raise UsageError("`force` is for an artifact of another table; here the argument is a model itself")
     folder = records_folder(found.source.id, found.path, None if out is None else Path(out))
     chosen = pick_device(device)
     return Setup(found.source, folder, chosen, overwrite, force, progress or Progress()), found

@@ -2,7 +2,7 @@
 
 Lookups decide which states meet the head, so that under *input-only* and *tied* these are the same: one pass through
 the model's body serves both. For each batch there is one pass for the uncompressed model and one for the compressed
-lookup; heads are then applied to their states, some positions at a time.
+lookup; heads are then applied to their states, so many positions at a time as memory should hold logits of.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from orientc.storage.records import ORIGINAL
 from orientc.storage.sizes import TIED
 from orientc.utils import distributed
 
-# Logits at once, and as many log-probabilities and probabilities beside them. On a CPU larger tensors are given back to
-# the system when they are freed, and clearing them again takes as long as filling them.
-CPU_LOGITS = 2**23
+# Logits at once; as many log-probabilities and probabilities lie beside them. Fewer at once, and a head in codes is
+# decoded more often.
+CPU_LOGITS = 2**24
 DEVICE_LOGITS = 2**27
 _OWN, _COMPRESSED = "own", "compressed"  # whose lookup states were made with
 KEPT_BYTES = 256_000_000  # of the uncompressed model's states, where they are wanted again
@@ -227,23 +227,20 @@ class SideBySide:
     def _chunks(
         self, bodies: Mapping[str, Mapping[str, nn.Module]], on_batch: Callable[[int], None] | None
     ) -> Iterator[Rows]:
-        """States of this process's batches, with so many positions at once as their logits may have."""
+        """States of this process's batches, so many positions at once as their logits may have.
+
+        No chunk has positions of two batches: so they are the same whichever process has which batch.
+        """
         most = CPU_LOGITS if self.model.device.type == "cpu" else DEVICE_LOGITS
         size = max(1, most // self.model.get_input_embeddings().num_embeddings)
-        waiting: list[Rows] = []
         for number, batch in enumerate(self._batches):
             if number % distributed.count() == distributed.index():
-                waiting.append(self._passed(number, bodies))
+                rows = self._passed(number, bodies)
+                chunks = math.ceil(len(rows["places"]) / size)
+                for parts in zip(*(values.chunk(max(1, chunks)) for values in rows.values()), strict=True):
+                    yield dict(zip(rows, parts, strict=True))
             if on_batch:
                 on_batch(len(batch))
-            count = sum(len(rows["places"]) for rows in waiting)
-            last = number == len(self._batches) - 1
-            if count >= size or (count and last):
-                whole = {name: torch.cat([rows[name] for rows in waiting]) for name in waiting[0]}
-                full = count if last else count - count % size
-                for start in range(0, full, size):
-                    yield {name: values[start : min(start + size, full)] for name, values in whole.items()}
-                waiting = [{name: values[full:] for name, values in whole.items()}]
 
     def _passed(self, number: int, bodies: Mapping[str, Mapping[str, nn.Module]]) -> Rows:
         """One batch through the model's body, once with each of several lookups."""

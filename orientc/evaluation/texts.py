@@ -14,6 +14,7 @@ from orientc.utils.files import read_bytes
 
 LARGEST = 1_000_000_000  # bytes of a text; its tokens take some ten times as much memory
 WIKITEXT = ("Salesforce/wikitext", "wikitext-103-raw-v1")
+COLUMN = "text"  # of a data set, unless another is named
 WIKITEXT_TEST = "/".join((*WIKITEXT, "test"))
 WIKITEXT_TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"  # wiki.test.raw, as a file
 
@@ -49,7 +50,7 @@ def scored_text(source: ModelSource, text: str | Path | Text | None = None) -> T
 
 
 def calibration_text(
-    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = "text"
+    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = COLUMN
 ) -> Text:
     """The text a model is calibrated or tuned on: by default WikiText-103's raw validation set, docstrings for `demo`.
 
@@ -62,11 +63,13 @@ def calibration_text(
         column: The data set's column that holds the text.
 
     Raises:
-        UsageError: For both a file and a data set.
+        UsageError: For both a file and a data set, or a column without a data set.
         EvaluationError: Where the text can't be had.
     """
     if text is not None and dataset is not None:
         raise UsageError("`text` and `dataset` both name a text: give one of them")
+    if dataset is None and column != COLUMN:
+        raise UsageError("`column` is one of a data set: name that with `dataset`")
     if isinstance(text, Text):
         return text
     if text is not None:

@@ -108,7 +108,7 @@ def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
         power_0_1 += _sum((0.1 * log).exp_())
         power_0_6 += _sum(log.mul_(0.6).exp_())
     return Distances(
-        cosine=cosine / rows,
+        cosine=max(cosine / rows, 0.0),  # of equal rows it comes out as -1e-8, say
         rmse=math.sqrt(square / numbers),
         mae=absolute / numbers,
         power_0_1=power_0_1 / numbers,

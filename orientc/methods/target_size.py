@@ -62,7 +62,7 @@ def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: to
     }
     made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
     if not made:
-        raise FitError(f"the table can't be made as small as {nbytes} bytes: choose a larger target")
+        raise FitError(f"the table can't be made as small as {nbytes} bytes: the target must leave it more")
     costs = {
         name: importance.cost(factors.map(lambda tensor: tensor.to(table.device)), table)
         for name, factors in made.items()

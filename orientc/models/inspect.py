@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orientc.errors import UsageError
 from orientc.modeling.layout import Layout
 from orientc.models.resolve import is_artifact
 from orientc.storage import artifact as artifacts
@@ -99,11 +100,13 @@ def inspect(
         trust_remote_code: Run Python code from the model's repository.
 
     Raises:
-        UsageError: A ratio is below 1.
+        UsageError: A ratio is below 1, or given for an artifact or a calibration.
         FitError: A ratio is out of the table's reach, or the table has numbers that are not finite.
         ModelError, ArtifactError, CalibrationError: The model or file can't be read.
     """
     if isinstance(subject, str | Path) and is_artifact(str(subject)):
+        if ratio:
+            raise UsageError("`ratio` is for a model's table: here the argument is a file that has its size already")
         path = Path(subject)
         if calibrations.is_calibration(path):
             return CalibrationInspection(path, calibrations.load(path))

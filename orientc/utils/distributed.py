@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orientc.errors import DeviceError, UsageError
+from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,12 +97,17 @@ def joined(*, cpu: bool = False) -> Any:
         cpu: Use the CPU; so it is where there is no accelerator.
 
     Raises:
-        DeviceError: accelerate joins fewer processes than the launcher has started.
+        DeviceError: accelerate joins fewer processes than the launcher has started, or can't join them.
     """
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=cpu or (count() > 1 and not torch.accelerator.is_available()))
+    try:
+        state = PartialState(cpu=cpu or (count() > 1 and not torch.accelerator.is_available()))
+    except ValueError as error:  # the launcher's variables are not all there
+        raise DeviceError(
+            f"{count()} processes can't join ({first_line(error)}): start them with torchrun or accelerate launch"
+        ) from error
     if state.num_processes < count():
         raise DeviceError(f"{count()} processes were started, accelerate joins {state.num_processes}: try `device` cpu")
     return state

@@ -123,7 +123,7 @@ def _by_figure(read: Iterable[Record]) -> Mapping[tuple[str, str], list[Record]]
 def _measured(metric: str, several: Sequence[Record]) -> Measured:
     values = [float(record.metrics[metric]) for record in several]
     samples = [found for record in several if (found := sample(metric, record.blocks)) is not None]
-    pairable = len(samples) == len(several) and not any(samples[0].differs(each) for each in samples)
+    pairable = len(samples) == len(several) and all(samples[0].is_pair(each) for each in samples)
     if not pairable:
         return Measured(plain.fmean(values), None, len(values))
     whole = statistics.mean(samples)

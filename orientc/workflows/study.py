@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,10 @@ class Study:
                 raise UsageError(f"there is no {name[:-1]} {unknown[0]!r}: `{name}` takes {', '.join(known)}")
         if unknown := [task for task in self.task if task not in (*TASKS, SQUAD)]:
             raise UsageError(f"there is no `task` {unknown[0]!r}: choose from {', '.join([*TASKS, SQUAD, ALL])}")
+        if outside := [ratio for ratio in self.ratios if not 1 <= ratio < inf]:
+            raise UsageError(
+                f"`ratios` must be at least 1, not {outside[0]:g}: at 1 as many numbers are stored as the table has"
+            )
         check_choice("keep", self.keep, KEEP)
         check_counts(limit_train=self.limit_train, limit_eval=self.limit_eval)
         for task in self.task:
@@ -95,7 +100,7 @@ class Study:
             self.limits_of(task)
 
     def config_of(self, task: str) -> FinetuningConfig:
-        """How a task is fine-tuned; its seed is the first. Raises `UsageError` for a setting that it does not have."""
+        """How a task is fine-tuned, but for its seeds. Raises `UsageError` for a setting that it does not have."""
         kind = SquadConfig if task == SQUAD else FinetuningConfig
         known = {entry.name for entry in fields(kind)} - {"seed"}
         own = {name: value for name, value in self._own(task).items() if name not in _OF_A_TASK}
@@ -103,7 +108,7 @@ class Study:
             raise UsageError(
                 f"{task} has no setting {unknown[0]!r}: choose from {', '.join(sorted([*known, *_OF_A_TASK]))}"
             )
-        return kind(**{**self.finetuning, **own}, seed=self.seeds_of(task)[0])
+        return kind(**{**self.finetuning, **own})
 
     def seeds_of(self, task: str) -> tuple[int, ...]:
         """The seeds a task is fine-tuned with."""
@@ -156,8 +161,9 @@ def read_study(given: Mapping[str, Any], config: str | Path | None = None, base:
         merged.setdefault("methods", _meant(merged))
     tuned = {name: merged.pop(name) for name in [*merged] if name in _FINETUNING}
     if "seed" in merged:
-        merged["seeds"] = merged.get("seeds", [merged["seed"]])
-        del merged["seed"]
+        if "seeds" in merged:
+            raise UsageError("`seed` and `seeds` exclude each other")
+        merged["seeds"] = [merged.pop("seed")]
     values: dict[str, Any] = {
         name: _PARSED[name](name, value) if name in _PARSED else value for name, value in merged.items()
     }

@@ -132,7 +132,7 @@ def test_a_calibration_of_another_model_or_none_at_all_is_one_line_and_1(
 def test_a_target_that_is_too_small_is_one_line_and_1(
     orientc: Orientc, bert_folder: Path, target: tuple[str, str]
 ) -> None:
-    assert "choose a larger target" in one_line(orientc("compress", bert_folder, *target), 1)
+    assert "the target must leave it more" in one_line(orientc("compress", bert_folder, *target), 1)
 
 
 # -- what is done

@@ -253,6 +253,8 @@ BERT = ["--model", "{bert}", "--data", "{data}"]
     [
         (["--score", "{answers}", "--model", "{bert}", "--data", "{data}"], 2, "--score"),
         (["--score", "{answers}", "--embeddings", "{artifact}"], 2, "--score"),
+        (["--score", "{answers}", "--data", "{data}", "--epochs", "2"], 2, "--score and --epochs exclude each other"),
+        (["--score", "{answers}", "--data", "{data}", "--resume"], 2, "--score and --resume exclude each other"),
         (["--score", "{answers}", "--data", "nowhere"], 1, "no folder nowhere"),
         ([*BERT, "--task", "squad"], 2, "--task"),
         ([*BERT, "--seeds", "1;2"], 2, "--seeds"),

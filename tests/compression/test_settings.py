@@ -143,3 +143,8 @@ def test_a_file_is_toml_or_json(tmp_path: Path) -> None:
     (tmp_path / "fit.json").write_text('{"batch_size": 16, "schedule": "halving", "seed": null}')
     expected = {"batch_size": 16, "schedule": "halving"}
     assert settings_from(tmp_path / "fit.toml") == settings_from(str(tmp_path / "fit.json")) == expected
+
+
+def test_without_any_size_the_target_is_named_first() -> None:
+    with pytest.raises(UsageError, match="no size is given: say `target_bits`"):
+        read_config(COMPRESS, {"epochs": 3})

@@ -118,5 +118,5 @@ def test_paragraphs_are_joined_over_hard_wraps_and_cut_at_blank_lines() -> None:
 def test_scored_lines_are_numbered_alike_in_training_and_evaluation() -> None:
     """The demo's own text yields enough masked tokens for a stable figure."""
     source = ModelSource.resolve("demo")
-    found = masked_lm.examples(evaluation_text(), source.tokenizer, max_ids=128, seed=0)
+    found = masked_lm.select(evaluation_text(), source.tokenizer, max_ids=128, seed=0).examples
     assert sum(len(example.targets) for example in found) > 5000

@@ -37,3 +37,8 @@ def test_each_seed_makes_one_config_of_the_same_kind(seeds: Sequence[int] | str)
 def test_what_is_no_list_of_seeds_is_refused(seeds: Sequence[int] | str) -> None:
     with pytest.raises(UsageError, match=r"`seeds?`"):
         FinetuningConfig().with_seeds(seeds)
+
+
+def test_a_seed_beside_several_is_refused() -> None:
+    with pytest.raises(UsageError, match="`seed` and `seeds` exclude each other"):
+        FinetuningConfig(seed=3).with_seeds([1, 2])

@@ -202,13 +202,13 @@ def test_perplexity_is_the_exponential_of_the_loss_and_may_be_infinite() -> None
 @pytest.mark.assets
 def test_minilm_masked_loss_equals_transformers_own(assets: Path) -> None:
     """By labels and `loss` of transformers itself, on the very same masks."""
-    from orientc.evaluation.masked_lm import examples
+    from orientc.evaluation.masked_lm import select
 
     folder = assets / "minilm-l6-mlm"
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
     text = (assets / "wikitext" / "wiki.test.raw").read_text()
-    lines = examples(text, tokenizer, max_ids=512, seed=0, limit=24)
+    lines = select(text, tokenizer, max_ids=512, seed=0, limit=24).examples
     total = 0.0
     with torch.no_grad():
         for example in lines:

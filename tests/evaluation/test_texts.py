@@ -64,3 +64,5 @@ def test_a_text_that_is_named_comes_before_the_default(reviews: str, tmp_path: P
     assert texts.calibration_text(demo, dataset=f"{reviews}::test", column="review").name == "reviews/test"
     with pytest.raises(UsageError, match="`text` and `dataset` both"):
         texts.calibration_text(demo, mine, reviews)
+    with pytest.raises(UsageError, match="`column` is one of a data set"):
+        texts.calibration_text(demo, mine, column="review")

@@ -105,8 +105,8 @@ def test_random_tokens_are_drawn_from_those_with_a_row(bert_folder: Path, tmp_pa
 
     assert drawable_ids(source) == rows
     options: dict[str, Any] = {"max_ids": 64, "seed": 0}
-    drawn = masked_lm.examples(TEXT.content, source.tokenizer, drawable=drawable_ids(source), **options)
-    assert drawn == masked_lm.examples(TEXT.content, AutoTokenizer.from_pretrained(bert_folder), **options)
+    drawn = masked_lm.select(TEXT.content, source.tokenizer, drawable=drawable_ids(source), **options)
+    assert drawn == masked_lm.select(TEXT.content, AutoTokenizer.from_pretrained(bert_folder), **options)
     expected, found = (
         perplexity(str(each), text=TEXT, device="cpu", out=tmp_path / each.name).records[0].metrics
         for each in (bert_folder, folder)

@@ -440,7 +440,7 @@ NASTY = ["a|b", "x\n---\ny: 1", "<script>x</script>", "[to](https://x.y)", "# x"
 def test_any_name_is_text_on_the_card(local: bool, name: str, tmp_path: Path) -> None:
     source = ModelSource(name, Path(name) if local else None)
     facts = facts_of(base=name, method=name)
-    model_card.write(tmp_path, facts, Subject(source), weights=1)
+    model_card.write(tmp_path, facts, Subject(source), fingerprint="f" * 64, weights=1)
 
     text = (tmp_path / model_card.FILE).read_text(encoding="utf-8")
     _, _, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
@@ -462,7 +462,8 @@ def test_names_and_settings_of_a_strangers_artifact_are_text_on_the_card(bert_fo
     settings = held.description.settings | {nasty: nasty}
     base = replace(held.description.base, sha256=nasty)
     held = replace(held, description=replace(held.description, settings=settings, method=nasty, base=base))
-    model_card.write(tmp_path, facts_of(method=nasty), Subject(ModelSource("org/m", None), None, held), weights=1)
+    subject = Subject(ModelSource("org/m", None), None, held)
+    model_card.write(tmp_path, facts_of(method=nasty), subject, fingerprint="f" * 64, weights=1)
     text = (tmp_path / model_card.FILE).read_text()
     assert "<img" not in text
     assert "[a](b)" not in text.replace(r"\[", "")

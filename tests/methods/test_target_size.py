@@ -81,7 +81,7 @@ def test_all_that_is_made_is_made_where_the_table_is(nbytes: int) -> None:
 
 def test_what_can_not_be_that_small_is_one_line() -> None:
     table, importance = zipf()
-    with pytest.raises(FitError, match="as small as 3000 bytes: choose a larger target") as caught:
+    with pytest.raises(FitError, match="as small as 3000 bytes: the target must leave it more") as caught:
         target_size.fit_to_size(table, 3000, importance, dtype=torch.float16)
     assert "\n" not in str(caught.value)
     assert target_size.fit_to_size(table, 2 * 1540, importance, dtype=torch.float16).form == "rank"

@@ -61,6 +61,8 @@ def test_what_can_not_be_inspected_is_refused(tmp_path: Path) -> None:
         inspect(table(), ratio=[2, 0.5])
     with pytest.raises(FitError, match="at most"):
         inspect(table(), ratio=1000)
+    with pytest.raises(UsageError, match="`ratio` is for a model's table"):
+        inspect(put(tmp_path, 2), ratio=3)
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match="not an orientc artifact"):
         inspect(tmp_path / "x.safetensors")

@@ -69,7 +69,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (
         "orientc.compression.fit_table.Fit.run",
-        "orientc.evaluation.perplexity.SideBySide",
+        "orientc.evaluation.side_by_side.SideBySide.score",
         "orientc.evaluation.perplexity.load",
         "transformers.Trainer.train",
         "transformers.Trainer.predict",
@@ -153,10 +153,10 @@ def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, ori
     assert {cell["status"] for cell in cells} == {"skipped"}
     assert len(cells) == 4 + 5 + 5
     (comparison,) = document["comparisons"]
-    assert [column["key"] for column in comparison["columns"]] == [
-        "perplexity.input-only", "perplexity.tied", "rte.accuracy"
-    ]  # fmt: skip
-    assert [len(row["figures"]) for row in comparison["rows"]] == [3] * 5
+    names = ("perplexity", "kl", "kl_p99", "kl_max", "same_top")
+    columns = [f"{name}.{head}" for name in names for head in ("input-only", "tied")]
+    assert [column["key"] for column in comparison["columns"]] == [*columns, "rte.accuracy"]
+    assert [len(row["figures"]) for row in comparison["rows"]] == [3, *[11] * 4]
 
 
 def test_a_method_named_twice_is_fitted_once(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_an_unforeseen_failure_is_a_cells_too(
     def score(*_arguments: object, **_options: object) -> Any:
         raise MemoryError("no more of it\nand a second line")
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.SideBySide", score)
+    monkeypatch.setattr("orientc.evaluation.side_by_side.SideBySide.score", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
@@ -257,7 +257,7 @@ def test_being_interrupted_is_no_cells_failure(
     def score(*_arguments: object, **_options: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.SideBySide", score)
+    monkeypatch.setattr("orientc.evaluation.side_by_side.SideBySide.score", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
@@ -366,10 +366,10 @@ def test_a_study_is_read_from_a_file_and_options_go_over_it(
         (["--ratios", "2,five"], "--ratios"),
         (["--ratios", ""], "--ratios"),
         (["--ratios", "2,,5"], "--ratios"),
-        (["--ratios", "0.5"], "0.5"),
-        (["--ratios", "nan"], "ratio"),
-        (["--ratios", "inf"], "ratio"),
-        (["--ratios", "-5"], "ratio"),
+        (["--ratios", "0.5"], "--ratios must be at least 1, not 0.5"),
+        (["--ratios", "nan"], "--ratios"),
+        (["--ratios", "inf"], "--ratios"),
+        (["--ratios", "-5"], "--ratios"),
         (["--task", "sst3"], "sst3"),
         (["--task", "rte", "--task", ""], "squad"),
         (["--task", "rte", "--seeds", "1,two"], "--seeds"),

@@ -125,16 +125,6 @@ def squad(
         ModelError, ArtifactError, DeviceError, OutputError: Where one of them can't be had or written.
     """
     check_counts(limit_train=limit_train, limit_eval=limit_eval, save_steps=save_steps)
-    if score is not None:
-        if embeddings or model:
-            raise UsageError("`score` takes a file of predictions and no model: leave `embeddings` and `model` out")
-        return _scored(Path(score), data, limit_eval)
-
-    from orientc.evaluation import finetuning
-    from orientc.evaluation.squad.task_benchmark import PREDICTIONS
-
-    finetuning.check_keep(keep)
-    tracking.check(log_with or ())
     config = SquadConfig(
         epochs=epochs,
         batch_size=batch_size,
@@ -150,6 +140,25 @@ def squad(
         group_by_length=group_by_length,
         window_step=window_step,
     )
+    if score is not None:
+        if embeddings or model:
+            raise UsageError("`score` takes a file of predictions and no model: leave `embeddings` and `model` out")
+        given = {
+            "limit_train": limit_train, "seeds": seeds, "checkpoint_dir": checkpoint_dir, "save_steps": save_steps,
+            "resume": resume, "keep": keep, "log_with": log_with, "device": device, "out": out, "overwrite": overwrite, "force": force,
+            "revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code,
+        }  # fmt: skip
+        unused = [name for name, value in given.items() if value not in (None, False)]
+        unused += [name for name, value in asdict(config).items() if value != getattr(SquadConfig, name)]
+        if unused:
+            raise UsageError(f"`score` and `{unused[0]}` exclude each other: no model is run")
+        return _scored(Path(score), data, limit_eval)
+
+    from orientc.evaluation import finetuning
+    from orientc.evaluation.squad.task_benchmark import PREDICTIONS
+
+    finetuning.check_keep(keep)
+    tracking.check(log_with or ())
     configs = config.with_seeds(seeds)
     setup, subject = finetuning.prepare_finetuning(
         embeddings,
