@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from orientc.storage.calibration import Calibration
     from orientc.storage.description import Description
     from orientc.utils.progress import Progress
+    from orientc.workflows.reproduce import Reproduction, reproduce
     from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
@@ -83,6 +84,7 @@ _HOMES = {
     "Perplexities": "evaluation.perplexity",
     "Progress": "utils.progress",
     "QuantizeConfig": "compression.configs",
+    "Reproduction": "workflows.reproduce",
     "Similarities": "evaluation.similarity",
     "SquadResult": "evaluation.squad.squad",
     "SquadScore": "evaluation.squad.squad",
@@ -104,6 +106,7 @@ _HOMES = {
     "perplexity": "evaluation.perplexity",
     "quantize": "compression.quantize",
     "read_table": "models.table",
+    "reproduce": "workflows.reproduce",
     "save": "storage.artifact",
     "similarity": "evaluation.similarity",
     "squad": "evaluation.squad.squad",
@@ -149,6 +152,7 @@ __all__ = [
     "Progress",
     "QuantizeConfig",
     "RecordError",
+    "Reproduction",
     "Similarities",
     "SquadResult",
     "SquadScore",
@@ -175,6 +179,7 @@ __all__ = [
     "perplexity",
     "quantize",
     "read_table",
+    "reproduce",
     "save",
     "similarity",
     "squad",

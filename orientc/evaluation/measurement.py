@@ -53,6 +53,7 @@ class Measurement(ABC):
 
     def __init__(self, setup: Setup, on: Named, settings: dict[str, Any], head: str) -> None:
         self.setup, self.full_settings = setup, settings
+        self.measured = 0  # records that were not there already
         self._text, self._head = {"name": on.name, "sha256": on.sha256}, head
         check_writable(setup.folder)
 
@@ -103,6 +104,7 @@ class Measurement(ABC):
 
     def _written(self, blank: Record, measured: tuple[dict[str, Any], Blocks], start: float) -> Record:
         metrics, blocks = measured
+        self.measured += 1
         self.setup.check_unchanged()
         record = replace(blank, metrics=metrics, blocks=blocks, seconds=round(time.perf_counter() - start, 3))
         if distributed.is_main():
