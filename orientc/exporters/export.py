@@ -6,11 +6,13 @@ the original architecture, with the table decoded: no smaller, and it loads anyw
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
@@ -26,11 +28,14 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage.artifact import FLOAT_DTYPES
+from orientc.storage.sizes import INPUT_ONLY, MB
+from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
 from orientc.utils.files import check_writable
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
+_LARGER = 1.02  # from here on it is said
 WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
 
 
@@ -38,19 +43,21 @@ WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
 class Exported:
     """A folder that was written.
 
-    `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `url` is its
-    address on the hub, None where it was not pushed.
+    `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `halved` is
+    what the weights would be in float16, None where they are in 16 bits already; `url` is its address on the hub, None
+    where it was not pushed.
     """
 
     folder: Path
     facts: Facts
     weights: int
     nbytes: int
+    halved: int | None = None
     url: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        others = {"weights": self.weights, "nbytes": self.nbytes, "url": self.url}
+        others = {"weights": self.weights, "nbytes": self.nbytes, "halved": self.halved, "url": self.url}
         return {"folder": str(self.folder)} | asdict(self.facts) | others
 
 
@@ -61,6 +68,7 @@ def export(
     form: str = COMPACT,
     head: str | None = None,
     dtype: str | None = None,
+    name: str | None = None,
     overwrite: bool = False,
     push: str | None = None,
     private: bool = False,
@@ -82,6 +90,7 @@ def export(
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
         dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
+        name: Title of the model's card; the base and what became of its table unless given.
         overwrite: Replace a folder that is there already, if an export wrote all that is in it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
         private: Make that repository private; a public one is left alone.
@@ -117,11 +126,19 @@ def export(
         raise ExportError(f"{subject} holds no compressed table: name an artifact, or a folder glue or squad saved")
     _check_not_inside(folder, found)
     facts = _write(
-        folder, found, form=form, head=head, dtype=dtype, force=force, overwrite=overwrite, progress=progress
+        folder,
+        found,
+        form=form,
+        head=head,
+        dtype=dtype,
+        name=name,
+        force=force,
+        overwrite=overwrite,
+        progress=progress,
     )
     url = hub.push(folder, push, private=private) if push is not None else None
     nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Exported(folder, facts, _weights(folder), nbytes, url)
+    return Exported(folder, facts, weights_in(folder), nbytes, _halved(folder, facts), url)
 
 
 def _write(
@@ -131,6 +148,7 @@ def _write(
     form: str,
     head: str | None,
     dtype: str | None,
+    name: str | None,
     force: bool,
     overwrite: bool,
     progress: Progress,
@@ -145,6 +163,7 @@ def _write(
     _check_form(form, found.source, encoder=bool(beside))
     tokenizer = _tokenizer(form, found.source, progress)
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
+    _tell_if_larger(found, info, form=form, head=head, dtype=chosen, given=dtype, progress=progress)
     held = found.source.load(None, dtype=getattr(torch, chosen))
     check_unchanged(found.source, before)
     policy = _put_in(held, found, head)
@@ -165,7 +184,7 @@ def _write(
             tokenizer.save_pretrained(target)
         sentence_transformers.copy(beside, target)
         foreign_code.strip(target)
-        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target))
+        model_card.write(target, facts, found, fingerprint=before, weights=weights_in(target), name=name)
 
     write_folder(folder, fill, overwrite=overwrite)
     return facts
@@ -241,6 +260,43 @@ def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
     return policy
 
 
-def _weights(folder: Path) -> int:
+def weights_in(folder: Path) -> int:
     """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
+
+
+def _halved(folder: Path, facts: Facts) -> int | None:
+    """What the weights would weigh with float16 in the place of float32; None where there is nothing to halve."""
+    if facts.dtype != "float32" or facts.form == ONNX:
+        return None
+    whole = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
+        whole += sum(4 * math.prod(entry.get_shape()) for entry in stored if entry.get_dtype() == "F32")
+    return weights_in(folder) - whole // 2
+
+
+def _tell_if_larger(
+    found: Subject, info: TableInfo, *, form: str, head: str | None, dtype: str, given: str | None, progress: Progress
+) -> None:
+    """Warn, before the work, where the model will weigh more than it does: its body was stored in fewer bits."""
+    if found.artifact is None or form != COMPACT:
+        return
+    policy = head or head_policies(found.source.skeleton)[-1]
+    replaced = 0 if policy == INPUT_ONLY else info.vocab * info.dim
+    artifact = found.artifact.description.nbytes
+
+    def weighs(name: str) -> int:
+        itemsize: int = getattr(torch, name).itemsize
+        return (info.model_parameters - replaced) * itemsize + artifact
+
+    body = info.model_bytes - info.nbytes * bool(replaced)
+    if weighs(dtype) > max(info.model_bytes, _LARGER * (body + artifact)):
+        helps = (
+            f"; `dtype` float16 gives {weighs('float16') / MB:.1f} MB" if dtype == "float32" and given is None else ""
+        )
+        progress.warn(
+            f"this makes {found.source.id} larger, {info.model_bytes / MB:.1f} MB to {weighs(dtype) / MB:.1f} MB: what "
+            f"is not the table is written out as {dtype}{helps}"
+        )
