@@ -21,6 +21,9 @@ from orientc.utils import distributed
 from orientc.utils.files import check_writable
 
 
+Blocks = dict[str, list[float]] | None  # as a record has them
+
+
 class Named(Protocol):
     """A text or data set: its name in records, and a hash of its content."""
 
@@ -89,9 +92,9 @@ class Measurement(ABC):
             record = found
         else:
             start = time.perf_counter()
-            metrics = self._measured(record, artifact)
+            metrics, blocks = self._measured(record, artifact)
             self.setup.check_unchanged()
-            record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
+            record = replace(record, metrics=metrics, blocks=blocks, seconds=round(time.perf_counter() - start, 3))
             if distributed.is_main():
                 records.write(record, folder)
         if told := self._left_out(record.metrics):
@@ -103,8 +106,8 @@ class Measurement(ABC):
         """The head policies an artifact is measured under. Raises `EvaluationError` for one the model has not."""
 
     @abstractmethod
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
-        """The figures of the uncompressed model, or of an artifact under the record's head policy.
+    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
+        """The figures of the uncompressed model, or of an artifact under the record's head policy, and their blocks.
 
         Raises `EvaluationError` where one of them would be NaN.
         """

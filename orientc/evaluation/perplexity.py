@@ -17,7 +17,7 @@ from orientc.errors import EvaluationError
 from orientc.evaluation import causal_lm, masked_lm, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
-from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.option_values import BOTH, HEADS
 from orientc.evaluation.scoring import Selection, score
 from orientc.evaluation.setup import Setup, prepare
@@ -170,7 +170,7 @@ class PerplexityMeasurement(Measurement):
             raise EvaluationError(f"the head does not share the table, so there is no {head} figure: leave `head` out")
         return (head,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
+    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
         progress, config = self.setup.progress, self.config
         examples = self._selection.examples
         progress.stage(record.head if artifact else records.ORIGINAL, len(examples))
@@ -184,7 +184,7 @@ class PerplexityMeasurement(Measurement):
                 on_batch=progress.advance,
             )
         figures = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
-        return figures | self._selection.left_out
+        return figures | self._selection.left_out, result.blocks
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         settings = self.full_settings

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError
+from orientc.evaluation.blocks import block_sums, piece_sums
 from orientc.utils import distributed
 
 NOT_NUMBERS = "{} are not numbers (NaN): weights are damaged, or too large for `dtype`"
@@ -45,10 +47,15 @@ class Selection:
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss in nats per scored token, and the number of tokens scored."""
+    """Mean loss in nats per scored token, and the number of tokens scored.
+
+    `blocks` has `tokens` and `loss`, summed over blocks of neighbours as a record has them; None where a loss is
+    infinite.
+    """
 
     loss: float
     tokens: int
+    blocks: dict[str, list[float]] | None = None
 
     @property
     def perplexity(self) -> float:
@@ -108,14 +115,20 @@ def batches(examples: Sequence[Example], tokens: int, batch_size: int | None = N
         tokens: The most tokens in a batch, padding counted; a longer example is a batch of its own.
         batch_size: The most examples in a batch, where that is limited too.
     """
-    found: list[list[Example]] = []
+    return [[examples[place] for place in places] for places in _batched_places(examples, tokens, batch_size)]
+
+
+def _batched_places(examples: Sequence[Example], tokens: int, batch_size: int | None) -> list[list[int]]:
+    """`batches`, as the places that examples have in the order given."""
+    lengths = [len(example.input_ids) for example in examples]
+    found: list[list[int]] = []
     room = 0
-    for example in sorted(examples, key=lambda example: len(example.input_ids), reverse=True):
+    for place in sorted(range(len(examples)), key=lengths.__getitem__, reverse=True):
         if not room:
             found.append([])
-            room = max(1, tokens // max(1, len(example.input_ids)))
+            room = max(1, tokens // max(1, lengths[place]))
             room = min(room, batch_size or room)
-        found[-1].append(example)
+        found[-1].append(place)
         room -= 1
     return found
 
@@ -148,15 +161,20 @@ def score(
     if not (targets := sum(len(example.targets) for example in examples)):
         raise EvaluationError("there is no token to score")
     model.eval()
-    sums: list[float] = []
-    for number, batch in enumerate(batches(examples, tokens, batch_size)):
+    own: list[tuple[int, list[float]]] = []
+    for number, places in enumerate(_batched_places(examples, tokens, batch_size)):
         if number % distributed.count() == distributed.index():
+            batch = [examples[place] for place in places]
             tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
-            sums.append(float(losses_of(model, tensors).double().sum()))
+            losses = losses_of(model, tensors).double().cpu().numpy()
+            ends = np.cumsum([len(example.targets) for example in batch])[:-1]
+            own += zip(places, map(piece_sums, np.split(losses, ends)), strict=True)
         if on_batch:
-            on_batch(len(batch))
-    everyones_sums = distributed.gather(sums)
-    loss = math.fsum(everyones_sums) / targets
+            on_batch(len(places))
+    everyones = sorted(distributed.gather(own))  # in the order of the text, whoever had which batch
+    sums = [piece for _, pieces in everyones for piece in pieces]
+    loss = math.fsum(sums) / targets
     if math.isnan(loss):  # in all processes alike: one that stopped alone would leave the others waiting
         raise EvaluationError(NOT_NUMBERS.format("the model's predictions"))
-    return Score(loss, targets)
+    counts = [piece for example in examples for piece in piece_sums(np.ones(len(example.targets)))]
+    return Score(loss, targets, block_sums({"tokens": counts, "loss": sums}))

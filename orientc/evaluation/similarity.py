@@ -20,12 +20,13 @@ from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import texts
+from orientc.evaluation.blocks import block_sums
 from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.metrics import spearman
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends, present
-from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.scoring import NOT_NUMBERS, Example, collate
 from orientc.evaluation.sentences import Sentences, Vectors
 from orientc.evaluation.setup import Setup, prepare, tokenizer_for
@@ -210,7 +211,7 @@ class SimilarityMeasurement(Measurement):
     def _policies(self, head: str) -> tuple[str, ...]:
         return (UNTIED,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
+    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
         original = vectors = self.vectors
         if artifact:
             with substituted(self._model, artifact, head_policies(self._model)[0]):
@@ -224,7 +225,8 @@ class SimilarityMeasurement(Measurement):
         if self._scored:
             metrics["spearman"] = _spearman(vectors, self._scored.scores)
         without_direction = int((~original.any(1) | ~vectors.any(1)).sum())
-        return metrics | self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+        metrics |= self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+        return metrics, block_sums({"sentences": np.ones(len(found)), "cosine": found})
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         length = self.full_settings["max_length"]

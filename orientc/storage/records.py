@@ -26,8 +26,23 @@ COUNTS = (
     "unscored_tokens", "zero_vectors",
 )  # fmt: skip
 _UNBOUNDED = ("perplexity", "loss")  # metrics that may be infinite
+_LARGEST_BLOCKS = 20_000  # numbers in one list of blocks
 _LARGEST = 16_000_000  # bytes of a file that may be a record
 MODEL_CONFIG = "config.json"  # marks a folder as a model
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its standard error, and the ends of an interval that holds the truth 95 times in 100.
+
+    What varies is what was measured on: lines, windows or examples, neighbours counted as dependent. The interval need
+    not be symmetrical, and ends within the bounds of the figure.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,16 @@ class Record:
         versions: Versions of orientc, Python, torch and transformers.
         text: `name` and `sha256` of the text, if any.
         data: The data sets, if any.
+        blocks: What errors of the figures are computed from, by name: sums over blocks of neighbouring lines, pieces of
+            windows, or examples, in the order of the text or data, so that records of the same text or data have the
+            same blocks. A perplexity has `tokens`, `loss` (nats), and where that was measured `kl` (nats) and
+            `same_top` (tokens); a classification `examples`, `correct`, and of two classes `true_positives`,
+            `false_positives`, `false_negatives`, `true_negatives`; a Pearson correlation the moments `pairs`,
+            `answer`, `label`, `answer_squared`, `label_squared`, `answer_label`; SQuAD `questions`, `exact_match`,
+            `f1` (percent); sentence vectors `sentences`, `cosine`. A Spearman correlation has a number for each pair:
+            `answer_rank`, `label_rank`. Names of MNLI's two sets end with `_matched` and `_mismatched`. None where
+            there are none, as of an infinite loss.
+        errors: By the name of a metric its `standard_error`, and `low` and `high`, the ends of its 95 % interval.
         extra: Keys of a record that this version does not know.
     """
 
@@ -61,6 +86,8 @@ class Record:
     versions: dict[str, str]
     text: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    blocks: dict[str, list[float]] | None = None
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,6 +107,11 @@ class Record:
     def perplexity(self) -> float:
         """The perplexity."""
         return float(self.metrics["perplexity"])
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Each metric that has an error, with that and its interval."""
+        return {name: Estimate(float(self.metrics[name]), **error) for name, error in self.errors.items()}
 
     @property
     def figures(self) -> dict[str, float]:
@@ -149,7 +181,7 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    complete: dict[str, Any] = {"text": None, "data": None} | values
+    complete: dict[str, Any] = {"text": None, "data": None, "blocks": None, "errors": {}} | values
     try:
         known = {name: complete[name] for name in names}
         if isinstance(known["metrics"], dict):
@@ -219,6 +251,29 @@ def _check(record: Record) -> None:
             raise ValueError(f"its {name:.60} is {figure!r:.60}, not a number: measure again")
         if math.isinf(figure) and (figure < 0 or name not in _UNBOUNDED):
             raise ValueError(f"its {name:.60} is infinite: measure again")
+    _check_errors(record)
+
+
+def _check_errors(record: Record) -> None:
+    """Raise `ValueError` where blocks or errors are not what `Record` says."""
+    blocks, errors = record.blocks or {}, record.errors
+    if not isinstance(blocks, dict) or not all(
+        isinstance(sums, list) and 0 < len(sums) <= _LARGEST_BLOCKS and all(map(_is_finite, sums))
+        for sums in blocks.values()
+    ):
+        raise ValueError("its blocks must be lists of numbers")
+    if not isinstance(errors, dict) or not all(
+        name in record.metrics
+        and isinstance(error, dict)
+        and error.keys() == {"standard_error", "low", "high"}
+        and all(map(_is_finite, error.values()))
+        for name, error in errors.items()
+    ):
+        raise ValueError("its errors must have a standard error and the ends of an interval, for metrics it has")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _unquoted(name: str, value: Any) -> Any:

@@ -513,7 +513,7 @@ def test_names_and_settings_of_a_strangers_artifact_are_text_on_the_card(bert_fo
     text = (tmp_path / model_card.FILE).read_text()
     assert "<img" not in text
     assert "[a](b)" not in text.replace(r"\[", "")
-    assert [line for line in text.splitlines() if line.startswith("# ")] == ["# m, token table at 6.40 bits"]
+    assert [line for line in text.splitlines() if line.startswith("# ")] == ["# model, token table at 6.40 bits"]
 
 
 @pytest.mark.parametrize("place", ['a "quoted" one', r"back\slash", "two\nlines", "größe", "'"])
