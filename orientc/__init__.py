@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from orientc.storage.calibration import Calibration
     from orientc.storage.description import Description
     from orientc.utils.progress import Progress
+    from orientc.workflows.shrink import shrink
+    from orientc.workflows.shrunk import Shrunk
     from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
@@ -83,6 +85,7 @@ _HOMES = {
     "Perplexities": "evaluation.perplexity",
     "Progress": "utils.progress",
     "QuantizeConfig": "compression.configs",
+    "Shrunk": "workflows.shrunk",
     "Similarities": "evaluation.similarity",
     "SquadResult": "evaluation.squad.squad",
     "SquadScore": "evaluation.squad.squad",
@@ -105,6 +108,7 @@ _HOMES = {
     "quantize": "compression.quantize",
     "read_table": "models.table",
     "save": "storage.artifact",
+    "shrink": "workflows.shrink",
     "similarity": "evaluation.similarity",
     "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
@@ -149,6 +153,7 @@ __all__ = [
     "Progress",
     "QuantizeConfig",
     "RecordError",
+    "Shrunk",
     "Similarities",
     "SquadResult",
     "SquadScore",
@@ -176,6 +181,7 @@ __all__ = [
     "quantize",
     "read_table",
     "save",
+    "shrink",
     "similarity",
     "squad",
     "substitute",

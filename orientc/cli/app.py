@@ -20,6 +20,7 @@ from orientc.cli import (
     options,
     perplexity,
     quantize,
+    shrink,
     similarity,
     squad,
     svd,
@@ -28,7 +29,7 @@ from orientc.cli import (
 )
 
 PANELS = {
-    "Try": (demo.demo,),
+    "Start here": (shrink.shrink, demo.demo),
     "Compress": (compress.compress, svd.svd, quantize.quantize, calibrate.calibrate, tune.tune),
     "Measure": (
         perplexity.perplexity,

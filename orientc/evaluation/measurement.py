@@ -20,7 +20,6 @@ from orientc.storage.records import Record
 from orientc.utils import distributed
 from orientc.utils.files import check_writable
 
-
 Blocks = dict[str, list[float]] | None  # as a record has them
 
 
