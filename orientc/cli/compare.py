@@ -101,6 +101,11 @@ def show(found: Comparisons, format: str, *, quiet: bool) -> None:
     """Comparisons on stdout, and the files that could not be used on stderr."""
     from orientc.comparison.formats import render
 
-    for problem in found.problems:
-        output.note(f"skipped: {problem}", quiet=quiet)
+    note_problems(found, quiet=quiet)
     output.show(render(found, format))
+
+
+def note_problems(found: Comparisons | None, *, quiet: bool) -> None:
+    """The files that could not be used on stderr."""
+    for problem in found.problems if found else ():
+        output.note(f"skipped: {problem}", quiet=quiet)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orientc.cli import output
+from orientc.evaluation.option_values import BEST, LAST
 
 if TYPE_CHECKING:
     from orientc.evaluation.finetuning import Run
@@ -28,10 +29,13 @@ def show(
     output.show_table(header, table, title=f"{first.model['id']} ({what}); {title}")
 
 
-def note_runs(runs: Sequence[Run], *, quiet: bool) -> None:
-    """Say of each run what was there already, and where its model is."""
+def note_runs(runs: Sequence[Run], *, keep: str | None, quiet: bool) -> None:
+    """Say of each run what was there already, and where its model is; where none is, how to get the one asked for."""
     for run in runs:
         if not run.fresh:
             output.note(f"done already: {run.path} has these settings", quiet=quiet)
         if run.model:
             output.note(f"fine-tuned model: {run.model}", quiet=quiet)
+    trained = any(run.record.settings["epochs"] for run in runs)
+    if trained and keep in (LAST, BEST) and not any(run.model for run in runs):
+        output.note("the fine-tuned model was not kept then: train it again with `overwrite`", quiet=quiet)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orientc.evaluation.option_values import TRAIN_EMBEDDINGS
+from orientc.evaluation.option_values import KEEP, TRAIN_EMBEDDINGS
 from orientc.storage.artifact import FLOAT_DTYPES
 
 # The panels that a command's help groups its options in, in this order.
@@ -299,6 +299,26 @@ SaveSteps = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run was.", rich_help_panel=OUTPUT)]
 OverwriteRun = Annotated[
     bool, typer.Option("--overwrite", help="Measure again what was measured before.", rich_help_panel=OUTPUT)
+]
+
+Keep = Annotated[
+    str | None,
+    choice(
+        KEEP,
+        help="Fine-tuned models to keep: none, last or best seed's. [default: last; none with several seeds]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+LogTraining = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-with",
+        metavar="NAME",
+        help="Log training with tensorboard, wandb … (accelerate's trackers); may be repeated.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 
 # -- where things go, and what is said meanwhile

@@ -11,6 +11,7 @@ import typer
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure, ratio
 from orientc.evaluation.option_values import HEADS
+from orientc.storage.records import DIVERGENCES
 
 
 def perplexity(
@@ -72,6 +73,14 @@ def perplexity(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the masks (masked).", rich_help_panel=options.EVALUATION)] = 0,
     dtype: options.ComputeDtype = "float32",
+    kl: Annotated[
+        bool,
+        typer.Option(
+            "--kl/--no-kl",
+            help="Hold an artifact's predictions against the uncompressed model's.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = True,
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,
@@ -101,6 +110,7 @@ def perplexity(
             batch_size=batch_size,
             seed=seed,
             dtype=dtype,
+            kl=kl,
             model=model,
             force=force,
             device=device,
@@ -115,8 +125,9 @@ def perplexity(
         output.show_json(found.as_dict())
         return
     original = found.records[0]
+    held = [name for name in DIVERGENCES if any(name in record.metrics for record in found.records)]
     output.show_table(
-        ["table", "perplexity", "ratio", "loss", "tokens", "seconds"],
+        ["table", "perplexity", "ratio", "loss", *(name.replace("_", " ") for name in held), "tokens", "seconds"],
         [
             [
                 f"{record.artifact['method']} r{record.artifact['rank']}, {record.head}"
@@ -125,6 +136,7 @@ def perplexity(
                 figure(record.perplexity, 4),
                 f"{times:.3f}×" if (times := ratio(record.perplexity, original.perplexity)) else "–",
                 f"{loss:.4f}" if (loss := record.metrics["loss"]) < math.inf else figure(loss),
+                *(figure(record.metrics[name], 4) if name in record.metrics else "–" for name in held),
                 str(record.metrics["tokens"]),
                 f"{record.seconds:.1f}",
             ]

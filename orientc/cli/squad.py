@@ -54,6 +54,8 @@ def squad(
     checkpoint_dir: options.CheckpointDir = None,
     save_steps: options.SaveSteps = None,
     resume: options.Resume = False,
+    keep: options.Keep = None,
+    log_with: options.LogTraining = None,
     device: options.Device = None,
     out: options.RunsFolder = None,
     overwrite: options.OverwriteRun = False,
@@ -96,6 +98,8 @@ def squad(
             checkpoint_dir=checkpoint_dir,
             save_steps=save_steps,
             resume=resume,
+            keep=keep,
+            log_with=log_with,
             device=device,
             out=out,
             overwrite=overwrite,
@@ -118,7 +122,7 @@ def squad(
         figures = {"exact_match": found.exact_match, "f1": found.f1}
         output.show_table(["figure", "value"], [[name, f"{value:.4f}"] for name, value in figures.items()])
     else:
-        finetuned.note_runs(found.runs, quiet=quiet)
+        finetuned.note_runs(found.runs, keep=keep, quiet=quiet)
         for path in found.predictions:
             output.note(f"predictions: {path}", quiet=quiet)
         finetuned.show(found.summary, found.runs, title="SQuAD v1.1")

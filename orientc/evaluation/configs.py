@@ -25,6 +25,7 @@ class PerplexityConfig:
         seed: Draws the masks (masked only).
         batch_size: The most lines or windows that go through the model at once; the figures do not depend on it.
         dtype: Float type the model computes in.
+        kl: Whether an artifact's predictions are held against the uncompressed model's: KL divergence and top tokens.
 
     Raises:
         UsageError: For a value no evaluation can use.
@@ -37,6 +38,7 @@ class PerplexityConfig:
     seed: int = 0
     batch_size: int | None = None
     dtype: str = "float32"
+    kl: bool = True
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value no evaluation can use."""

@@ -7,7 +7,7 @@ pair's own cosine is taken too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -211,7 +211,10 @@ class SimilarityMeasurement(Measurement):
     def _policies(self, head: str) -> tuple[str, ...]:
         return (UNTIED,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        return (self._figures(blank, artifact if blank.artifact else None) for blank in blanks)
+
+    def _figures(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
         original = vectors = self.vectors
         if artifact:
             with substituted(self._model, artifact, head_policies(self._model)[0]):

@@ -5,7 +5,8 @@ What may be replaced is checked in `models/substitute.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -72,6 +73,23 @@ def swap_in(model: PreTrainedModel, modules: dict[str, nn.Module]) -> dict[str, 
         model.set_submodule(name, module)
     set_tied_weights(model, {name: _tied_after_swap(module, before[name]) for name, module in _models(model)})
     return before
+
+
+@contextlib.contextmanager
+def swapped(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Within the context modules of a model are replaced by name; afterwards it is as it was.
+
+    Tied weights are left as they are, so that this costs next to nothing: within it the model is for running, and
+    neither for tying nor for saving.
+    """
+    originals = {name: model.get_submodule(name) for name in modules}
+    try:
+        for name, module in modules.items():
+            model.set_submodule(name, module)
+        yield
+    finally:
+        for name, module in originals.items():
+            model.set_submodule(name, module)
 
 
 def set_tied_weights(model: PreTrainedModel, tied: dict[str, dict[str, str]]) -> None:

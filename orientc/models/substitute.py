@@ -45,14 +45,14 @@ def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str
         SubstitutionError: The architecture does something with the table that a compressed one can't serve, or sizes
             or head policy do not fit; the model is unchanged.
     """
-    swap_in(model, _plan(model, compressed, head))
+    swap_in(model, compressed_modules(model, compressed, head))
     return model
 
 
 @contextlib.contextmanager
 def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> Iterator[PreTrainedModel]:
     """Within the context the model's table is replaced as `substitute` does; afterwards it is as it was."""
-    plan = _plan(model, compressed, head)
+    plan = compressed_modules(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
     tied = swap_in(model, plan)
     try:
@@ -63,8 +63,11 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
         set_tied_weights(model, tied)
 
 
-def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
-    """Check everything, and make the new modules by the names of those they replace; the model is not changed."""
+def compressed_modules(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
+    """The modules that `substitute` would put in, by the names of those they replace; the model is not changed.
+
+    Args and errors are those of `substitute`.
+    """
     factors = compressed.factors if isinstance(compressed, Artifact) else compressed
     embedding = model.get_input_embeddings()
     if not isinstance(embedding, nn.Embedding | CompressedEmbedding):

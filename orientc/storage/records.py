@@ -25,7 +25,8 @@ COUNTS = (
     "sentences", "tokens", "cut_sentences", "cut_lines", "cut_tokens", "short_lines", "unmasked_lines",
     "unscored_tokens", "zero_vectors",
 )  # fmt: skip
-_UNBOUNDED = ("perplexity", "loss")  # metrics that may be infinite
+DIVERGENCES = ("kl", "kl_p99", "kl_max", "same_top")  # of an artifact's predictions from the uncompressed model's
+_UNBOUNDED = ("perplexity", "loss", "kl", "kl_p99", "kl_max")  # metrics that may be infinite
 _LARGEST_BLOCKS = 20_000  # numbers in one list of blocks
 _LARGEST = 16_000_000  # bytes of a file that may be a record
 MODEL_CONFIG = "config.json"  # marks a folder as a model
@@ -55,8 +56,9 @@ class Record:
         artifact: `path`, `sha256`, `method`, `rank`, `bits_per_weight`; None for the uncompressed model.
         head: Head policy; for the uncompressed model "tied" or "untied", as it is.
         settings: All settings that the figures depend on.
-        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100. A perplexity or loss may be infinite,
-            in JSON "Infinity"; no figure is NaN. And counts, as of tokens and of what was left out (`COUNTS`).
+        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100. A perplexity, loss or divergence may be
+            infinite, in JSON "Infinity"; no figure is NaN. And counts, as of tokens and of what was left out
+            (`COUNTS`).
         seconds: Wall-clock time of the evaluation.
         environment: What it ran on: the `device`'s type, `threads` and `processes`.
         versions: Versions of orientc, Python, torch and transformers.
@@ -117,7 +119,8 @@ class Record:
     def figures(self) -> dict[str, float]:
         """The figures under names that are clear without the record, as "sst2.accuracy"."""
         if self.kind == "perplexity":
-            return {f"perplexity.{self.head}": self.perplexity} if "perplexity" in self.metrics else {}
+            names = ("perplexity", *DIVERGENCES)
+            return {f"{name}.{self.head}": float(self.metrics[name]) for name in names if name in self.metrics}
         task = (self.data or {}).get("task") or self.kind
         return {f"{task}.{name}": float(value) for name, value in self.metrics.items() if name not in COUNTS}
 

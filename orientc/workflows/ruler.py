@@ -88,7 +88,7 @@ class Ruler:
     def _measurement_of(self, setup: Setup) -> PerplexityMeasurement | SimilarityMeasurement:
         if self.measure == PERPLEXITY:
             assert isinstance(self.text, Text)
-            return PerplexityMeasurement(setup, PerplexityConfig(limit=self._limit), self.text)
+            return PerplexityMeasurement(setup, PerplexityConfig(limit=self._limit, kl=False), self.text)
         return SimilarityMeasurement(setup, SimilarityConfig(limit=self._limit), self.text)
 
     def _outcome(self, original: Record, record: Record) -> Outcome:

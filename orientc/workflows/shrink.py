@@ -215,7 +215,7 @@ class _Work:
         if self.asked is None:
             bounds = self._bounds
             for line in bounds:
-                self.setup.progress.warn(line)
+                self.setup.progress.done(line)
             tried = self._search(calibration.path)
             if (found := search.best(tried)) is None:
                 raise GateError(self._nothing(tried))
@@ -300,7 +300,7 @@ class _Work:
             told = difference_in_words(self.tolerance.measure, tried.difference, tried.error)
             where = "within" if tried.inside else "not surely within"
             left = (time.perf_counter() - begun) / count * (MEASUREMENTS - count + 2)
-            self.setup.progress.warn(
+            self.setup.progress.done(
                 f"{tried.bits:g} bits per weight: {self.tolerance.measure} {told}, {where} {self.tolerance.text}; "
                 f"at most about {_minutes(left)} left"
             )

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Orientc = Callable[..., Ended]
 
 QUICK = ("--batch-size", "4", "--max-length", "64", "--window-step", "24", "--device", "cpu", "--save-steps", "100")
-TRAINED = (*QUICK, "--epochs", "10", "--learning-rate", "0.003", "--seeds", "1,2")
+TRAINED = (*QUICK, "--epochs", "10", "--learning-rate", "0.003", "--seeds", "1,2", "--keep", "last")
 MODEL_FILES = ["config.json", "model.safetensors", "modeling_orientc.py", "orientc_files.json", "tokenizer.json"]
 MODEL_FILES += ["tokenizer_config.json"]
 MODEL_FILES += ["training.json"]
@@ -43,12 +43,12 @@ class Trained:
 
     @property
     def predictions(self) -> Path:
-        return Path(self.document["predictions"][0])
+        return Path(self.document["predictions"][-1])
 
     @property
     def metrics(self) -> dict[str, float]:
         """Of the run with these predictions."""
-        found: dict[str, float] = self.document["runs"][0]["record"]["metrics"]
+        found: dict[str, float] = self.document["runs"][-1]["record"]["metrics"]
         return found
 
 
@@ -69,12 +69,15 @@ def test_a_run_leaves_a_record_a_model_and_predictions(trained: Trained, orientc
     folder = trained.artifact.parent
     expected = ["svd-r16.safetensors", "svd-r16.history.json"]
     for run, predictions in zip(trained.document["runs"], trained.document["predictions"], strict=True):
-        record, model = Path(run["path"]), Path(run["model"])
+        record, beside = Path(run["path"]), Path(run["path"]).with_suffix("")
+        kept = run is trained.document["runs"][-1]
+        assert run["model"] == (str(beside) if kept else None)
         assert record.name.startswith("svd-r16.squad-untied-")
         assert json.loads(record.read_text()) == run["record"]
-        assert predictions == str(model / "predictions.json")
-        expected += [record.name, *(f"{model.name}/{name}" for name in [*MODEL_FILES, "predictions.json"])]
-        assert json.loads((model / "config.json").read_text())["model_type"] == "orientc_bert"
+        assert predictions == str(beside / "predictions.json")
+        left = MODEL_FILES if kept else ["orientc_files.json", "training.json"]
+        expected += [record.name, *(f"{beside.name}/{name}" for name in [*left, "predictions.json"])]
+    assert json.loads((trained.predictions.with_name("config.json")).read_text())["model_type"] == "orientc_bert"
     assert files_in(folder) == sorted(expected)
 
     for name, spread in trained.document["summary"].items():
@@ -163,7 +166,7 @@ def test_a_file_that_is_no_predictions_is_refused(
 def test_a_fine_tuned_folder_scores_as_it_did_after_training(
     trained: Trained, orientc: Orientc, squad_folder: Path
 ) -> None:
-    model = trained.document["runs"][0]["model"]
+    model = trained.document["runs"][-1]["model"]
     ended = orientc("squad", "--model", model, "--data", squad_folder, *QUICK, "--epochs", "0", "--json")
     assert (ended.code, ended.err) == (0, "")
     found = json.loads(ended.out)
@@ -183,7 +186,7 @@ def test_lost_predictions_are_made_again_by_the_model_that_is_there(
     written = model.stat().st_mtime_ns
     ended = orientc(*arguments, "--json", "--quiet")
     assert (ended.code, ended.err) == (0, "")
-    assert [run["fresh"] for run in json.loads(ended.out)["runs"]] == [True, False]
+    assert [run["fresh"] for run in json.loads(ended.out)["runs"]] == [False, True]
     assert json.loads(lost.read_text()) == json.loads(trained.predictions.read_text())
     assert model.stat().st_mtime_ns == written
 

@@ -127,8 +127,10 @@ def task_benchmark(
         train=lambda: encode(data.train) if data.train is not None else None,
         evaluation={split: encode(rows) for split, rows in data.evaluation.items()},
         metrics=figures,
+        score=task.score,
         write=write,
         written=written,
+        files=[SUBMITTED],
     )
 
 

@@ -11,7 +11,7 @@ from orientc.errors import UsageError
 from orientc.evaluation.configs import SquadConfig, check_counts
 from orientc.evaluation.squad import data as sets
 from orientc.evaluation.squad import metrics
-from orientc.utils import distributed
+from orientc.utils import distributed, tracking
 from orientc.utils.progress import Progress
 
 if TYPE_CHECKING:  # a file of predictions is scored without torch
@@ -82,6 +82,8 @@ def squad(
     checkpoint_dir: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
+    keep: str | None = None,
+    log_with: Sequence[str] | None = None,
     device: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -104,6 +106,9 @@ def squad(
             window_step, seed, precision, attention, group_by_length: See `SquadConfig`.
         seeds: Several seeds, or text with commas between them, in the place of `seed`.
         checkpoint_dir, save_steps, resume: See `finetuning.run`.
+        keep: Fine-tuned models to keep: "none", the "last" seed's or the "best" one's. "none" with several seeds,
+            "last" with one unless given.
+        log_with: Names of accelerate's trackers that training is logged with.
         device: Name of a device; accelerate picks one unless given.
         out: Runs folder for a model's records; those of an artifact go beside it.
         overwrite: Run again what was run before.
@@ -128,6 +133,8 @@ def squad(
     from orientc.evaluation import finetuning
     from orientc.evaluation.squad.task_benchmark import PREDICTIONS
 
+    finetuning.check_keep(keep)
+    tracking.check(log_with or ())
     config = SquadConfig(
         epochs=epochs,
         batch_size=batch_size,
@@ -158,12 +165,18 @@ def squad(
     )
     limits = finetuning.limits(limit_train, limit_eval, epochs)
     benchmark = squad_benchmark(setup, config, data=data, limits=limits)
-    runs = tuple(
-        finetuning.run(
-            setup, subject, benchmark, each, checkpoint_dir=checkpoint_dir, save_steps=save_steps, resume=resume
-        )
-        for each in configs
+    found = finetuning.run_seeds(
+        setup,
+        subject,
+        benchmark,
+        configs,
+        keep=keep,
+        checkpoint_dir=checkpoint_dir,
+        save_steps=save_steps,
+        resume=resume,
+        log_with=log_with or (),
     )
+    runs = tuple(found)
     return SquadResult(runs, finetuning.summary(runs), tuple(run.folder / PREDICTIONS for run in runs))
 
 

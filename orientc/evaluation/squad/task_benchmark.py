@@ -69,6 +69,8 @@ def questions_benchmark(
         train=lambda: features(cut_up(data.train, labels=True)),
         evaluation={"": features(scored)},
         metrics=figures,
+        score=lambda found: found["f1"],
         write=write,
         written=lambda run: (run.folder / PREDICTIONS).is_file(),
+        files=[PREDICTIONS],
     )
