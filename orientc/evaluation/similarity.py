@@ -225,11 +225,14 @@ class SimilarityMeasurement(Measurement):
             "cosine_p5": float(np.percentile(found, 5)),
             "sentences": len(found),
         }
+        ranks: dict[str, list[float]] = {}
         if self._scored:
             metrics["spearman"] = _spearman(vectors, self._scored.scores)
+            ranks = _ranks(vectors, self._scored.scores)
         without_direction = int((~original.any(1) | ~vectors.any(1)).sum())
         metrics |= self._cut.counts("sentences") | present({"zero_vectors": without_direction})
-        return metrics, block_sums({"sentences": np.ones(len(found)), "cosine": found})
+        blocks = block_sums({"sentences": np.ones(len(found)), "cosine": found})
+        return metrics, blocks and blocks | ranks
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         length = self.full_settings["max_length"]
@@ -287,6 +290,15 @@ def _spearman(vectors: Matrix, scores: Sequence[float]) -> float:
     """
     first, second = np.split(vectors, 2)
     return spearman(cosines(first, second), scores)
+
+
+def _ranks(vectors: Matrix, scores: Sequence[float]) -> dict[str, list[float]]:
+    """The ranks of the pairs' cosines and scores, as a record keeps them."""
+    from scipy import stats
+
+    first, second = np.split(vectors, 2)
+    answers, labels = stats.rankdata(cosines(first, second)), stats.rankdata(scores)
+    return {"answer_rank": answers.tolist(), "label_rank": labels.tolist()}
 
 
 def stsb(folder: str | Path | None, split: str = "dev") -> Pairs:

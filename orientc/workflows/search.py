@@ -15,7 +15,7 @@ _NEAR = 0.75  # a size that takes this much of it is small enough
 _CLOSE = 0.04  # so is one that is by this share larger than one outside
 _STEEP = 1.2  # by how much the log of the loss falls with each bit, until it is known
 _FARTHEST = 2.5  # times larger or smaller in one step
-_SURE = 1e-9  # a difference that no size is told apart by
+_SURE, _LOST = 1e-9, 1e9  # differences that sizes are not told apart by
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _first(predict: Callable[[float], float], aim: float | None, lowest: float, 
         except FitError:
             bits = _rounded(min(2 * bits, highest))
             continue
-        known.append((bits, math.log(max(loss, _SURE))))
+        known.append((bits, _logged(loss)))
         following = _rounded(_clipped(bits + (known[-1][1] - math.log(aim)) / _slope(known), bits, lowest, highest))
         if abs(following - bits) < _CLOSE * bits:
             return bits
@@ -153,7 +153,11 @@ def _slope(points: list[tuple[float, float]]) -> float:
 
 
 def _log(entry: Tried) -> float:
-    return math.log(max(entry.upper, _SURE))
+    return _logged(entry.upper)
+
+
+def _logged(loss: float) -> float:
+    return math.log(min(max(loss, _SURE), _LOST))
 
 
 def _clipped(bits: float, start: float, lowest: float, highest: float) -> float:
