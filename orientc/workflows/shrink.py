@@ -27,7 +27,7 @@ from orientc.evaluation.configs import check_counts
 from orientc.evaluation.perplexity import CAUSAL, head_protocol
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import Pairs, stsb
-from orientc.evaluation.texts import Text, from_file
+from orientc.evaluation.texts import Text
 from orientc.exporters import export as exporting
 from orientc.exporters import model_card
 from orientc.exporters import push as hub
@@ -48,7 +48,7 @@ from orientc.workflows import fresh_process, search
 from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.search import MEASUREMENTS, Tried
 from orientc.workflows.shrunk import Predicted, Shrunk, Verdict
-from orientc.workflows.three_texts import ThreeTexts, three_texts
+from orientc.workflows.three_texts import calibration_text, three_texts
 from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN, Tolerance, difference_in_words
 
 HUB = "hub"  # in the place of a folder with STS-B
@@ -455,15 +455,11 @@ class _Texts:
 def _texts(
     source: ModelSource, text: str | Path | Text | None, sts: str | Path | None, seed: int, progress: Progress
 ) -> _Texts:
-    if sts is not None and text is not None:
-        whole = text if isinstance(text, Text) else from_file(text)
-        found = ThreeTexts(whole, whole, whole)
-    else:
-        found = three_texts(source, text, seed, progress)
-    if sts is None:
-        return _Texts(found.calibration, found.search, found.verdict)
-    folder = None if str(sts) == HUB else sts
-    return _Texts(found.calibration, stsb(folder, "train"), stsb(folder, "dev"))
+    if sts is not None:
+        folder = None if str(sts) == HUB else sts
+        return _Texts(calibration_text(source, text, progress), stsb(folder, "train"), stsb(folder, "dev"))
+    found = three_texts(source, text, seed, progress)
+    return _Texts(found.calibration, found.search, found.verdict)
 
 
 def _measure(source: ModelSource, measure: str | None, sts: str | Path | None) -> str:

@@ -17,9 +17,10 @@ PARTS = ("calibration", "search", "verdict")
 _PIECES = 32  # of a part: few enough that a causal model finds its context, many enough that parts are alike
 _OWN = 40  # characters from which on a line that comes twice is the same text, not a heading or a bracket
 _NO_HUB = (
-    "the hub does not answer and no `text` is given: calibrating on the docstrings of this Python, measuring on halves "
-    "of its language reference; that is English about programs, so for other languages and uses give a `text`"
+    "the hub does not answer and no `text` is given: calibrating on the docstrings of this Python{}; that is English "
+    "about programs, so for other languages and uses give a `text`"
 )
+_MEASURED = ", measuring on halves of its language reference"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,27 @@ def three_texts(source: ModelSource, text: str | Path | Text | None, seed: int, 
     if text is not None:
         given = text if isinstance(text, Text) else texts.from_file(text)
         return ThreeTexts(*split(given, PARTS, seed))
-    if source.id != DEMO:
-        if texts.wikitext_at_hand() or hub.answers():
-            calibration, search = split(texts.wikitext("validation"), PARTS[:2], seed)
-            return ThreeTexts(calibration, search, texts.wikitext("test"))
-        progress.warn(_NO_HUB)
+    if _wikitext_can_be_had(source, progress, _MEASURED):
+        calibration, search = split(texts.wikitext("validation"), PARTS[:2], seed)
+        return ThreeTexts(calibration, search, texts.wikitext("test"))
     return ThreeTexts(texts.demo_calibration(), *split(texts.demo_evaluation(), PARTS[1:], seed))
+
+
+def calibration_text(source: ModelSource, text: str | Path | Text | None, progress: Progress) -> Text:
+    """The text to calibrate on where nothing else is measured on it: all of what `three_texts` would split or give."""
+    if text is not None:
+        return text if isinstance(text, Text) else texts.from_file(text)
+    return texts.wikitext("validation") if _wikitext_can_be_had(source, progress, "") else texts.demo_calibration()
+
+
+def _wikitext_can_be_had(source: ModelSource, progress: Progress, measured: str) -> bool:
+    """Whether the default texts are here or on a hub that answers; `demo` has its own."""
+    if source.id == DEMO:
+        return False
+    if texts.wikitext_at_hand() or hub.answers():
+        return True
+    progress.warn(_NO_HUB.format(measured))
+    return False
 
 
 def split(text: Text, names: tuple[str, ...], seed: int) -> list[Text]:

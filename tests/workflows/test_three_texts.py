@@ -13,7 +13,7 @@ from orientc.evaluation.texts import Text
 from orientc.models import hub
 from orientc.models.source import ModelSource
 from orientc.utils.progress import Progress
-from orientc.workflows.three_texts import PARTS, split, three_texts
+from orientc.workflows.three_texts import PARTS, calibration_text, split, three_texts
 
 LINES = [
     f"This is line number {number} of a text that is long enough to be told from another." for number in range(900)
@@ -85,4 +85,8 @@ def test_without_a_hub_it_is_pythons_own_texts_and_that_is_said(
     assert not set(lines_of(found.calibration)) & (set(lines_of(found.search)) | set(lines_of(found.verdict)))
     [line] = told
     assert "docstrings" in line
+    assert "language reference" in line
     assert "other languages" in line
+    told.clear()
+    assert calibration_text(ModelSource.resolve(bert_folder), None, Progress(warn=told.append)) == found.calibration
+    assert "language reference" not in told[0]
