@@ -34,6 +34,7 @@ from orientc.exporters import push as hub
 from orientc.exporters.export import Exported, export
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
+from orientc.models.substitute import head_policies
 from orientc.models.table import Table, read_table
 from orientc.storage import runs
 from orientc.storage.artifact import FLOAT_DTYPES, Artifact
@@ -55,7 +56,7 @@ HUB = "hub"  # in the place of a folder with STS-B
 SIZES = ("target_bits", "target_mb", "target_ratio", "model_mb")
 DRY = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # bits per weight that a dry run shows
 _MOST = 8.0  # bits per weight
-_SEARCHED: dict[str, int | None] = {PERPLEXITY: 1500, SIMILARITY: 1000, SPEARMAN: 2000}  # lines, or pairs
+_SEARCHED: dict[str, int | None] = {PERPLEXITY: 1500, SIMILARITY: 1000, SPEARMAN: 4000}  # lines, or pairs
 _JUDGED: dict[str, int | None] = {PERPLEXITY: 2000, SIMILARITY: 1000, SPEARMAN: None}
 _SEARCHED_TOKENS, _JUDGED_TOKENS = 16_384, 32_768  # of a causal text
 _AIM = 0.35  # of what is allowed: losses are larger than predicted where they are not tiny
@@ -265,7 +266,7 @@ class _Work:
         rows = [self._predicted(bits, held) for bits in self._asked_bits]
         return Shrunk(
             model=self.setup.source.id, folder=None, artifact=None, calibration=kept, bits=None,
-            head=self._ruler(self.texts.search, _SEARCHED, _SEARCHED_TOKENS).policy, texts=self.texts.names, table=None,
+            head=head_policies(self.setup.source.skeleton)[-1], texts=self.texts.names, table=None,
             base_table=info.nbytes, weights=None, base_weights=info.model_bytes, halved=None, verdict=None, tried=(),
             bounds=self._bounds, predicted=tuple(rows), load=None, loaded=None,
         )  # fmt: skip

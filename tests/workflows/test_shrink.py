@@ -154,6 +154,7 @@ def test_a_folder_that_is_another_by_now_is_not_taken_for_done(made: Made, tmp_p
     assert "there already" in one_line(run_here(*arguments, "--quiet"), 1)
 
 
+@pytest.mark.slow
 def test_a_folder_that_computes_something_else_there_is_found_out(
     made: Made, bert_folder: Path, tmp_path: Path
 ) -> None:
@@ -193,7 +194,7 @@ def test_a_tolerance_that_nothing_meets_writes_no_folder(
 
 
 @pytest.mark.parametrize(
-    ("size", "value"), [("target_bits", 5.0), ("target_mb", 0.003), ("target_ratio", 6.0), ("model_mb", 0.075)]
+    ("size", "value"), [("target_bits", 5.0), ("target_mb", 0.003), ("target_ratio", 6.0), ("model_mb", 0.062)]
 )
 def test_a_size_is_kept_to_in_the_folder(
     size: str, value: float, bert_folder: Path, text: Path, tmp_path: Path, not_loaded: None
@@ -210,7 +211,7 @@ def test_a_size_is_kept_to_in_the_folder(
     }[size]  # fmt: skip
     assert 0.5 * allowed < found.table <= allowed or size == "model_mb"
     if size == "model_mb":
-        assert 0.8 * value * 1e6 < found.weights <= value * 1e6
+        assert 0.75 * value * 1e6 < found.weights <= value * 1e6
 
 
 def test_a_model_that_can_not_be_so_small_says_what_the_rest_takes(
