@@ -75,10 +75,10 @@ def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown, request: pyte
 
 @pytest.mark.slow
 def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Shown, orientc: Orientc) -> None:
-    files = {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")}
+    files = {path: path.stat().st_ino for path in shown.folder.rglob("*")}
     assert orientc("demo", "--out", shown.folder) == shown.ended
     again = orientc("demo", "--out", shown.folder, "--json")
-    assert {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")} == files
+    assert {path: path.stat().st_ino for path in shown.folder.rglob("*")} == files
     [comparison] = json.loads(again.out)["comparisons"]
     assert [row["rank"] for row in comparison["rows"]] == [192, 37, 37, 18, 18]
     for row in comparison["rows"][1:]:
