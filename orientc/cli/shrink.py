@@ -213,7 +213,7 @@ def _left(share: float) -> str:
     from orientc.workflows.shrunk import PAYS
 
     told = f"the table is now {100 * share:.0f} % of the model"
-    return f"{told}; the rest is the body: a smaller table hardly changes the whole" if share < PAYS else told
+    return f"{told}; the rest is the body: a smaller table gains little" if share < PAYS else told
 
 
 def _figure(value: float) -> str:

@@ -35,6 +35,7 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
+from orientc.utils.progress import Progress
 
 TEXTS = ["the quick fox jumps over the dog", "a tiny philosopher", "the village was still asleep ."]
 
@@ -556,3 +557,19 @@ def test_an_exported_folder_can_be_exported_again(bert_folder: Path, tmp_path: P
     ]
     assert_equal(outputs_of(models[1]), outputs_of(models[0]))
     torch.testing.assert_close(outputs_of(models[2]), outputs_of(models[0]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("float32", True), (None, False)])
+def test_a_model_that_becomes_larger_is_said_to(
+    dtype: str | None, said: bool, bert_folder: Path, tmp_path: Path
+) -> None:
+    """Where the body was stored in fewer bits than it is written in."""
+    folder = shutil.copytree(bert_folder, tmp_path / "half")
+    transformers.AutoModelForMaskedLM.from_pretrained(folder).half().save_pretrained(folder)
+    told: list[str] = []
+    made = export(fitted(folder), tmp_path / "out", dtype=dtype, progress=Progress(warn=told.append))
+    assert any("larger" in line and "written out as float32" in line for line in told) == said
+    assert (made.halved is None) == (dtype is None)
+    if made.halved is not None:
+        again = export(fitted(folder), tmp_path / "again")
+        assert abs(made.halved - again.weights) < 0.03 * again.weights
