@@ -27,6 +27,8 @@ class Tried:
         predicted: Predicted loss of the artifact; None where no form is so small.
         difference: How much worse the measure is, in nats or shares; infinite where no form is so small.
         error: The difference's standard error.
+        least: What it is taken to lose at the least: a smaller model that looks better, or better than predicted where
+            that is in the same unit, does so by chance.
         inside: Whether the difference and the margin are within the tolerance.
     """
 
@@ -34,12 +36,13 @@ class Tried:
     predicted: float | None
     difference: float
     error: float
+    least: float
     inside: bool
 
     @property
     def upper(self) -> float:
-        """The difference with the margin on top."""
-        return self.difference + MARGIN * self.error
+        """The difference, or the least it is taken for, with the margin on top."""
+        return max(self.difference, self.least) + MARGIN * self.error
 
 
 def smallest(
@@ -60,7 +63,8 @@ def smallest(
         allowed: The largest difference inside.
         lowest: The fewest bits that may be asked for.
         highest: The most bits that make sense.
-        aim: The predicted loss to start at, where the measure is in its unit; None to start at 2 bits.
+        aim: The predicted loss to start at, where the measure is in its unit, so that no table is taken to lose less
+            than predicted; None to start at 2 bits.
         on_tried: Told of each size that was measured.
 
     Returns:
@@ -73,11 +77,12 @@ def smallest(
         try:
             predicted = predict(bits)
         except FitError:
-            tried.append(Tried(bits, None, math.inf, 0.0, inside=False))
+            tried.append(Tried(bits, None, math.inf, 0.0, 0.0, inside=False))
             return
         difference, error = measure(bits)
-        inside = difference + MARGIN * error <= allowed
-        tried.append(Tried(bits, predicted, difference, error, inside))
+        least = predicted if aim is not None else 0.0
+        inside = max(difference, least) + MARGIN * error <= allowed
+        tried.append(Tried(bits, predicted, difference, error, least, inside))
         on_tried(tried[-1])
 
     following: float | None = _first(predict, aim, lowest, highest)
