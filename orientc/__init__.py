@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from orientc.storage.description import Description
     from orientc.utils.progress import Progress
     from orientc.workflows.reproduce import Reproduction, reproduce
+    from orientc.workflows.shrink import shrink
+    from orientc.workflows.shrunk import Shrunk
     from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
@@ -85,6 +87,7 @@ _HOMES = {
     "Progress": "utils.progress",
     "QuantizeConfig": "compression.configs",
     "Reproduction": "workflows.reproduce",
+    "Shrunk": "workflows.shrunk",
     "Similarities": "evaluation.similarity",
     "SquadResult": "evaluation.squad.squad",
     "SquadScore": "evaluation.squad.squad",
@@ -108,6 +111,7 @@ _HOMES = {
     "read_table": "models.table",
     "reproduce": "workflows.reproduce",
     "save": "storage.artifact",
+    "shrink": "workflows.shrink",
     "similarity": "evaluation.similarity",
     "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
@@ -153,6 +157,7 @@ __all__ = [
     "QuantizeConfig",
     "RecordError",
     "Reproduction",
+    "Shrunk",
     "Similarities",
     "SquadResult",
     "SquadScore",
@@ -181,6 +186,7 @@ __all__ = [
     "read_table",
     "reproduce",
     "save",
+    "shrink",
     "similarity",
     "squad",
     "substitute",

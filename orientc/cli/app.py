@@ -21,6 +21,7 @@ from orientc.cli import (
     perplexity,
     quantize,
     reproduce,
+    shrink,
     similarity,
     squad,
     svd,
@@ -29,7 +30,7 @@ from orientc.cli import (
 )
 
 PANELS = {
-    "Try": (demo.demo,),
+    "Start here": (shrink.shrink, demo.demo),
     "Compress": (compress.compress, svd.svd, quantize.quantize, calibrate.calibrate, tune.tune),
     "Measure": (
         perplexity.perplexity,

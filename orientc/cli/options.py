@@ -339,6 +339,43 @@ RunsFolder = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+ExportDtype = Annotated[
+    str | None,
+    choice(
+        FLOAT_DTYPES,
+        "--dtype",
+        help="Type of all weights. [default: the base checkpoint's]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+CardName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="TITLE",
+        help="Title of the model card. [default: the base, and the bits of its table]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Push = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REPO",
+        help="Upload the folder to the hub too; HF_TOKEN says who you are.",
+        show_default=False,
+        rich_help_panel=HUB,
+    ),
+]
+Private = Annotated[
+    bool,
+    typer.Option(
+        "--private",
+        help="Make the repository private; a public one is left alone.",
+        rich_help_panel=HUB,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]
 Device = Annotated[
     str | None,

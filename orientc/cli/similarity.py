@@ -32,6 +32,14 @@ def similarity(
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure only the first so many sentences or pairs. [default: all]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
     pooling: Annotated[
         str | None,
         options.choice(
@@ -79,6 +87,7 @@ def similarity(
             subject,
             text=text,
             data=data,
+            limit=limit,
             pooling=pooling,
             max_length=max_length,
             batch_size=batch_size,

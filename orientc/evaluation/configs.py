@@ -53,6 +53,7 @@ class SimilarityConfig:
     """Options of `similarity`.
 
     Args:
+        limit: Measure only the first sentences, or pairs of them, this many.
         pooling: How token states become a sentence's vector: "mean", "cls", "max" or "last"; None is what the
             model's folder says, else "mean".
         max_length: Tokens per sentence; None is what the model's folder says, else as many as the model takes.
@@ -63,6 +64,7 @@ class SimilarityConfig:
         UsageError: For a value no evaluation can use.
     """
 
+    limit: int | None = None
     pooling: str | None = None
     max_length: int | None = None
     batch_size: int = 64
@@ -72,7 +74,7 @@ class SimilarityConfig:
         """Raise `UsageError` for a value no evaluation can use."""
         if self.pooling is not None:
             check_choice("pooling", self.pooling, POOLINGS)
-        check_counts(max_length=self.max_length, batch_size=self.batch_size)
+        check_counts(limit=self.limit, max_length=self.max_length, batch_size=self.batch_size)
         check_choice("dtype", self.dtype, FLOAT_DTYPES)
 
 

@@ -99,7 +99,7 @@ def perplexity(
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's record; records of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Measure again what was measured before.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
         progress: Whom to tell how it goes.

@@ -1,9 +1,9 @@
 """Errors of figures, and of differences between them. Imports no torch.
 
-There is one mechanism. A figure is computed again without each of up to 256 blocks of neighbours (a jackknife), and how
-far it moves tells its error. Blocks near each other count as dependent: what they move it is fitted with cosine waves
-along the text, the longest few, whose mean square is the variance that chunks of the text have, whatever neighbours have
-in common (Müller 2007; Lazarus, Lewis, Stock, Watson 2018: "equal-weighted cosine"); with few waves intervals are
+There is one mechanism. A figure is computed again without each of up to 256 blocks of neighbours (a jackknife), and
+how far it moves tells its error. Blocks near each other count as dependent: what they move it is fitted with cosine
+waves along the text, the longest few, whose mean square is the variance that chunks of the text have, whatever
+neighbours have in common (Müller 2007; Lazarus, Lewis, Stock, Watson 2018: "equal-weighted cosine"); with few waves intervals are
 Student's. Two tables that were measured on the same text or data are left without the same blocks, so that what is hard
 for both cancels out.
 """
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from orientc.storage.records import Estimate
 
 # By simulation (`tests/benchmarks/coverage.py`): with more waves the shortest is shorter than what neighbours have in
-# common; with fewer the error is uncertain itself, and intervals are wide. Lines of an article have something in common
-# over dozens of lines: their losses correlate by 0.03 to 0.07 in the texts that were tried. Examples have it with a few.
+# common; with fewer the error is uncertain itself, and intervals are wide. Lines of an article have something in
+# common over dozens of lines: their losses correlate by 0.03 to 0.07 in the texts that were tried. Examples have it
+# with a few.
 TEXT_WAVES, EXAMPLE_WAVES = 6, 20
 LEVEL = 0.95  # of every interval
 

@@ -12,7 +12,8 @@ from orientc._version import __version__
 from orientc.errors import OrientcError
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
-from orientc.models.source import DEMO, ModelSource
+from orientc.models.argument import DEMO
+from orientc.models.source import ModelSource
 from orientc.storage import records
 from orientc.storage.records import Record
 from orientc.storage.runs import fit_seconds

@@ -247,10 +247,11 @@ def _ends_well(ended: Ended, command: tuple[object, ...]) -> bool:
 ARGUMENTS = {
     "demo": (), "compare": ("none",), "glue": ("--model", "./none"), "squad": ("--model", "./none"),
     "export": ("./none.safetensors", "--to", "out"), "tune": ("./none.safetensors",),
+    "shrink": ("./none", "--to", "out"),
 }  # fmt: skip
 COMMANDS = (
     "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue", "squad", "sweep", "compare",
-    "inspect", "export",
+    "inspect", "export", "shrink",
 )  # fmt: skip
 
 

@@ -145,8 +145,8 @@ def squad(
             raise UsageError("`score` takes a file of predictions and no model: leave `embeddings` and `model` out")
         given = {
             "limit_train": limit_train, "seeds": seeds, "checkpoint_dir": checkpoint_dir, "save_steps": save_steps,
-            "resume": resume, "keep": keep, "log_with": log_with, "device": device, "out": out, "overwrite": overwrite, "force": force,
-            "revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code,
+            "resume": resume, "keep": keep, "log_with": log_with, "device": device, "out": out, "overwrite": overwrite,
+            "force": force, "revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code,
         }  # fmt: skip
         unused = [name for name, value in given.items() if value not in (None, False)]
         unused += [name for name, value in asdict(config).items() if value != getattr(SquadConfig, name)]
