@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BLOCKS = 256  # the most that a record keeps
+RANKED = 8_000  # the most pairs whose ranks a record keeps; STS-B has 1 500
 PIECE = 128  # tokens: a longer example is taken in pieces, so that a few long windows still make many blocks
 
 
@@ -32,6 +34,29 @@ def block_sums(units: Mapping[str, ArrayLike]) -> dict[str, list[float]] | None:
     if not all(np.isfinite(own).all() for own in sums.values()):
         return None
     return {name: own.tolist() for name, own in sums.items()}
+
+
+def classified(answers: NDArray[Any], labels: NDArray[Any], *, two: bool) -> dict[str, list[float]]:
+    """The blocks of a classification: class ids and the right ones, `[examples]`; confusions where there are `two`."""
+    right, positive = answers == labels, labels == 1
+    units: dict[str, ArrayLike] = {"examples": np.ones(len(labels)), "correct": right}
+    if two:
+        units |= {"true_positives": right & positive, "false_positives": ~right & ~positive}
+        units |= {"false_negatives": ~right & positive, "true_negatives": right & ~positive}
+    return block_sums(units) or {}
+
+
+def correlated(answers: ArrayLike, labels: ArrayLike) -> dict[str, list[float]]:
+    """The blocks of correlations between finite numbers, `[pairs]`: moments, and ranks where there are not too many."""
+    from scipy import stats
+
+    x, y = np.asarray(answers, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    moments: dict[str, ArrayLike] = {"pairs": np.ones(len(x)), "answer": x, "label": y}
+    moments |= {"answer_squared": x * x, "label_squared": y * y, "answer_label": x * y}
+    found = block_sums(moments) or {}
+    if len(x) <= RANKED:
+        found |= {"answer_rank": stats.rankdata(x).tolist(), "label_rank": stats.rankdata(y).tolist()}
+    return found
 
 
 def grouped(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ import transformers
 from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from orientc.errors import EvaluationError, UsageError
+from orientc.evaluation import figures
 from orientc.evaluation.checkpoints import SUFFIX, Checkpoints
 from orientc.evaluation.configs import FinetuningConfig, check_choice
 from orientc.evaluation.option_values import BEST, KEEP, LAST, NONE
@@ -61,6 +62,7 @@ class Benchmark:
         train: Makes the training examples: a list or data set of features for a padding collator.
         evaluation: The examples to score, by name, as `train` gives them.
         metrics: Makes the record's figures of the outputs, by the same names.
+        blocks: Makes what their errors are computed from, as a record has it, of the outputs.
         score: What a run is worth by its figures, in one number, the larger the better.
         write: Leaves further files of a run. It is handed a function that runs the model over other examples, and is
             called in every process.
@@ -75,6 +77,7 @@ class Benchmark:
     train: Callable[[], Any]
     evaluation: Mapping[str, Any]
     metrics: Callable[[dict[str, Outputs]], dict[str, float]]
+    blocks: Callable[[dict[str, Outputs]], dict[str, list[float]]]
     score: Callable[[Mapping[str, float]], float]
     write: Callable[[Run, Callable[[str, Any], Outputs]], None] = lambda *_: None
     written: Callable[[Run], bool] = lambda _run: True
@@ -285,12 +288,19 @@ def run(
             history = {"run": identity, "log": ready.state.log_history}
             if distributed.is_main():
                 _save(ready.model if keep_model else None, source.tokenizer, history, this.folder)
-        metrics = benchmark.metrics({name: outputs(name, examples) for name, examples in benchmark.evaluation.items()})
+        scored = {name: outputs(name, examples) for name, examples in benchmark.evaluation.items()}
+        metrics, blocks = benchmark.metrics(scored), benchmark.blocks(scored)
         track(ready.state.global_step, metrics)
     benchmark.write(this, outputs)
     trained = distributed.from_main(lambda: fingerprint(ModelSource.resolve(this.folder))) if config.epochs else None
-    seconds = round(time.perf_counter() - start, 3)
-    record = replace(record, metrics=metrics, seconds=seconds, finetuned=trained)
+    record = replace(
+        record,
+        metrics=metrics,
+        blocks=blocks,
+        errors=figures.errors(metrics, blocks),
+        seconds=round(time.perf_counter() - start, 3),
+        finetuned=trained,
+    )
     if distributed.is_main():
         checkpoints.clear()  # first: with a record there is nothing left to do, also not that
         records.write(record, folder)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from orientc.evaluation import figures
 from orientc.evaluation.option_values import BOTH
 from orientc.evaluation.setup import Setup
 from orientc.models.resolve import Subject
@@ -106,7 +107,8 @@ class Measurement(ABC):
         metrics, blocks = measured
         self.measured += 1
         self.setup.check_unchanged()
-        record = replace(blank, metrics=metrics, blocks=blocks, seconds=round(time.perf_counter() - start, 3))
+        seconds = round(time.perf_counter() - start, 3)
+        record = replace(blank, metrics=metrics, blocks=blocks, errors=figures.errors(metrics, blocks), seconds=seconds)
         if distributed.is_main():
             records.write(record, self.setup.folder)
         return record

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import texts
-from orientc.evaluation.blocks import block_sums
+from orientc.evaluation.blocks import block_sums, correlated
 from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.metrics import spearman
@@ -225,14 +225,15 @@ class SimilarityMeasurement(Measurement):
             "cosine_p5": float(np.percentile(found, 5)),
             "sentences": len(found),
         }
-        ranks: dict[str, list[float]] = {}
+        own: dict[str, list[float]] = {}
         if self._scored:
-            metrics["spearman"] = _spearman(vectors, self._scored.scores)
-            ranks = _ranks(vectors, self._scored.scores)
+            answers = cosines(*np.split(vectors, 2))  # of each pair, whose first sentences are the first half
+            metrics["spearman"] = spearman(answers, self._scored.scores)
+            own = correlated(answers, self._scored.scores)
         without_direction = int((~original.any(1) | ~vectors.any(1)).sum())
         metrics |= self._cut.counts("sentences") | present({"zero_vectors": without_direction})
-        blocks = block_sums({"sentences": np.ones(len(found)), "cosine": found})
-        return metrics, blocks and blocks | ranks
+        blocks = block_sums({"sentences": np.ones(len(found)), "cosine": found}) or {}
+        return metrics, blocks | own
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         length = self.full_settings["max_length"]
@@ -280,25 +281,6 @@ def cosines(first: Matrix, second: Matrix) -> Matrix:
     products: Matrix = np.einsum("nd,nd->n", first, second)
     found: Matrix = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
     return found
-
-
-def _spearman(vectors: Matrix, scores: Sequence[float]) -> float:
-    """Rank correlation of the scores with the cosines of the pairs, whose first sentences are the first half.
-
-
-    As everywhere, it is 0 where all scores or all cosines are the same.
-    """
-    first, second = np.split(vectors, 2)
-    return spearman(cosines(first, second), scores)
-
-
-def _ranks(vectors: Matrix, scores: Sequence[float]) -> dict[str, list[float]]:
-    """The ranks of the pairs' cosines and scores, as a record keeps them."""
-    from scipy import stats
-
-    first, second = np.split(vectors, 2)
-    answers, labels = stats.rankdata(cosines(first, second)), stats.rankdata(scores)
-    return {"answer_rank": answers.tolist(), "label_rank": labels.tolist()}
 
 
 def stsb(folder: str | Path | None, split: str = "dev") -> Pairs:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc.errors import UsageError
+from orientc.evaluation import figures
 from orientc.evaluation.configs import SquadConfig, check_counts
 from orientc.evaluation.squad import data as sets
 from orientc.evaluation.squad import metrics
+from orientc.storage.records import Estimate
 from orientc.utils import distributed, tracking
 from orientc.utils.progress import Progress
 
@@ -42,8 +44,8 @@ class SquadResult:
 class SquadScore:
     """What a file of predictions is worth.
 
-    `exact_match` and `f1` are in percent, over all `questions`. `missing` of them have no prediction and count as
-    wrong; `extra` predictions are for questions that are not in the data.
+    `exact_match` and `f1` are in percent, over all `questions`; `estimates` has both with their errors. `missing` of
+    the questions have no prediction and count as wrong; `extra` predictions are for questions that are not in the data.
     """
 
     exact_match: float
@@ -51,6 +53,7 @@ class SquadScore:
     questions: int
     missing: int
     extra: int
+    estimates: dict[str, Estimate]
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
@@ -221,4 +224,7 @@ def _scored(predictions: Path, data: str | Path | None, limit: int | None) -> Sq
     loaded = sets.load(None if data is None else Path(data), limit_eval=limit, train=False)
     golds = {asked.id: asked.answers for asked in loaded.evaluation}
     missing, extra = metrics.differences(golds, given)
-    return SquadScore(**metrics.score(golds, given), questions=len(golds), missing=missing, extra=extra)
+    found = metrics.score(golds, given)
+    errors = figures.errors(found, metrics.blocks(loaded.evaluation, given))
+    estimates = {name: Estimate(found[name], **error) for name, error in errors.items()}
+    return SquadScore(**found, questions=len(golds), missing=missing, extra=extra, estimates=estimates)
