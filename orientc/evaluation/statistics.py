@@ -4,8 +4,8 @@ There is one mechanism. A figure is computed again without each of up to 256 blo
 how far it moves tells its error. Blocks near each other count as dependent: what they move it is fitted with cosine
 waves along the text, the longest few, whose mean square is the variance that chunks of the text have, whatever
 neighbours have in common (Müller 2007; Lazarus, Lewis, Stock, Watson 2018: "equal-weighted cosine"); with few waves
-intervals are Student's. Two tables that were measured on the same text or data are left without the same blocks, so that what is hard
-for both cancels out.
+intervals are Student's. Two tables that were measured on the same text or data are left without the same blocks, so
+that what is hard for both cancels out.
 """
 
 from __future__ import annotations

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from orientc.errors import EvaluationError
+from orientc.evaluation import statistics
+from orientc.evaluation.blocks import block_sums
 from orientc.evaluation.configs import PerplexityConfig, SimilarityConfig
+from orientc.evaluation.figures import sample
 from orientc.evaluation.perplexity import PerplexityMeasurement
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import Pairs, SimilarityMeasurement, cosines
@@ -17,7 +22,6 @@ from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.storage.records import Record
-from orientc.workflows.paired import paired
 from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN
 
 
@@ -70,9 +74,9 @@ class Ruler:
             assert isinstance(self._measurement, SimilarityMeasurement)
             assert isinstance(exported, SimilarityMeasurement)
             found = cosines(self._measurement.vectors, exported.vectors)
-            lost = 1 - found
-            error = float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else 0.0
-            return Outcome(1.0, float(found.mean()), float(lost.mean()), error, {})
+            known = sample("cosine", block_sums({"sentences": np.ones(len(found)), "cosine": found}))
+            error = known.estimate().standard_error if known else 0.0
+            return Outcome(1.0, float(found.mean()), float(1 - found.mean()), error)
         return self._outcome(self.original, exported.original())
 
     @property
@@ -92,7 +96,22 @@ class Ruler:
         return SimilarityMeasurement(setup, SimilarityConfig(limit=self._limit), self.text)
 
     def _outcome(self, original: Record, record: Record) -> Outcome:
-        difference, error = paired(self.measure, original, record)
+        difference, error = self._lost(original, record)
         name = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.measure]
         also = {"cosine": float(record.metrics["cosine"])} if self.measure == SPEARMAN and record.artifact else {}
         return Outcome(float(original.metrics[name]), float(record.metrics[name]), difference, error, also)
+
+    def _lost(self, original: Record, record: Record) -> tuple[float, float]:
+        """How much worse a record of the same text is, and the standard error of that, by the paired test.
+
+        Raises `EvaluationError` where there is too little text to tell an error from.
+        """
+        name = {PERPLEXITY: "loss", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.measure]
+        if math.isinf(float(record.metrics[name])):
+            return math.inf, 0.0
+        before, after = sample(name, original.blocks), sample(name, record.blocks)
+        found = statistics.paired(after, before) if before and after else None
+        if found is None:
+            raise EvaluationError("there is too little text to tell an error from: name a longer one with `text`")
+        worse = found.value if self.measure == PERPLEXITY else -found.value
+        return worse, found.standard_error

@@ -422,7 +422,6 @@ BERT = [*SST2, "--model", "{bert}"]
         ([*SST2, "--embeddings", "{bert}"], 2, ".safetensors"),
         ([*SST2, "--embeddings", "none.safetensors"], 1, "none.safetensors"),
         ([*SST2, "--embeddings", "{weights}"], 1, "not an orientc artifact"),
-        ([*SST2, "--embeddings", "{artifact}", "--out", "runs"], 2, "--out"),
         ([*SST2, "--embeddings", "{artifact}", "--model", "{other}", "--max-length", "64"], 1, "another"),
         ([*SST2, "--model", "./nowhere"], 1, "nowhere"),
         ([*SST2, "--model", "{empty}"], 1, "empty has no config.json"),

@@ -103,7 +103,7 @@ def glue(
             seeds, "last" with one unless given.
         log_with: Names of accelerate's trackers that training is logged with.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's records; those of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Run again what was run before.
         force: Go on, with a warning, where the artifact was made from another table.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.

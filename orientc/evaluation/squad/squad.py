@@ -12,7 +12,6 @@ from orientc.evaluation import figures
 from orientc.evaluation.configs import SquadConfig, check_counts
 from orientc.evaluation.squad import data as sets
 from orientc.evaluation.squad import metrics
-from orientc.storage.records import Estimate
 from orientc.utils import distributed, tracking
 from orientc.utils.progress import Progress
 
@@ -44,7 +43,7 @@ class SquadResult:
 class SquadScore:
     """What a file of predictions is worth.
 
-    `exact_match` and `f1` are in percent, over all `questions`; `estimates` has both with their errors. `missing` of
+    `exact_match` and `f1` are in percent, over all `questions`; `errors` are theirs, as in a `Record`. `missing` of
     the questions have no prediction and count as wrong; `extra` predictions are for questions that are not in the data.
     """
 
@@ -53,7 +52,7 @@ class SquadScore:
     questions: int
     missing: int
     extra: int
-    estimates: dict[str, Estimate]
+    errors: dict[str, dict[str, float]]
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
@@ -113,7 +112,7 @@ def squad(
             "last" with one unless given.
         log_with: Names of accelerate's trackers that training is logged with.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's records; those of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Run again what was run before.
         force: Go on, with a warning, where the artifact was made from another table.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
@@ -226,5 +225,4 @@ def _scored(predictions: Path, data: str | Path | None, limit: int | None) -> Sq
     missing, extra = metrics.differences(golds, given)
     found = metrics.score(golds, given)
     errors = figures.errors(found, metrics.blocks(loaded.evaluation, given))
-    estimates = {name: Estimate(found[name], **error) for name, error in errors.items()}
-    return SquadScore(**found, questions=len(golds), missing=missing, extra=extra, estimates=estimates)
+    return SquadScore(**found, questions=len(golds), missing=missing, extra=extra, errors=errors)
