@@ -39,7 +39,8 @@ from orientc.errors import (
 
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import Calibrated, calibrate
-    from orientc.comparison.compare import Comparisons, compare
+    from orientc.comparison.compare import compare
+    from orientc.comparison.comparisons import Comparisons
     from orientc.compression.compress import compress
     from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
     from orientc.compression.fit_and_store import Compressed
@@ -74,7 +75,7 @@ _HOMES = {
     "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
     "CalibrationInspection": "models.inspect",
-    "Comparisons": "comparison.compare",
+    "Comparisons": "comparison.comparisons",
     "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",

@@ -12,7 +12,7 @@ from orientc.comparison.formats import FORMATS
 from orientc.errors import GateError
 
 if TYPE_CHECKING:
-    from orientc.comparison.compare import Comparisons
+    from orientc.comparison.comparisons import Comparisons
 
 
 def compare(
@@ -24,7 +24,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="A gate: 'perplexity.tied <= 1.2x', 'sst2.accuracy >= -0.5pt', 'rmse < 0.1'. Exit code 3 if missed.",
+            help="A gate: 'perplexity.tied <= 1.2x', 'sst2.accuracy >= -0.5pt', 'kl.tied < 0.1 @95%' (all of the 95 % "
+            "interval). Exit code 3 if missed.",
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
@@ -58,6 +59,14 @@ def compare(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Hold the other rows against this one: paired tests, corrected for their number.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
     format: Annotated[
         str, options.choice(FORMATS, help="For people, for a README, for programs.", rich_help_panel=options.OUTPUT)
     ] = "table",
@@ -86,6 +95,7 @@ def compare(
         quality=quality,
         columns=columns,
         sort=sort,
+        against=against,
         plot=None if plot == "-" else plot,
     )
     show(found, "json" if as_json else format, quiet=quiet)

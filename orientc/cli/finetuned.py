@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orientc.cli import output
+from orientc.comparison.numbers import with_error
 from orientc.evaluation.option_values import BEST, LAST
 
 if TYPE_CHECKING:
@@ -22,11 +23,18 @@ def show(
     table = []
     for name, figure in figures.items():
         spread = [f"{figure.std or 0:.4f}", str(figure.count)] if several else []
-        table.append([name, f"{figure.mean:.4f}", *spread])
+        table.append([name, with_error(f"{figure.mean:.4f}", None if several else _error(name, runs)), *spread])
     table += [[name, f"{value:.4f}", *(["", ""] if several else [])] for name, value in rows]
     first = runs[0].record
     what = f"{first.artifact['method']} r{first.artifact['rank']}" if first.artifact else "original"
     output.show_table(header, table, title=f"{first.model['id']} ({what}); {title}")
+
+
+def _error(name: str, runs: Sequence[Run]) -> float | None:
+    """The standard error of a figure, "f1" or, of one of several tasks, "mrpc f1"."""
+    task, _, metric = name.rpartition(" ")
+    own = [run.record for run in runs if not task or (run.record.data or {}).get("task") == task]
+    return own[0].standard_error(metric)
 
 
 def note_runs(runs: Sequence[Run], *, keep: str | None, quiet: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.comparison.numbers import figure, ratio
+from orientc.comparison.numbers import figure, ratio, with_error
 from orientc.evaluation.option_values import HEADS
 from orientc.storage.records import DIVERGENCES, Record
 
@@ -133,7 +133,7 @@ def perplexity(
                 f"{record.artifact['method']} r{record.artifact['rank']}, {record.head}"
                 if record.artifact
                 else "original",
-                figure(record.perplexity, 4),
+                with_error(figure(record.perplexity, 4), record.standard_error("perplexity")),
                 f"{times:.3f}×" if (times := ratio(record.perplexity, original.perplexity)) else "–",
                 f"{loss:.4f}" if (loss := record.metrics["loss"]) < math.inf else figure(loss),
                 *(_divergence(record, name) for name in held),
@@ -150,5 +150,4 @@ def _divergence(record: Record, name: str) -> str:
     """A divergence with its standard error, where the record has both."""
     if name not in record.metrics:
         return "–"
-    error = record.errors.get(name)
-    return figure(record.metrics[name]) + (f" ± {figure(error['standard_error'], 2)}" if error else "")
+    return with_error(figure(record.metrics[name]), record.standard_error(name))

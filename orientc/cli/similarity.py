@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.comparison.numbers import figure
+from orientc.comparison.numbers import figure, with_error
 from orientc.evaluation.option_values import POOLINGS
 
 
@@ -112,7 +112,7 @@ def similarity(
         [
             [
                 f"{record.artifact['method']} r{record.artifact['rank']}" if record.artifact else "original",
-                *(f"{record.metrics[name]:.4f}" for name in names),
+                *(with_error(f"{record.metrics[name]:.4f}", record.standard_error(name)) for name in names),
                 str(record.metrics["sentences"]),
                 figure(record.seconds),
             ]

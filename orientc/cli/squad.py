@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import finetuned, options, output
+from orientc.comparison.numbers import with_error
 
 
 def squad(
@@ -120,7 +121,9 @@ def squad(
         output.show_json(found.as_dict())
     elif isinstance(found, SquadScore):
         figures = {"exact_match": found.exact_match, "f1": found.f1}
-        output.show_table(["figure", "value"], [[name, f"{value:.4f}"] for name, value in figures.items()])
+        errors = {name: error["standard_error"] for name, error in found.errors.items()}
+        rows = [[name, with_error(f"{value:.4f}", errors.get(name))] for name, value in figures.items()]
+        output.show_table(["figure", "value"], rows)
     else:
         finetuned.note_runs(found.runs, keep=keep, quiet=quiet)
         for path in found.predictions:

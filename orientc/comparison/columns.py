@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
-from orientc.evaluation.statistics import Spread
+from orientc.evaluation import statistics
+from orientc.evaluation.figures import sample
+from orientc.evaluation.statistics import Sample, Spread
 from orientc.storage.records import DIVERGENCES, Record
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 from orientc.utils.files import canonical_json, short_hash
@@ -77,12 +80,32 @@ def _order(name: str) -> tuple[int, str]:
     return (ours.index(name), "") if name in ours else (len(ours), name)
 
 
-def figure_of(own: list[tuple[Record, float]], original: Figure | None) -> Figure:
+def figure_of(column: Column, own: list[tuple[Record, float]], original: Figure | None) -> Figure:
     """One record's figure, or the mean of several that differ in their seed alone, against the uncompressed model's."""
     spread = Spread.of([value for _, value in own])
     seeds = sorted(record.settings["seed"] for record, _ in own if isinstance(record.settings.get("seed"), int))
+    known = _sample(column, [record for record, _ in own])
+    found = Figure(spread.mean, std=spread.std, seeds=tuple(seeds), sample=known)
+    if known:
+        told = known.estimate()
+        found = replace(found, error=told.standard_error, low=told.low, high=told.high)
     if original is None:
-        return Figure(spread.mean, None, None, spread.std, tuple(seeds))
-    times = ratio(spread.mean, original.value)
-    difference = spread.mean - original.value if isfinite(spread.mean) and isfinite(original.value) else None
-    return Figure(spread.mean, times, difference, spread.std, tuple(seeds))
+        return found
+    finite = isfinite(spread.mean) and isfinite(original.value)
+    return replace(
+        found,
+        ratio=ratio(spread.mean, original.value),
+        difference=spread.mean - original.value if finite else None,
+        versus_original=found.paired(original),
+    )
+
+
+def _sample(column: Column, own: list[Record]) -> Sample | None:
+    """How a column's figure varies with what was measured on; None where the records don't tell."""
+    subject, _, rest = column.name.partition(".")
+    metric = subject if own[0].kind == "perplexity" else rest
+    known = [sample(metric, record.blocks) for record in own]
+    first = known[0]
+    if first is None or not all(each and each.is_pair(first) for each in known):
+        return None
+    return statistics.mean([each for each in known if each])

@@ -112,6 +112,10 @@ class Record:
         """The perplexity."""
         return float(self.metrics["perplexity"])
 
+    def standard_error(self, name: str) -> float | None:
+        """The standard error of a metric; None where none is known."""
+        return self.errors[name]["standard_error"] if name in self.errors else None
+
     @property
     def estimates(self) -> dict[str, Estimate]:
         """Each metric that has an error, with that and its interval."""

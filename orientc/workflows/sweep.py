@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from orientc.calibration.calibrate import calibrate
-from orientc.comparison.compare import Comparisons, compare
+from orientc.comparison.compare import compare
+from orientc.comparison.comparisons import Comparisons
 from orientc.compression.fit_and_store import fit_and_store
 from orientc.errors import SweepError
 from orientc.evaluation.setup import Setup

@@ -168,7 +168,7 @@ def test_an_out_that_is_neither_a_folder_nor_an_artifact_is_refused(
 def test_perplexity_finds_an_unwritable_out_before_it_scores(
     orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", pytest.fail)
+    monkeypatch.setattr("orientc.evaluation.perplexity.SideBySide", pytest.fail)
     (tmp_path / "file").write_text("in the way")
     ended = orientc("perplexity", bert_folder, "--text", text_file, "--out", "file/runs")
     assert "can't write" in one_line(ended, 1)
@@ -496,14 +496,14 @@ def test_no_table_is_cut_or_folded_in_a_pipe(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     measured = orientc("perplexity", artifact, "--text", text_file, "--limit", "5").out.splitlines()
-    assert [len(line.split()) for line in measured[1:2]] == [6]
+    assert measured[1].split()[:3] == ["table", "perplexity", "ratio"]
     assert len(measured) == 6  # title, header, rule, three rows
     compared = orientc("compare", artifact.parent).out.splitlines()
     rows = compared[3:5]
     assert compared[1].split()[:2] == ["table", "rank"]
     assert [row.replace("◆", "").split()[:3] for row in rows] == [["original", "32", "1.00"], ["bert", "(svd)", "4"]]
     assert len({len(line) for line in compared[1:5]}) == 1
-    assert len(compared) == 7  # title, header, rule, two rows, two notes
+    assert len(compared) == 8  # title, header, rule, two rows, three notes
     assert "…" not in "".join(compared)
 
 
@@ -537,7 +537,7 @@ def commands() -> dict[str, Command]:
 def test_the_commands() -> None:
     assert list(commands()) == [
         "shrink", "demo", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue",
-        "squad", "sweep", "compare", "inspect", "export",
+        "squad", "sweep", "reproduce", "compare", "inspect", "export",
     ]  # fmt: skip
 
 

@@ -157,6 +157,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text", "model", "glue", "data"])
 @pytest.mark.parametrize("kind", ["refusing", "silent"])
 def test_a_hub_that_is_not_there_is_given_up_within_seconds(tmp_path: Path, kind: str, name: str) -> None:

@@ -71,6 +71,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_svd_the_papers_recipe_and_ours_are_made_at_each_ratio(reproduced: Reproduced) -> None:
     assert reproduced.ended.code == 0
     made = [artifacts.read_description(path) for path in reproduced.folder.glob("*.safetensors")]
@@ -99,6 +100,7 @@ def test_the_papers_settings_are_those_of_its_tasks() -> None:
     assert paper.STUDY.limits_of("squad") == (None, None)
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_records_over_seeds(reproduced: Reproduced) -> None:
     found = [records.read(path) for path in reproduced.folder.glob("*.json") if "history" not in path.name]
     original = reproduced.document["results"][0]["figures"]
@@ -110,6 +112,7 @@ def test_figures_are_those_of_the_records_over_seeds(reproduced: Reproduced) -> 
     assert [original[name]["runs"] for name in ("perplexity.tied", "squad.f1", "rte.accuracy")] == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_task_without_data_is_named_and_there_is_no_average(reproduced: Reproduced) -> None:
     (name,) = reproduced.document["missing"]
     assert name == "qnli"
@@ -120,6 +123,7 @@ def test_a_task_without_data_is_named_and_there_is_no_average(reproduced: Reprod
     assert not [cell for cell in reproduced.document["cells"] if "qnli" in cell["name"]]
 
 
+@pytest.mark.slow
 def test_the_report_has_a_verdict_for_each_claim_and_lies_in_the_models_folder(reproduced: Reproduced) -> None:
     report, tex = sorted(reproduced.folder.glob("reproduction-*"))
     assert (report.suffix, tex.suffix) == (".md", ".tex")
@@ -134,6 +138,7 @@ def test_the_report_has_a_verdict_for_each_claim_and_lies_in_the_models_folder(r
     assert "The paper's own figures are not shown" in report.read_text()
 
 
+@pytest.mark.slow
 def test_the_latex_is_of_booktabs_and_escapes_what_latex_reads(reproduced: Reproduced, orientc: Orientc) -> None:
     ended = orientc(*reproduced.arguments, "--latex", "--quiet")
     assert ended.code == 0
@@ -145,6 +150,7 @@ def test_the_latex_is_of_booktabs_and_escapes_what_latex_reads(reproduced: Repro
     assert widths == {8, 4}
 
 
+@pytest.mark.slow
 def test_again_it_does_no_work_and_says_the_same(
     reproduced: Reproduced, orientc: Orientc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,11 +164,13 @@ def test_again_it_does_no_work_and_says_the_same(
     assert {cell["status"] for cell in reproduced.document["cells"]} == {"skipped"}
 
 
+@pytest.mark.slow
 def test_no_fine_tuned_model_is_left(reproduced: Reproduced) -> None:
     assert not list(reproduced.folder.rglob("model.safetensors"))
     assert not list(reproduced.folder.rglob("*.checkpoints"))
 
 
+@pytest.mark.slow
 def test_the_papers_figures_stand_beside_ours_with_their_table(
     reproduced: Reproduced, orientc: Orientc, tmp_path: Path
 ) -> None:
