@@ -292,7 +292,8 @@ def run(
         metrics, blocks = benchmark.metrics(scored), benchmark.blocks(scored)
         track(ready.state.global_step, metrics)
     benchmark.write(this, outputs)
-    trained = distributed.from_main(lambda: fingerprint(ModelSource.resolve(this.folder))) if config.epochs else None
+    there = config.epochs and keep_model
+    trained = distributed.from_main(lambda: fingerprint(ModelSource.resolve(this.folder))) if there else None
     record = replace(
         record,
         metrics=metrics,
