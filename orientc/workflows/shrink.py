@@ -15,18 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from orientc.calibration.calibrate import Calibrated, calibrate, calibration_file
 from orientc.calibration.config import CalibrationConfig
 from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_and_store import Compressed, fit_and_store
 from orientc.compression.fit_table import fit_table
-from orientc.errors import FitError, GateError, UsageError
-from orientc.evaluation.configs import check_counts
+from orientc.errors import FitError, GateError
 from orientc.evaluation.perplexity import CAUSAL, head_protocol
 from orientc.evaluation.setup import Setup
-from orientc.evaluation.similarity import Pairs, stsb
+from orientc.evaluation.similarity import Pairs
 from orientc.evaluation.texts import Text
 from orientc.exporters import export as exporting
 from orientc.exporters import model_card
@@ -37,7 +34,7 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.models.table import Table, read_table
 from orientc.storage import runs
-from orientc.storage.artifact import FLOAT_DTYPES, Artifact
+from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
 from orientc.utils import distributed, folders
@@ -46,21 +43,18 @@ from orientc.utils.files import file_sha256, read_bytes, short_hash, write_json
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 from orientc.workflows import fresh_process, search
+from orientc.workflows.request import Texts, check_request, measure_for, size_asked, texts_for
 from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.search import MEASUREMENTS, Tried
 from orientc.workflows.shrunk import Predicted, Shrunk, Verdict
-from orientc.workflows.three_texts import calibration_text, three_texts
+from orientc.workflows.sizes import Sizes, stored_bytes
 from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN, Tolerance, difference_in_words
 
-HUB = "hub"  # in the place of a folder with STS-B
 SIZES = ("target_bits", "target_mb", "target_ratio", "model_mb")
-DRY = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # bits per weight that a dry run shows
-_MOST = 8.0  # bits per weight
 _SEARCHED: dict[str, int | None] = {PERPLEXITY: 1500, SIMILARITY: 1000, SPEARMAN: 4000}  # lines, or pairs
 _JUDGED: dict[str, int | None] = {PERPLEXITY: 2000, SIMILARITY: 1000, SPEARMAN: None}
 _SEARCHED_TOKENS, _JUDGED_TOKENS = 16_384, 32_768  # of a causal text
 _AIM = 0.35  # of what is allowed: losses are larger than predicted where they are not tiny
-_HEADER = 160, 8192  # bytes of a weight file for each tensor, and for the rest
 _LARGEST = 1_000_000  # bytes of a file that says what was done
 
 
@@ -138,17 +132,17 @@ def shrink(
     distributed.check_alone("shrink")
     start = time.perf_counter()
     sizes = {"target_bits": target_bits, "target_mb": target_mb, "target_ratio": target_ratio, "model_mb": model_mb}
-    asked = _size_asked(sizes, within)
-    _check_request(to, dtype, dry_run=dry_run, limit=limit, push=push, private=private)
+    asked = size_asked(sizes, within)
+    check_request(to, dtype, dry_run=dry_run, limit=limit, push=push, private=private)
     config = CalibrationConfig(tokens, None, seed)
     progress = progress or Progress()
     if not isinstance(model, ModelSource):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         model = ModelSource.resolve(str(model), revision=revision, **trust)
-    tolerance = Tolerance.read(_measure(model, measure, sts), within)
+    tolerance = Tolerance.read(measure_for(model, measure, sts), within)
     place = None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, place), pick_device(device), progress=progress)
-    texts = _texts(model, text, sts, seed, progress)
+    texts = texts_for(model, text, sts, seed, progress)
     work = _Work(setup, texts, tolerance, asked, limit, config, dtype, place)
     if dry_run:
         return work.predicted()
@@ -170,7 +164,7 @@ class _Work:
     """One request, settled: the model, the texts, what is allowed or how large it may be."""
 
     setup: Setup
-    texts: _Texts
+    texts: Texts
     tolerance: Tolerance
     asked: tuple[str, float] | None
     limit: int | None
@@ -202,6 +196,11 @@ class _Work:
         """The model's table."""
         return read_table(self.setup.source)
 
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What the table may take, and what the rest of the model does."""
+        return Sizes(self.setup.source, self.table.info, self.exported_dtype, self.asked)
+
     @property
     def exported_dtype(self) -> str:
         """The type that the folder's weights have."""
@@ -214,7 +213,7 @@ class _Work:
         tried: tuple[Tried, ...] = ()
         bounds: tuple[str, ...] = ()
         if self.asked is None:
-            bounds = self._bounds
+            bounds = self.sizes.bounds
             for line in bounds:
                 self.setup.progress.done(line)
             tried = self._search(calibration.path)
@@ -263,12 +262,12 @@ class _Work:
         with TemporaryDirectory() as elsewhere:
             known = self._calibrated(self.out if there else Path(elsewhere))
             held, kept = known.calibration, known.path if there else None
-        rows = [self._predicted(bits, held) for bits in self._asked_bits]
+        rows = [self._predicted(bits, held) for bits in self.sizes.shown_bits]
         return Shrunk(
             model=self.setup.source.id, folder=None, artifact=None, calibration=kept, bits=None,
             head=head_policies(self.setup.source.skeleton)[-1], texts=self.texts.names, table=None,
             base_table=info.nbytes, weights=None, base_weights=info.model_bytes, halved=None, verdict=None, tried=(),
-            bounds=self._bounds, predicted=tuple(rows), load=None, loaded=None,
+            bounds=self.sizes.bounds, predicted=tuple(rows), load=None, loaded=None,
         )  # fmt: skip
 
     # -- the steps
@@ -307,16 +306,16 @@ class _Work:
             )
 
         aim = _AIM * allowed if self.tolerance.measure == PERPLEXITY else None
-        lowest, highest = self._range
+        lowest, highest = self.sizes.range
         return search.smallest(predict, measure, allowed, lowest=lowest, highest=highest, aim=aim, on_tried=tell)
 
     def _of_size(self, calibration: Path) -> Compressed:
         """The artifact whose table, in the folder's type, is as small as asked for."""
-        wanted = self._wanted_bytes
+        wanted = self.sizes.wanted
         target = wanted
         for _ in range(4):
             made = self._made(calibration, TargetConfig(target_mb=target / MB))
-            over = _stored_bytes(made.artifact, self.exported_dtype) - wanted
+            over = stored_bytes(made.artifact, self.exported_dtype) - wanted
             if over <= 0:
                 return made
             target -= over
@@ -337,8 +336,8 @@ class _Work:
             artifact = fit_table(self.table, TargetConfig(target_bits=bits), calibration=calibration)
         except FitError:
             return Predicted(bits, None, None, None)
-        table = _stored_bytes(artifact, self.exported_dtype)
-        return Predicted(bits, table, self._body + table, float(artifact.description.distances["cost"]))
+        table = stored_bytes(artifact, self.exported_dtype)
+        return Predicted(bits, table, self.sizes.body + table, float(artifact.description.distances["cost"]))
 
     def _ruler(self, text: Text | Pairs, lines: dict[str, int | None], causal: int) -> Ruler:
         """The measure on one of the texts, on as much of it as is needed unless a `limit` was given."""
@@ -367,60 +366,6 @@ class _Work:
         )  # fmt: skip
         folders.add_file(folder, model_card.FILE, content)
 
-    # -- sizes
-
-    @property
-    def _body(self) -> int:
-        """Bytes of a weight file in the folder without the table."""
-        info, itemsize = self.table.info, getattr(torch, self.exported_dtype).itemsize
-        each, rest = _HEADER
-        header = each * len(self.setup.source.skeleton.state_dict()) + rest
-        return int((info.model_parameters - info.vocab * info.dim) * itemsize + header)
-
-    @property
-    def _wanted_bytes(self) -> float:
-        """The bytes that the table may take in the folder."""
-        assert self.asked is not None
-        info, (name, value) = self.table.info, self.asked
-        if name == "target_bits":
-            return value * info.vocab * info.dim / 8
-        if name == "target_ratio":
-            return info.nbytes / value
-        if name == "target_mb":
-            return value * MB
-        if value * MB <= self._body:
-            half = "" if self.exported_dtype != "float32" else ", or halve it with `dtype` float16"
-            raise FitError(
-                f"what is not the table takes {self._body / MB:.1f} MB in {self.exported_dtype}: `model_mb` must be "
-                f"more than that{half}"
-            )
-        return value * MB - self._body
-
-    @property
-    def _asked_bits(self) -> tuple[float, ...]:
-        """The sizes that a dry run shows."""
-        if self.asked is None:
-            return DRY
-        return (8 * self._wanted_bytes / (self.table.info.vocab * self.table.info.dim),)
-
-    @property
-    def _range(self) -> tuple[float, float]:
-        """The fewest and the most bits per weight that are looked at."""
-        info = self.table.info
-        fewest = (info.vocab + 16 * info.dim) / (info.vocab * info.dim)  # one bit a row, and one column of a decoder
-        most = min(_MOST, 8 * info.nbytes / (info.vocab * info.dim))
-        return round(max(fewest, 0.01), 2), math.floor(100 * most) / 100
-
-    @property
-    def _bounds(self) -> tuple[str, ...]:
-        lowest, highest = self._range
-        dim, own = self.table.info.dim, 8 * self.table.info.nbytes / (self.table.info.vocab * self.table.info.dim)
-        above = f"more than the checkpoint's own {own:.3g} bits" if own <= _MOST else "more changes no figure"
-        return (
-            f"at least {lowest:g} bits per weight: rank 1 of {dim}, a bit a row",
-            f"at most {highest:g} bits per weight: all {dim} columns in {min(8, math.ceil(highest))} bits; {above}",
-        )
-
     def _nothing(self, tried: tuple[Tried, ...]) -> str:
         measured = [entry for entry in tried if math.isfinite(entry.difference)]
         if not measured:
@@ -439,74 +384,6 @@ class _Work:
         return list(text.first) if isinstance(text, Pairs) else text.content.split("\n")
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """What is calibrated on, searched on, and judged on."""
-
-    calibration: Text
-    search: Text | Pairs
-    verdict: Text | Pairs
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The names of all three, by what they are for."""
-        return {"calibration": self.calibration.name, "search": self.search.name, "verdict": self.verdict.name}
-
-
-def _texts(
-    source: ModelSource, text: str | Path | Text | None, sts: str | Path | None, seed: int, progress: Progress
-) -> _Texts:
-    if sts is not None:
-        folder = None if str(sts) == HUB else sts
-        return _Texts(calibration_text(source, text, progress), stsb(folder, "train"), stsb(folder, "dev"))
-    found = three_texts(source, text, seed, progress)
-    return _Texts(found.calibration, found.search, found.verdict)
-
-
-def _measure(source: ModelSource, measure: str | None, sts: str | Path | None) -> str:
-    """The measure that is meant, by the model's kind. Raises `UsageError` for pairs that are needed or not."""
-    if measure is None:
-        if sts is not None:
-            return SPEARMAN
-        return PERPLEXITY if head_protocol(source) and not source.is_encoder_decoder else SIMILARITY
-    if (measure == SPEARMAN) != (sts is not None):
-        raise UsageError(
-            "`measure` spearman needs sentence pairs with scores: say where STS-B is with `sts`, and only then"
-        )
-    return measure
-
-
-def _size_asked(sizes: dict[str, float | None], within: str | None) -> tuple[str, float] | None:
-    """The size that is asked for, by its field; None where a tolerance is. Raises `UsageError` for more than one."""
-    given = [(name, float(value)) for name, value in sizes.items() if value is not None]
-    if not given:
-        return None
-    if len(given) > 1:
-        raise UsageError(f"`{given[0][0]}` and `{given[1][0]}` exclude each other: give one size")
-    name, value = given[0]
-    if within is not None:
-        raise UsageError(f"`within` and `{name}` exclude each other: ask for a tolerance or for a size")
-    if not 0 < value < math.inf:
-        raise UsageError(f"`{name}` must be above 0, not {value:g}")
-    return name, value
-
-
-def _check_request(
-    to: str | Path | None, dtype: str | None, *, dry_run: bool, limit: int | None, push: str | None, private: bool
-) -> None:
-    check_counts(limit=limit)
-    if to is None and not dry_run:
-        raise UsageError("`to` is missing: the folder to write")
-    if dtype not in (None, *FLOAT_DTYPES):
-        raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
-    if push is not None:
-        if dry_run:
-            raise UsageError("`push` and `dry_run` exclude each other: a dry run has nothing to upload")
-        hub.prepare(push)
-    elif private:
-        raise UsageError("`private` is for a repository on the hub: name it with `push`")
-
-
 def _done(state: Path, folder: Path) -> Shrunk | None:
     """What the same request left before; None where there is none, or the folder is another by now."""
     try:
@@ -516,15 +393,6 @@ def _done(state: Path, folder: Path) -> Shrunk | None:
         return replace(Shrunk.from_dict(values), fresh=False, url=None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _stored_bytes(artifact: Artifact, dtype: str) -> int:
-    """What a compressed table takes in a model of a type, in which all its floats are."""
-    itemsize: int = getattr(torch, dtype).itemsize
-    return sum(
-        tensor.numel() * (itemsize if tensor.is_floating_point() else tensor.element_size())
-        for tensor in artifact.factors.tensors.values()
-    )
 
 
 def _minutes(seconds: float) -> str:
