@@ -67,6 +67,16 @@ def compare(
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--results",
+            "--with",
+            metavar="[ROW=]FILE",
+            help="Figures from a result file of lm-evaluation-harness or mteb as columns.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
     format: Annotated[
         str, options.choice(FORMATS, help="For people, for a README, for programs.", rich_help_panel=options.OUTPUT)
     ] = "table",
@@ -96,6 +106,7 @@ def compare(
         columns=columns,
         sort=sort,
         against=against,
+        results=results or None,
         plot=None if plot == "-" else plot,
     )
     show(found, "json" if as_json else format, quiet=quiet)

@@ -28,7 +28,7 @@ def columns_of(read: list[Record]) -> tuple[tuple[Column, ...], dict[str, list[t
     for name in sorted(ways, key=_order):
         several = [ways[name][way] for way in sorted(ways[name])]
         measured = [way_of(own[0][0]) for own in several]
-        for own, way, differs in zip(several, measured, _differences(measured), strict=True):
+        for own, way, differs in zip(several, measured, told_apart(measured), strict=True):
             column = Column(name, differs, way)
             columns.append(column)
             by_column[column.key] = own
@@ -52,7 +52,7 @@ def way_of(record: Record) -> dict[str, Any]:
     return {"on": on.get("name"), **described, **settings, "sha256": str(on.get("sha256"))[:8]}
 
 
-def _differences(measured: list[dict[str, Any]]) -> list[str]:
+def told_apart(measured: list[dict[str, Any]]) -> list[str]:
     """For each of several ways to measure a figure, what tells it from the others, in words; hashes if all else fails.
 
     The ways differ among themselves; of one alone there is nothing to tell.

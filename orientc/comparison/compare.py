@@ -16,6 +16,7 @@ from orientc.comparison.collect import line_up
 from orientc.comparison.comparisons import Comparisons
 from orientc.comparison.gates import Condition
 from orientc.comparison.rows import FACTS, Comparison
+from orientc.comparison.with_results import with_results
 from orientc.errors import RecordError, UsageError
 from orientc.storage.runs import runs_folder
 
@@ -29,6 +30,7 @@ def compare(
     columns: str | Sequence[str] | None = None,
     sort: str | None = None,
     against: str | None = None,
+    results: str | Path | Sequence[str | Path] | None = None,
     plot: str | Path | None = None,
 ) -> Comparisons:
     """Put artifacts and what was measured with them side by side, and hold them against gates.
@@ -42,11 +44,13 @@ def compare(
         sort: Name of the fact or figure to sort rows by; "-" before it sorts the largest first.
         against: Name of a row, as it is shown, or path of an artifact, that the others' figures are held against by the
             paired test, corrected for how many they are.
+        results: Result files of lm-evaluation-harness or mteb, or folders of them, whose figures become columns;
+            "ROW=FILE" says whose they are.
         plot: File to draw quality against size in: .png, .svg or .pdf.
 
     Raises:
         UsageError: A condition or a name makes no sense here, or there is nothing to draw.
-        RecordError: There is nothing to compare.
+        RecordError: There is nothing to compare, or a result file is none.
         OutputError: The plot can't be written, or the extra is missing.
     """
     if plot is not None:
@@ -58,6 +62,8 @@ def compare(
     if not comparisons:
         why = problems or [f"no artifact and no record in {', '.join(map(str, given))}"]
         raise RecordError(f"nothing to compare: {'; '.join(why)}")
+    if results is not None:
+        comparisons = with_results(comparisons, [results] if isinstance(results, str | Path) else results)
     names = [condition.name for condition in wanted]
     gates.check_names(comparisons, [*names, *([sort.removeprefix("-")] if sort else [])])
     gates.check_names(comparisons, shown or (), [*FACTS, "seconds"])

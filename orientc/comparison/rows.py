@@ -77,11 +77,13 @@ class Column:
 
     `name` is what it is called: "perplexity.tied", "sst2.accuracy"; `differs` says what tells it from other columns of
     the name, "" where there are none; `measured` is the way in full: `on`, the text's or data's name, and settings.
+    `lower` is whether another tool says of its figure that less is better.
     """
 
     name: str
     differs: str
     measured: dict[str, Any]
+    lower: bool = False
 
     @property
     def key(self) -> str:
@@ -90,8 +92,8 @@ class Column:
 
     @property
     def lower_is_better(self) -> bool:
-        """True of perplexities, and of how far predictions are from the uncompressed model's."""
-        return self.name.partition(".")[0] in ("perplexity", "kl", "kl_p99", "kl_max")
+        """True of perplexities, and of how far predictions are from the uncompressed model's; else as a tool says."""
+        return self.lower or self.name.partition(".")[0] in ("perplexity", "kl", "kl_p99", "kl_max")
 
     @property
     def divergence(self) -> bool:

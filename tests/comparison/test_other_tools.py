@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.comparisons import put
 
+from orientc.comparison.compare import compare
 from orientc.comparison.other_tools import read_results
-from orientc.errors import RecordError
+from orientc.errors import RecordError, UsageError
 
 HARNESS: dict[str, Any] = {
     "results": {
@@ -72,3 +74,43 @@ def test_what_neither_tool_wrote_is_refused(tmp_path: Path, content: str) -> Non
     with pytest.raises(RecordError) as caught:
         read_results(path)
     assert "results.json" in str(caught.value)
+
+
+# -- as columns
+
+
+def test_results_are_columns_of_the_row_that_they_name(tmp_path: Path) -> None:
+    for rank in (2, 3):
+        put(tmp_path, rank)
+    mine = {**HARNESS, "config": {}, "model_name": "exported/svd-r2-float32"}
+    base = json.loads(json.dumps({**HARNESS, "config": {}, "model_name": "org/model-0"}))
+    base["results"]["arc_easy"]["acc,none"] = 0.6
+    files = {name: tmp_path / f"{name}.results" for name in ("mine", "base", "other")}
+    for name, values in {"mine": mine, "base": base, "other": {**base, "model_name": "elsewhere"}}.items():
+        files[name].write_text(json.dumps(values))
+    found = compare([tmp_path], results=[files["mine"], files["base"]], require="arc_easy.acc >= -5pt")
+    original, *rows = found.comparisons[0].rows
+    assert original.figures["arc_easy.acc"].value == 0.6
+    figure = next(row for row in rows if row.rank == 2).figures["arc_easy.acc"]
+    assert (figure.value, figure.error) == (0.5, 0.1)
+    assert figure.difference == pytest.approx(-0.1)
+    assert not next(row for row in rows if row.rank == 3).figures
+    (perplexity,) = found.comparisons[0].columns_named("wikitext.word_perplexity")
+    assert perplexity.lower_is_better
+    assert [str(failure).partition(" is ")[2] for failure in found.failures] == [
+        "not measured, required arc_easy.acc >= -5pt",
+        "0.5000 (−10.00 pt), required arc_easy.acc >= -5pt",
+    ]
+    with pytest.raises(UsageError, match="is of elsewhere, which is the name of no row: say which as ROW=FILE"):
+        compare([tmp_path], results=files["other"])
+    named = compare([tmp_path], results=f"svd-r3-float32={files['other']}").comparisons[0].rows
+    assert next(row for row in named if row.rank == 3).figures["arc_easy.acc"].value == 0.6
+
+
+def test_figures_measured_otherwise_are_other_columns(tmp_path: Path) -> None:
+    put(tmp_path, 2)
+    for shots in (0, 5):
+        values = {**HARNESS, "config": {}, "model_name": "svd-r2-float32", "n-shot": {"arc_easy": shots}}
+        (tmp_path / f"{shots}.results").write_text(json.dumps(values))
+    found = compare([tmp_path], results=[tmp_path / "0.results", tmp_path / "5.results"]).comparisons[0]
+    assert [column.differs for column in found.columns_named("arc_easy.acc")] == ["shots 0", "shots 5"]
