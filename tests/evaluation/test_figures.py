@@ -12,8 +12,9 @@ from scipy import stats
 from support.simulated import CASES, Case, blocks
 
 from orientc.evaluation import figures, statistics
-from orientc.evaluation.blocks import BLOCKS, block_sums, classified, correlated
+from orientc.evaluation.blocks import BLOCKS, RANKED, block_sums, classified, correlated
 from orientc.evaluation.statistics import holm, mean, paired
+from orientc.utils.files import json_bytes
 
 RANDOM = np.random.default_rng(0)
 ANSWERS, LABELS = RANDOM.integers(0, 2, (2, 1001))
@@ -47,6 +48,15 @@ def test_without_each_block_a_figure_is_that_of_the_rest() -> None:
         rest = np.r_[0 : ends[block], ends[block + 1] : len(LABELS)]
         expected = sklearn.metrics.matthews_corrcoef(LABELS[rest], ANSWERS[rest])
         assert found.left_out[block] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_largest_records_are_small() -> None:
+    """QQP's dev set has 40 430 pairs; a record stays under 200 kB."""
+    labels = RANDOM.integers(0, 2, 40_430)
+    kept = classified(np.where(RANDOM.random(40_430) < 0.9, labels, 1 - labels), labels, two=True)
+    assert figures.errors({"accuracy": 0.9, "f1": 0.9}, kept).keys() == {"accuracy", "f1"}
+    assert len(json_bytes(kept)) < 190_000
+    assert len(json_bytes(correlated(RANDOM.random(RANKED), RANDOM.random(RANKED)))) < 190_000
 
 
 def test_an_error_of_independent_values_is_the_textbooks() -> None:
