@@ -14,6 +14,7 @@ from typing import Any
 
 from orientc.errors import UsageError
 from orientc.evaluation.glue.tasks import TASKS
+from orientc.storage.records import ORIGINAL
 from orientc.utils.files import read_bytes
 from orientc.workflows.study import AE, SQUAD, SVD, Study
 
@@ -110,9 +111,6 @@ def read_published(path: str | Path) -> dict[tuple[str, float | None, str], Publ
         value = float(_has(path, number, entry, "value", float))
         found[named] = Published(value, _has(path, number, entry, "table", str))
     return found
-
-
-ORIGINAL = "original"
 
 
 def _has(path: str | Path, number: int, entry: Any, name: str, kind: type) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from orientc.comparison.formats import escaped
 from orientc.comparison.numbers import figure
 from orientc.evaluation.glue.tasks import TASKS
+from orientc.storage.records import ORIGINAL
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 from orientc.workflows import paper
 from orientc.workflows.claims import Claim
@@ -18,7 +19,7 @@ from orientc.workflows.results import Measured, Result
 from orientc.workflows.study import AE, SQUAD, SVD
 
 _NONE = "–"
-_METHODS = {(paper.ORIGINAL, ""): "original", (SVD, ""): "SVD", (AE, "paper"): "autoencoder, the paper's recipe",
+_METHODS = {(ORIGINAL, ""): "original", (SVD, ""): "SVD", (AE, "paper"): "autoencoder, the paper's recipe",
             (AE, "default"): "autoencoder, the default recipe"}  # fmt: skip
 _METRICS = {"matthews": "MCC", "accuracy": "acc.", "f1": "F1", "pearson": "Pearson", "spearman": "Spearman",
             "accuracy_matched": "acc. m", "accuracy_mismatched": "acc. mm", "exact_match": "EM"}  # fmt: skip

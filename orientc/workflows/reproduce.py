@@ -15,7 +15,7 @@ from orientc.evaluation.texts import Text
 from orientc.models.argument import DEMO
 from orientc.models.source import ModelSource
 from orientc.storage import records
-from orientc.storage.records import Record
+from orientc.storage.records import ORIGINAL, Record
 from orientc.storage.runs import fit_seconds
 from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
@@ -189,7 +189,7 @@ def _at_hand(study: Study, setup: Setup, *, quick: bool) -> tuple[list[Measure],
         try:
             measure.fetch()
         except OrientcError as error:
-            missing[measure.name] = first_line(error).partition(": ")[0].replace("`", "")
+            missing[measure.name] = first_line(error).replace("`", "")
         else:
             taken.append(measure)
     for name, why in missing.items():
@@ -206,7 +206,7 @@ def _results(wanted: Sequence[Fit], done: Sweep, read: Sequence[Record], base: T
     made = [
         result(method, preset, ratio, base, paths, read) for (ratio, method, preset), paths in together.items() if paths
     ]
-    return (result(paper.ORIGINAL, "", None, base, (), read), *made)
+    return (result(ORIGINAL, "", None, base, (), read), *made)
 
 
 def _facts(
