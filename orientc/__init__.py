@@ -39,7 +39,8 @@ from orientc.errors import (
 
 if TYPE_CHECKING:
     from orientc.calibration.calibrate import Calibrated, calibrate
-    from orientc.comparison.compare import Comparisons, compare
+    from orientc.comparison.compare import compare
+    from orientc.comparison.comparisons import Comparisons
     from orientc.compression.compress import compress
     from orientc.compression.configs import AutoencoderConfig, QuantizeConfig, SvdConfig, TargetConfig
     from orientc.compression.fit_and_store import Compressed
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
     from orientc.storage.calibration import Calibration
     from orientc.storage.description import Description
     from orientc.utils.progress import Progress
+    from orientc.workflows.reproduce import Reproduction, reproduce
+    from orientc.workflows.shrink import shrink
+    from orientc.workflows.shrunk import Shrunk
     from orientc.workflows.sweep import Sweep, sweep
 
 _HOMES = {
@@ -71,7 +75,7 @@ _HOMES = {
     "Calibrated": "calibration.calibrate",
     "Calibration": "storage.calibration",
     "CalibrationInspection": "models.inspect",
-    "Comparisons": "comparison.compare",
+    "Comparisons": "comparison.comparisons",
     "Compressed": "compression.fit_and_store",
     "CompressedEmbedding": "modeling.modules",
     "CompressedHead": "modeling.modules",
@@ -83,6 +87,8 @@ _HOMES = {
     "Perplexities": "evaluation.perplexity",
     "Progress": "utils.progress",
     "QuantizeConfig": "compression.configs",
+    "Reproduction": "workflows.reproduce",
+    "Shrunk": "workflows.shrunk",
     "Similarities": "evaluation.similarity",
     "SquadResult": "evaluation.squad.squad",
     "SquadScore": "evaluation.squad.squad",
@@ -104,7 +110,9 @@ _HOMES = {
     "perplexity": "evaluation.perplexity",
     "quantize": "compression.quantize",
     "read_table": "models.table",
+    "reproduce": "workflows.reproduce",
     "save": "storage.artifact",
+    "shrink": "workflows.shrink",
     "similarity": "evaluation.similarity",
     "squad": "evaluation.squad.squad",
     "substitute": "models.substitute",
@@ -149,6 +157,8 @@ __all__ = [
     "Progress",
     "QuantizeConfig",
     "RecordError",
+    "Reproduction",
+    "Shrunk",
     "Similarities",
     "SquadResult",
     "SquadScore",
@@ -175,7 +185,9 @@ __all__ = [
     "perplexity",
     "quantize",
     "read_table",
+    "reproduce",
     "save",
+    "shrink",
     "similarity",
     "squad",
     "substitute",

@@ -142,7 +142,13 @@ def world(hub: Hub, published: dict[tuple[str, str], Path]) -> Hub:
     return hub
 
 
-@pytest.mark.parametrize("readme", READMES, ids=name_of)
+@pytest.mark.parametrize(
+    "readme",
+    [
+        pytest.param(readme, marks=[pytest.mark.slow] if readme.parent.name == "workflows" else [], id=name_of(readme))
+        for readme in READMES
+    ],
+)
 def test_what_a_page_shows_is_what_is_printed(
     readme: Path, world: Hub, online: Client, huggingface: Path, shell: dict[str, str], request: pytest.FixtureRequest
 ) -> None:

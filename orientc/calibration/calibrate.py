@@ -49,6 +49,13 @@ class Calibrated:
         return about | self.calibration.facts | self.calibration.description.as_dict()
 
 
+def calibration_file(source: ModelSource, text: Text, config: CalibrationConfig, out: Path | None) -> Path:
+    """The file that `calibrate` would keep a calibration of a model on a text in; it need not be there."""
+    return runs.calibration_path(
+        source.id, full_settings(config, TokenizedText(source, text), fingerprint(source)), out
+    )
+
+
 def calibrate(
     model: str | Path | ModelSource,
     *,

@@ -20,6 +20,8 @@ from orientc.cli import (
     options,
     perplexity,
     quantize,
+    reproduce,
+    shrink,
     similarity,
     squad,
     svd,
@@ -28,7 +30,7 @@ from orientc.cli import (
 )
 
 PANELS = {
-    "Try": (demo.demo,),
+    "Start here": (shrink.shrink, demo.demo),
     "Compress": (compress.compress, svd.svd, quantize.quantize, calibrate.calibrate, tune.tune),
     "Measure": (
         perplexity.perplexity,
@@ -36,6 +38,7 @@ PANELS = {
         glue.glue,
         squad.squad,
         sweep.sweep,
+        reproduce.reproduce,
         compare.compare,
         inspect.inspect,
     ),

@@ -12,7 +12,7 @@ from orientc.comparison.formats import FORMATS
 from orientc.errors import GateError
 
 if TYPE_CHECKING:
-    from orientc.comparison.compare import Comparisons
+    from orientc.comparison.comparisons import Comparisons
 
 
 def compare(
@@ -24,7 +24,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="A gate: 'perplexity.tied <= 1.2x', 'sst2.accuracy >= -0.5pt', 'rmse < 0.1'. Exit code 3 if missed.",
+            help="A gate: 'perplexity.tied <= 1.2x', 'sst2.accuracy >= -0.5pt', 'kl.tied < 0.1 @95%' (all of the 95 % "
+            "interval). Exit code 3 if missed.",
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
@@ -58,6 +59,24 @@ def compare(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Hold the other rows against this one: paired tests, corrected for their number.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--results",
+            "--with",
+            metavar="[ROW=]FILE",
+            help="Figures from a result file of lm-evaluation-harness or mteb as columns.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
     format: Annotated[
         str, options.choice(FORMATS, help="For people, for a README, for programs.", rich_help_panel=options.OUTPUT)
     ] = "table",
@@ -86,6 +105,8 @@ def compare(
         quality=quality,
         columns=columns,
         sort=sort,
+        against=against,
+        results=results or None,
         plot=None if plot == "-" else plot,
     )
     show(found, "json" if as_json else format, quiet=quiet)
@@ -101,6 +122,11 @@ def show(found: Comparisons, format: str, *, quiet: bool) -> None:
     """Comparisons on stdout, and the files that could not be used on stderr."""
     from orientc.comparison.formats import render
 
-    for problem in found.problems:
-        output.note(f"skipped: {problem}", quiet=quiet)
+    note_problems(found, quiet=quiet)
     output.show(render(found, format))
+
+
+def note_problems(found: Comparisons | None, *, quiet: bool) -> None:
+    """The files that could not be used on stderr."""
+    for problem in found.problems if found else ():
+        output.note(f"skipped: {problem}", quiet=quiet)

@@ -9,7 +9,6 @@ import typer
 
 from orientc.cli import options, output
 from orientc.exporters.forms import FORMS, HEADS
-from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
@@ -46,33 +45,11 @@ def export(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
-    dtype: Annotated[
-        str | None,
-        options.choice(
-            FLOAT_DTYPES,
-            help="Type of all weights. [default: the base checkpoint's]",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
+    dtype: options.ExportDtype = None,
+    name: options.CardName = None,
     overwrite: options.Overwrite = False,
-    push: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REPO",
-            help="Upload the folder to the hub too; HF_TOKEN says who you are.",
-            show_default=False,
-            rich_help_panel=options.HUB,
-        ),
-    ] = None,
-    private: Annotated[
-        bool,
-        typer.Option(
-            "--private",
-            help="Make the repository private; a public one is left alone.",
-            rich_help_panel=options.HUB,
-        ),
-    ] = False,
+    push: options.Push = None,
+    private: options.Private = False,
     model: options.BaseModel = None,
     force: options.Force = False,
     revision: options.Revision = None,
@@ -94,6 +71,7 @@ def export(
             form=form,
             head=head,
             dtype=dtype,
+            name=name,
             overwrite=overwrite,
             push=push,
             private=private,
@@ -112,11 +90,12 @@ def export(
 
 def _facts(exported: Exported) -> list[tuple[str, str]]:
     facts = exported.facts
+    halved = "" if exported.halved is None else f"; {exported.halved / MB:.2f} MB with --dtype float16"
     shown = [
         ("folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
         ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),
         ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),
-        ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB"),
+        ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB{halved}"),
     ]
     if facts.form != "onnx":
         shown.append(("load with", facts.load(str(exported.folder))))

@@ -54,6 +54,8 @@ def glue(
     checkpoint_dir: options.CheckpointDir = None,
     save_steps: options.SaveSteps = None,
     resume: options.Resume = False,
+    keep: options.Keep = None,
+    log_with: options.LogTraining = None,
     device: options.Device = None,
     out: options.RunsFolder = None,
     overwrite: options.OverwriteRun = False,
@@ -95,6 +97,8 @@ def glue(
             checkpoint_dir=checkpoint_dir,
             save_steps=save_steps,
             resume=resume,
+            keep=keep,
+            log_with=log_with,
             device=device,
             out=out,
             overwrite=overwrite,
@@ -107,7 +111,7 @@ def glue(
     if as_json:
         output.show_json(found.as_dict())
         return
-    finetuned.note_runs(found.runs, quiet=quiet)
+    finetuned.note_runs(found.runs, keep=keep, quiet=quiet)
     for folder in found.submissions:
         output.note(f"submission files: {folder}", quiet=quiet)
     finetuned.show(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orientc.evaluation.option_values import TRAIN_EMBEDDINGS
+from orientc.evaluation.option_values import KEEP, TRAIN_EMBEDDINGS
 from orientc.storage.artifact import FLOAT_DTYPES
 
 # The panels that a command's help groups its options in, in this order.
@@ -301,6 +301,26 @@ OverwriteRun = Annotated[
     bool, typer.Option("--overwrite", help="Measure again what was measured before.", rich_help_panel=OUTPUT)
 ]
 
+Keep = Annotated[
+    str | None,
+    choice(
+        KEEP,
+        help="Fine-tuned models to keep: none, last or best seed's. [default: last; none with several seeds]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+LogTraining = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-with",
+        metavar="NAME",
+        help="Log training with tensorboard, wandb … (accelerate's trackers); may be repeated.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 # -- where things go, and what is said meanwhile
 Out = Annotated[
     Path | None,
@@ -317,6 +337,43 @@ RunsFolder = Annotated[
         help="Runs folder. [default: $ORIENTC_RUNS or runs]",
         show_default=False,
         rich_help_panel=OUTPUT,
+    ),
+]
+ExportDtype = Annotated[
+    str | None,
+    choice(
+        FLOAT_DTYPES,
+        "--dtype",
+        help="Type of all weights. [default: the base checkpoint's]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+CardName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="TITLE",
+        help="Title of the model card. [default: the base, and the bits of its table]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Push = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REPO",
+        help="Upload the folder to the hub too; HF_TOKEN says who you are.",
+        show_default=False,
+        rich_help_panel=HUB,
+    ),
+]
+Private = Annotated[
+    bool,
+    typer.Option(
+        "--private",
+        help="Make the repository private; a public one is left alone.",
+        rich_help_panel=HUB,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]

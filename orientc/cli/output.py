@@ -70,7 +70,7 @@ def note(message: str, *, quiet: bool = False) -> None:
 
 @contextlib.contextmanager
 def stages(*, quiet: bool) -> Iterator[Progress]:
-    """A bar for each stage of an evaluation, and warnings as notes, each once."""
+    """A bar for each stage of an evaluation, warnings as notes, each once, and a line for each part that is done."""
     from orientc.utils.progress import Progress
 
     said: set[str] = set()
@@ -87,7 +87,10 @@ def stages(*, quiet: bool) -> Iterator[Progress]:
                 note(message, quiet=quiet)
             said.add(message)
 
-        yield Progress(stage, lambda count: bars.advance(bars.task_ids[-1], count), warn, status)
+        def advance(count: int) -> None:
+            bars.advance(bars.task_ids[-1], count)
+
+        yield Progress(stage, advance, warn, status, lambda line: note(line, quiet=quiet))
 
 
 def _bars(quiet: bool) -> Bars:

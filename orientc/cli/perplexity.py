@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.comparison.numbers import figure, ratio
+from orientc.comparison.numbers import figure, ratio, with_error
 from orientc.evaluation.option_values import HEADS
+from orientc.storage.records import DIVERGENCES, Record
 
 
 def perplexity(
@@ -72,6 +73,14 @@ def perplexity(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the masks (masked).", rich_help_panel=options.EVALUATION)] = 0,
     dtype: options.ComputeDtype = "float32",
+    kl: Annotated[
+        bool,
+        typer.Option(
+            "--kl/--no-kl",
+            help="Hold an artifact's predictions against the uncompressed model's.",
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = True,
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,
@@ -101,6 +110,7 @@ def perplexity(
             batch_size=batch_size,
             seed=seed,
             dtype=dtype,
+            kl=kl,
             model=model,
             force=force,
             device=device,
@@ -115,16 +125,18 @@ def perplexity(
         output.show_json(found.as_dict())
         return
     original = found.records[0]
+    held = [name for name in DIVERGENCES if any(name in record.metrics for record in found.records)]
     output.show_table(
-        ["table", "perplexity", "ratio", "loss", "tokens", "seconds"],
+        ["table", "perplexity", "ratio", "loss", *(name.replace("_", " ") for name in held), "tokens", "seconds"],
         [
             [
                 f"{record.artifact['method']} r{record.artifact['rank']}, {record.head}"
                 if record.artifact
                 else "original",
-                figure(record.perplexity, 4),
+                with_error(figure(record.perplexity, 4), record.standard_error("perplexity")),
                 f"{times:.3f}×" if (times := ratio(record.perplexity, original.perplexity)) else "–",
                 f"{loss:.4f}" if (loss := record.metrics["loss"]) < math.inf else figure(loss),
+                *(_divergence(record, name) for name in held),
                 str(record.metrics["tokens"]),
                 f"{record.seconds:.1f}",
             ]
@@ -132,3 +144,10 @@ def perplexity(
         ],
         title=f"{original.model['id']}; {found.protocol} perplexity on {found.text}",
     )
+
+
+def _divergence(record: Record, name: str) -> str:
+    """A divergence with its standard error, where the record has both."""
+    if name not in record.metrics:
+        return "–"
+    return with_error(figure(record.metrics[name]), record.standard_error(name))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.comparison.numbers import figure
+from orientc.comparison.numbers import figure, with_error
 from orientc.evaluation.option_values import POOLINGS
 
 
@@ -28,6 +28,14 @@ def similarity(
         typer.Option(
             metavar="DIR",
             help="Where STS-B is, as for orientc glue. [default: nyu-mll/glue from the hub]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure only the first so many sentences or pairs. [default: all]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -79,6 +87,7 @@ def similarity(
             subject,
             text=text,
             data=data,
+            limit=limit,
             pooling=pooling,
             max_length=max_length,
             batch_size=batch_size,
@@ -103,7 +112,7 @@ def similarity(
         [
             [
                 f"{record.artifact['method']} r{record.artifact['rank']}" if record.artifact else "original",
-                *(f"{record.metrics[name]:.4f}" for name in names),
+                *(with_error(f"{record.metrics[name]:.4f}", record.standard_error(name)) for name in names),
                 str(record.metrics["sentences"]),
                 figure(record.seconds),
             ]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orientc.cli import finetuned, options, output
+from orientc.comparison.numbers import with_error
 
 
 def squad(
@@ -54,6 +55,8 @@ def squad(
     checkpoint_dir: options.CheckpointDir = None,
     save_steps: options.SaveSteps = None,
     resume: options.Resume = False,
+    keep: options.Keep = None,
+    log_with: options.LogTraining = None,
     device: options.Device = None,
     out: options.RunsFolder = None,
     overwrite: options.OverwriteRun = False,
@@ -96,6 +99,8 @@ def squad(
             checkpoint_dir=checkpoint_dir,
             save_steps=save_steps,
             resume=resume,
+            keep=keep,
+            log_with=log_with,
             device=device,
             out=out,
             overwrite=overwrite,
@@ -116,9 +121,11 @@ def squad(
         output.show_json(found.as_dict())
     elif isinstance(found, SquadScore):
         figures = {"exact_match": found.exact_match, "f1": found.f1}
-        output.show_table(["figure", "value"], [[name, f"{value:.4f}"] for name, value in figures.items()])
+        errors = {name: error["standard_error"] for name, error in found.errors.items()}
+        rows = [[name, with_error(f"{value:.4f}", errors.get(name))] for name, value in figures.items()]
+        output.show_table(["figure", "value"], rows)
     else:
-        finetuned.note_runs(found.runs, quiet=quiet)
+        finetuned.note_runs(found.runs, keep=keep, quiet=quiet)
         for path in found.predictions:
             output.note(f"predictions: {path}", quiet=quiet)
         finetuned.show(found.summary, found.runs, title="SQuAD v1.1")

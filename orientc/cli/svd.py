@@ -69,4 +69,8 @@ def svd(
             trust_remote_code=trust_remote_code,
             progress=progress,
         )
+    from orientc.compression.alternative import alternative  # torch comes with it
+
+    if not quiet and (told := alternative(compressed, out=out)):
+        output.note(told)
     artifacts.show(compressed, as_json=as_json, quiet=quiet)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import compare, options, output
-from orientc.errors import SweepError
+from orientc.cli import compare, options, output, study
 
 if TYPE_CHECKING:
     from orientc.workflows.sweep import Sweep
@@ -16,74 +14,89 @@ if TYPE_CHECKING:
 
 def sweep(
     model: options.Model,
-    ratios: Annotated[
-        str, typer.Option(metavar="X,X,…", help="Parameter ratios.", rich_help_panel=options.SIZE)
-    ] = "2.5,5,10",
-    methods: Annotated[str, typer.Option(metavar="NAME,…", help="svd, ae.", rich_help_panel=options.METHOD)] = "svd,ae",
+    ratios: study.Ratios = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="8, 4, 3, 2 or none: of the numbers svd, ae and quantize store. [default: none; quantize 4]",
+            show_default=False,
+            rich_help_panel=options.SIZE,
+        ),
+    ] = None,
+    target_bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,X,…",
+            help="Bits per weight of target. [default: 1.5,2,3]",
+            show_default=False,
+            rich_help_panel=options.SIZE,
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="svd, ae, quantize, target. [default: those whose sizes are given, else svd,ae]",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
+    presets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Recipes of ae: default, paper. [default: default]",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
+    fit_seeds: study.FitSeeds = None,
+    config: study.StudyFile = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="none|auto|FILE",
+            help="Make each artifact with it; auto measures one and keeps it; may be repeated. [default: none]",
+            show_default=False,
+            rich_help_panel=options.CALIBRATION,
+        ),
+    ] = None,
     perplexity: Annotated[
-        bool, typer.Option("--perplexity", help="Measure perplexity.", rich_help_panel=options.EVALUATION)
-    ] = False,
+        bool | None, typer.Option("--perplexity", help="Measure perplexity.", rich_help_panel=options.EVALUATION)
+    ] = None,
     similarity: Annotated[
-        bool,
+        bool | None,
         typer.Option("--similarity", help="Measure sentence vectors, on STS-B.", rich_help_panel=options.EVALUATION),
-    ] = False,
+    ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TASK",
-            help="Fine-tune on a GLUE task or squad; may be repeated.",
+            help="Fine-tune on a GLUE task, all nine, or squad; may be repeated.",
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            help="UTF-8 text for perplexity. [default: WikiText-103 raw test; demo's own for demo]",
-            show_default=False,
-            rich_help_panel=options.EVALUATION,
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            help="Perplexity on so many lines (masked) or tokens (causal). [default: all]",
-            show_default=False,
-            rich_help_panel=options.EVALUATION,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="GLUE's data, as for orientc glue. [default: from the hub]",
-            show_default=False,
-            rich_help_panel=options.EVALUATION,
-        ),
-    ] = None,
-    squad_data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="SQuAD's data, as for orientc squad. [default: from the hub]",
-            show_default=False,
-            rich_help_panel=options.EVALUATION,
-        ),
-    ] = None,
+    text: study.Text = None,
+    limit: study.Limit = None,
+    data: study.Data = None,
+    squad_data: study.SquadData = None,
     limit_train: options.LimitTrain = None,
     limit_eval: options.LimitEval = None,
-    train_embeddings: options.TrainEmbeddings = "decoder",
-    epochs: options.Epochs = 3,
-    learning_rate: Annotated[
-        float | None,
+    train_embeddings: study.TrainEmbeddings = None,
+    epochs: study.Epochs = None,
+    learning_rate: study.LearningRate = None,
+    seed: Annotated[
+        int | None,
         typer.Option(
-            help="AdamW's. [default: 2e-5 for GLUE, 3e-5 for SQuAD]",
+            help="Draws the head, the order of the examples and dropout. [default: 0]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
-    seed: options.Seed = 0,
     seeds: options.Seeds = None,
-    precision: options.Precision = "float32",
+    precision: study.Precision = None,
+    keep: study.Keep = None,
     device: options.Device = None,
     out: options.RunsFolder = None,
     revision: options.Revision = None,
@@ -94,6 +107,8 @@ def sweep(
 ) -> None:
     """Make the artifacts and records of a comparison, skip what is there, and show it; failed cells are named.
 
+    Example: `orientc sweep bert-base-uncased --target-bits 1.5,2,3 --calibration auto --perplexity`
+
     Example: `orientc sweep bert-base-uncased --ratios 5,10 --perplexity --task sst2`
     """
     from orientc.workflows.sweep import sweep as run
@@ -101,8 +116,14 @@ def sweep(
     with output.stages(quiet=quiet) as progress:
         done = run(
             model,
-            ratios=ratios,
+            config=config,
             methods=methods,
+            ratios=ratios,
+            bits=bits,
+            target_bits=target_bits,
+            presets=presets,
+            fit_seeds=fit_seeds,
+            calibration=calibration,
             perplexity=perplexity,
             similarity=similarity,
             task=task,
@@ -118,6 +139,7 @@ def sweep(
             seed=seed,
             seeds=seeds,
             precision=precision,
+            keep=keep,
             device=device,
             out=out,
             revision=revision,
@@ -130,10 +152,9 @@ def sweep(
 
 def show(done: Sweep, *, as_json: bool, quiet: bool) -> None:
     """The comparison on stdout. Raises `SweepError` where cells failed, after naming them."""
-    if done.compared:
-        compare.show(done.compared, "json" if as_json else "table", quiet=quiet)
-    for line in done.failed:
-        output.note(f"failed: {line}")
-    if failed := len(done.failed):
-        cells = "1 cell" if failed == 1 else f"{failed} cells"
-        raise SweepError(f"{cells} failed, the others are done: start again to try just those")
+    if as_json:
+        compare.note_problems(done.compared, quiet=quiet)
+        output.show_json(done.as_dict())
+    elif done.compared:
+        compare.show(done.compared, "table", quiet=quiet)
+    study.end(done)

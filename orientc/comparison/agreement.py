@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from orientc.comparison.columns import way_of
-from orientc.storage.records import Record
+from orientc.storage.records import DIVERGENCES, Record
 from orientc.utils.files import canonical_json
 
 LARGEST_DIFFERENCE = 1e-6  # relative, between figures that are the same but for rounding
+# Absolute, in nats and as a share: a divergence is a small difference of numbers that are rounded, and of two tokens
+# that are as likely either may be the top one.
+LARGEST_OF_DIVERGENCES = {"kl": 1e-5, "kl_p99": 1e-4, "kl_max": 1e-4, "same_top": 1e-3}
 
 
 def once_each(read: Sequence[tuple[Path, Record]]) -> tuple[list[Record], set[str], list[str]]:
     """Take each record once, and find the cells, as of `cell_of`, in which records contradict each other.
 
-    What they ran on, and when, does not make them different. Where two contradict each other nothing tells which one is
+    What they ran on, and when, does not make them different, nor do divergences that one was measured without; of
+    equal records the one with the most figures is taken. Where two contradict each other nothing tells which one is
     right, so that the cell has no figure at all: not by another seed either, whose mean it would be a part of. Its
     column is there all the same, so that a gate is missed rather than met by another column.
 
@@ -36,7 +40,8 @@ def once_each(read: Sequence[tuple[Path, Record]]) -> tuple[list[Record], set[st
                 lines.append(f"{first} and {path} contradict each other ({figures}): remove one, or measure again")
                 doubtful.add(cell_of(one))
                 break
-    return [entries[-1][1] for entries in by_measured.values()], doubtful, lines
+    fullest = [max((record for _, record in reversed(entries)), key=_count) for entries in by_measured.values()]
+    return fullest, doubtful, lines
 
 
 def cell_of(record: Record) -> str:
@@ -45,11 +50,22 @@ def cell_of(record: Record) -> str:
     return canonical_json([measured, way_of(record)])
 
 
+def _count(record: Record) -> int:
+    return len(record.metrics)
+
+
 def _differing(one: Record, other: Record) -> list[str]:
     names = dict.fromkeys((*one.metrics, *other.metrics))
-    return [name for name in names if not _equal(one.metrics.get(name), other.metrics.get(name))]
+    left_out = {name for name in DIVERGENCES if name not in one.metrics or name not in other.metrics}
+    return [
+        name
+        for name in names
+        if name not in left_out and not _equal(name, one.metrics.get(name), other.metrics.get(name))
+    ]
 
 
-def _equal(one: Any, other: Any) -> bool:
-    numbers = isinstance(one, int | float) and isinstance(other, int | float)
-    return math.isclose(one, other, rel_tol=LARGEST_DIFFERENCE) if numbers else one == other
+def _equal(name: str, one: Any, other: Any) -> bool:
+    if not (isinstance(one, int | float) and isinstance(other, int | float)):
+        return bool(one == other)
+    absolute = LARGEST_OF_DIVERGENCES.get(name, 0.0)
+    return math.isclose(one, other, rel_tol=LARGEST_DIFFERENCE, abs_tol=absolute)

@@ -142,11 +142,11 @@ def _comparison(found: list[_Found], read: list[Record], doubtful: Collection[st
             if doubtful and cell_of(record) in doubtful:
                 continue
             measured.setdefault(record.artifact["sha256"] if record.artifact else None, []).append((record, value))
-        original = figure_of(measured[None], None) if None in measured else None
+        original = figure_of(column, measured[None], None) if None in measured else None
         for row in rows:
             own = measured.get(sha256s[row.path] if row.path else None)
             if own:
-                row.figures[column.key] = figure_of(own, original)
+                row.figures[column.key] = figure_of(column, own, original)
     return Comparison(read[0].model["id"] if read else base.id, columns, tuple(rows))
 
 

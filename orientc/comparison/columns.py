@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
-from orientc.evaluation.statistics import Spread
-from orientc.storage.records import Record
+from orientc.evaluation import statistics
+from orientc.evaluation.figures import sample
+from orientc.evaluation.statistics import Sample, Spread
+from orientc.storage.records import DIVERGENCES, Record
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 from orientc.utils.files import canonical_json, short_hash
 
@@ -25,7 +28,7 @@ def columns_of(read: list[Record]) -> tuple[tuple[Column, ...], dict[str, list[t
     for name in sorted(ways, key=_order):
         several = [ways[name][way] for way in sorted(ways[name])]
         measured = [way_of(own[0][0]) for own in several]
-        for own, way, differs in zip(several, measured, _differences(measured), strict=True):
+        for own, way, differs in zip(several, measured, told_apart(measured), strict=True):
             column = Column(name, differs, way)
             columns.append(column)
             by_column[column.key] = own
@@ -49,7 +52,7 @@ def way_of(record: Record) -> dict[str, Any]:
     return {"on": on.get("name"), **described, **settings, "sha256": str(on.get("sha256"))[:8]}
 
 
-def _differences(measured: list[dict[str, Any]]) -> list[str]:
+def told_apart(measured: list[dict[str, Any]]) -> list[str]:
     """For each of several ways to measure a figure, what tells it from the others, in words; hashes if all else fails.
 
     The ways differ among themselves; of one alone there is nothing to tell.
@@ -72,17 +75,37 @@ def words(values: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Perplexities first, by head policy; the rest by name."""
-    perplexities = [f"perplexity.{head}" for head in (INPUT_ONLY, TIED, UNTIED)]
-    return (perplexities.index(name), "") if name in perplexities else (len(perplexities), name)
+    """Perplexities first, by head policy, then divergences; the rest by name."""
+    ours = [f"{figure}.{head}" for figure in ("perplexity", *DIVERGENCES) for head in (INPUT_ONLY, TIED, UNTIED)]
+    return (ours.index(name), "") if name in ours else (len(ours), name)
 
 
-def figure_of(own: list[tuple[Record, float]], original: Figure | None) -> Figure:
+def figure_of(column: Column, own: list[tuple[Record, float]], original: Figure | None) -> Figure:
     """One record's figure, or the mean of several that differ in their seed alone, against the uncompressed model's."""
     spread = Spread.of([value for _, value in own])
     seeds = sorted(record.settings["seed"] for record, _ in own if isinstance(record.settings.get("seed"), int))
+    known = _sample(column, [record for record, _ in own])
+    found = Figure(spread.mean, std=spread.std, seeds=tuple(seeds), sample=known)
+    if known:
+        told = known.estimate()
+        found = replace(found, error=told.standard_error, low=told.low, high=told.high)
     if original is None:
-        return Figure(spread.mean, None, None, spread.std, tuple(seeds))
-    times = ratio(spread.mean, original.value)
-    difference = spread.mean - original.value if isfinite(spread.mean) and isfinite(original.value) else None
-    return Figure(spread.mean, times, difference, spread.std, tuple(seeds))
+        return found
+    finite = isfinite(spread.mean) and isfinite(original.value)
+    return replace(
+        found,
+        ratio=ratio(spread.mean, original.value),
+        difference=spread.mean - original.value if finite else None,
+        versus_original=found.paired(original),
+    )
+
+
+def _sample(column: Column, own: list[Record]) -> Sample | None:
+    """How a column's figure varies with what was measured on; None where the records don't tell."""
+    subject, _, rest = column.name.partition(".")
+    metric = subject if own[0].kind == "perplexity" else rest
+    known = [sample(metric, record.blocks) for record in own]
+    first = known[0]
+    if first is None or not all(each and each.is_pair(first) for each in known):
+        return None
+    return statistics.mean([each for each in known if each])

@@ -8,37 +8,17 @@ name. Only the seed of a fine-tuning is not: over seeds a figure is the mean, wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from orientc.comparison import gates
 from orientc.comparison import plot as plots
 from orientc.comparison.collect import line_up
-from orientc.comparison.gates import Condition, Failure
+from orientc.comparison.comparisons import Comparisons
+from orientc.comparison.gates import Condition
 from orientc.comparison.rows import FACTS, Comparison
-from orientc.errors import RecordError
+from orientc.comparison.with_results import with_results
+from orientc.errors import RecordError, UsageError
 from orientc.storage.runs import runs_folder
-
-
-@dataclass(frozen=True)
-class Comparisons:
-    """What `compare` finds: one comparison for each base model, and how to show it.
-
-    `problems` has a line for each file that could not be used, `failures` one entry for each gate that an artifact
-    misses. `columns` are the names of the facts and figures to show, None for all; `quality` is the name of the figure
-    that size is weighed against, None for each comparison's own choice.
-    """
-
-    comparisons: tuple[Comparison, ...]
-    problems: tuple[str, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    columns: tuple[str, ...] | None = None
-    quality: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The comparisons as plain values for JSON, with every column."""
-        return {"comparisons": [comparison.as_dict() for comparison in self.comparisons]}
 
 
 def compare(
@@ -49,6 +29,8 @@ def compare(
     quality: str | None = None,
     columns: str | Sequence[str] | None = None,
     sort: str | None = None,
+    against: str | None = None,
+    results: str | Path | Sequence[str | Path] | None = None,
     plot: str | Path | None = None,
 ) -> Comparisons:
     """Put artifacts and what was measured with them side by side, and hold them against gates.
@@ -60,11 +42,15 @@ def compare(
         quality: Name of the figure that size is weighed against; perplexity of the smallest model unless given.
         columns: Names of the facts and figures to show, a list or text with commas between.
         sort: Name of the fact or figure to sort rows by; "-" before it sorts the largest first.
+        against: Name of a row, as it is shown, or path of an artifact, that the others' figures are held against by the
+            paired test, corrected for how many they are.
+        results: Result files of lm-evaluation-harness or mteb, or folders of them, whose figures become columns;
+            "ROW=FILE" says whose they are.
         plot: File to draw quality against size in: .png, .svg or .pdf.
 
     Raises:
         UsageError: A condition or a name makes no sense here, or there is nothing to draw.
-        RecordError: There is nothing to compare.
+        RecordError: There is nothing to compare, or a result file is none.
         OutputError: The plot can't be written, or the extra is missing.
     """
     if plot is not None:
@@ -76,16 +62,30 @@ def compare(
     if not comparisons:
         why = problems or [f"no artifact and no record in {', '.join(map(str, given))}"]
         raise RecordError(f"nothing to compare: {'; '.join(why)}")
+    if results is not None:
+        comparisons = with_results(comparisons, [results] if isinstance(results, str | Path) else results)
     names = [condition.name for condition in wanted]
     gates.check_names(comparisons, [*names, *([sort.removeprefix("-")] if sort else [])])
     gates.check_names(comparisons, shown or (), [*FACTS, "seconds"])
     chosen = tuple(gates.select(comparison, wanted, sort) for comparison in comparisons)
     for comparison in chosen:
         comparison.chosen(quality)
+    if against is not None:
+        chosen = _held_against(chosen, against)
     found = Comparisons(chosen, problems, tuple(gates.failures(chosen, required)), shown, quality)
     if plot is not None:
         plots.save_plot(found, Path(plot))
     return found
+
+
+def _held_against(comparisons: tuple[Comparison, ...], name: str) -> tuple[Comparison, ...]:
+    """Hold figures against those of the row of a name, in the comparisons that have it; one has to."""
+    if not any(comparison.row_named(name) for comparison in comparisons):
+        there = ", ".join(row.name for comparison in comparisons for row in comparison.rows)
+        raise UsageError(f"`against` takes the name of a row or the path of an artifact, not {name!r}; rows: {there}")
+    return tuple(
+        comparison.against(row) if (row := comparison.row_named(name)) else comparison for comparison in comparisons
+    )
 
 
 def _conditions(texts: str | Sequence[str] | None) -> list[Condition]:

@@ -17,7 +17,7 @@ from orientc.utils.files import encoded, strict_json
 from orientc.utils.messages import printable
 
 if TYPE_CHECKING:
-    from orientc.comparison.compare import Comparisons
+    from orientc.comparison.comparisons import Comparisons
 
 FORMATS = ("table", "markdown", "csv", "json", "html")
 
@@ -119,14 +119,14 @@ def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None
     facts = [f"model_mb.{head}" for head in heads] if "model_mb" in kept else []
     facts = [name for name in kept if name not in ("model_mb", "seconds")] + facts
     names = ["name", "method", "settings", "dtype", *facts, *(["seconds"] if "seconds" in kept else []), "path"]
-    header = ["model", *names, *(name for key in keys for name in (key, f"{key} ±", f"{key} seeds"))]
+    header = ["model", *names, *(name for key in keys for name in (key, f"{key} ±", f"{key} seeds", f"{key} error"))]
     lines = [_csv_line(header)]
     for comparison in comparisons:
         for row in comparison.rows:
             cells: list[object] = [comparison.model, *(row.value(name) for name in names)]
             for key in keys:
                 found = row.figures.get(key)
-                cells += [found.value, found.std, len(found.seeds) or None] if found else ["", "", ""]
+                cells += [found.value, found.std, len(found.seeds) or None, found.error] if found else [""] * 4
             lines.append(_csv_line(cells))
     return "".join(lines)
 

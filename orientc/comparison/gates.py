@@ -4,9 +4,11 @@ rank <= 64                    a number
 method == svd                 a word
 perplexity.tied <= 1.2x       times the uncompressed model's
 sst2.accuracy >= -0.5pt       percentage points from the uncompressed model's
+perplexity.tied <= 1.2x @95%  the same of all of the 95 % interval
 
 The grammar is `NAME SIGN VALUE`: a name of a fact or figure; one of <= >= == != < >; a number, perhaps with `x` or
-`pt`, or for == and != a word.
+`pt`, or for == and != a word; perhaps ` @95%`, for what is measured and one of <= >= < >. With `x` or `pt` the interval
+is that of the paired difference from the uncompressed model.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orientc.comparison.numbers import figure
-from orientc.comparison.rows import ROW_NAMES, Column, Comparison, Row
+from orientc.comparison.rows import ROW_NAMES, Column, Comparison, Figure, Row
 from orientc.errors import UsageError
+from orientc.storage.records import DIVERGENCES
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -32,19 +35,26 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 FACT_NAMES = (*ROW_NAMES, *(f"model_mb.{head}" for head in (INPUT_ONLY, TIED, UNTIED)))
-_FORM = re.compile(r"\s*(?P<name>[^<>=!\s][^<>=!]*?)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>[^<>=!].*?)\s*")
+_FORM = re.compile(
+    r"\s*(?P<name>[^<>=!\s][^<>=!]*?)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>[^<>=!].*?)(?P<sure>\s*@\s*95\s*%)?\s*"
+)
 _NUMBER = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*(?P<unit>x|×|pt)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition: `unit` is "x" or "pt" for a value relative to the uncompressed model's, else ""."""
+    """A condition.
+
+    `unit` is "x" or "pt" for a value relative to the uncompressed model's, else ""; `sure` is whether all of the 95 %
+    interval has to meet it.
+    """
 
     text: str
     name: str
     sign: str
     value: float | str
     unit: str
+    sure: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -56,13 +66,41 @@ class Condition:
         if not number:
             if found["sign"] not in ("==", "!="):
                 raise UsageError(f"{text!r}: {found['value']!r} is no number, so it can only be == or !=")
-            return cls(text, found["name"], found["sign"], found["value"], "")
+            return cls(text, found["name"], found["sign"], found["value"] + (found["sure"] or ""), "")
         if not math.isfinite(float(number["number"])):
             raise UsageError(f"{text!r}: {number['number']} is larger than any figure")
         unit = (number["unit"] or "").lower().replace("×", "x")
+        if unit and found["name"].partition(".")[0] in DIVERGENCES:
+            raise UsageError(f"{text!r}: {found['name']} is held against the uncompressed model already: give a number")
         if unit == "pt" and (found["name"] in FACT_NAMES or found["name"].partition(".")[0] == "perplexity"):
             raise UsageError(f"{text!r}: {found['name']} has no percentage points: say how many times, as in 1.2x")
-        return cls(text, found["name"], found["sign"], float(number["number"]), unit)
+        condition = cls(text, found["name"], found["sign"], float(number["number"]), unit, bool(found["sure"]))
+        condition._check_interval()
+        return condition
+
+    def _check_interval(self) -> None:
+        if not self.sure:
+            return
+        if self.sign in ("==", "!=") or self.name in FACT_NAMES:
+            raise UsageError(f"{self.text!r}: @95% is for what is measured, with <=, <, >= or >")
+        if self.unit == "x" and self.name.partition(".")[0] != "perplexity":
+            raise UsageError(f"{self.text!r}: @95% of how many times is for perplexities; give points, as in -0.5pt")
+
+    def bound(self, figure: Figure | None, *, scale: float = 1.0) -> float | None:
+        """The end of a figure's 95 % interval that has to meet it, in its unit; None where no error is known.
+
+        `scale` is what the figure calls 100 %.
+        """
+        upper = self.sign in ("<=", "<")
+        if figure is None:
+            return None
+        if not self.unit:
+            return figure.high if upper else figure.low
+        known = figure.versus_original
+        if known is None or known.relative != (self.unit == "x"):
+            return None
+        end = known.high if upper else known.low
+        return end if self.unit == "x" else end / scale * 100
 
     def holds(self, value: float | str | None, original: float | None = None, *, scale: float = 1.0) -> bool:
         """Whether a value meets it. None does not, nor does a number that is not finite, whatever the sign.
@@ -100,15 +138,27 @@ class Failure:
     figure: str
     value: float | str | None
     original: float | None = None
+    scale: float = 1.0
 
     def __str__(self) -> str:
-        """The row, what it has, and what was required, in one line."""
-        comparable = self.original and math.isfinite(self.original)
-        against = "" if comparable or not self.condition.unit else f" (uncompressed {_told(self.original)})"
-        return (
-            f"{self.model}, {self.row.name}: {self.figure} is {_told(self.value)}{against}, "
-            f"required {self.condition.text}"
-        )
+        """The row, what it has, in the gate's own unit too, and what was required, in one line."""
+        told = [_told(self.value), *(f"({part})" for part in [", ".join(self._in_its_unit)] if part)]
+        return f"{self.model}, {self.row.name}: {self.figure} is {' '.join(told)}, required {self.condition.text}"
+
+    @property
+    def _in_its_unit(self) -> list[str]:
+        if not isinstance(self.value, int | float):
+            return []
+        told, unit = [], self.condition.unit
+        if unit:
+            if self.original is None or not math.isfinite(self.original) or (unit == "x" and not self.original):
+                return [f"uncompressed {_told(self.original)}"]
+            points = (self.value - self.original) / self.scale * 100
+            told.append(_in_unit(self.value / self.original if unit == "x" else points, unit))
+        if self.condition.sure:
+            end = self.condition.bound(self.row.figures.get(self.figure), scale=self.scale)
+            told.append("no error is known: measure again" if end is None else f"95 %: {_in_unit(end, unit)}")
+        return told
 
 
 def failures(comparisons: Iterable[Comparison], conditions: Iterable[Condition]) -> list[Failure]:
@@ -118,21 +168,31 @@ def failures(comparisons: Iterable[Comparison], conditions: Iterable[Condition])
     """
     conditions = list(conditions)
     return [
-        Failure(comparison.model, row, condition, name, value, original)
+        Failure(comparison.model, row, condition, name, value, original, scale)
         for comparison in comparisons
         for row in [row for row in comparison.rows if not row.original] or comparison.rows
         for condition in conditions
         for name, value, original, scale in _held_against(comparison, row, condition.name)
-        if row.original or not condition.holds(value, original, scale=scale)
+        if row.original or not _met(condition, row, name, value, original, scale)
     ]
 
 
 def meets(row: Row, comparison: Comparison, condition: Condition) -> bool:
     """Whether a row has what a condition asks for, in every column it speaks of."""
     return all(
-        condition.holds(value, original, scale=scale)
-        for _, value, original, scale in _held_against(comparison, row, condition.name)
+        _met(condition, row, name, value, original, scale)
+        for name, value, original, scale in _held_against(comparison, row, condition.name)
     )
+
+
+def _met(
+    condition: Condition, row: Row, name: str, value: float | str | None, original: float | None, scale: float
+) -> bool:
+    """Whether a row meets a condition in one column, with all of its interval where that is asked."""
+    if not condition.holds(value, original, scale=scale) or not condition.sure:
+        return condition.holds(value, original, scale=scale)
+    end = condition.bound(row.figures.get(name), scale=scale)
+    return end is not None and replace(condition, unit="").holds(end)
 
 
 def check_names(comparisons: Iterable[Comparison], names: Iterable[str], facts: Collection[str] = FACT_NAMES) -> None:
@@ -183,6 +243,10 @@ def _scale(column: Column) -> float:
 
 def _number(value: float | str | None) -> float | None:
     return None if isinstance(value, str) else value
+
+
+def _in_unit(value: float, unit: str) -> str:
+    return f"{value:+.2f} pt".replace("-", "−") if unit == "pt" else f"{figure(value, 4)}{'×' if unit else ''}"
 
 
 def _told(value: float | str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from orientc.comparison.numbers import figure
+from orientc.comparison.numbers import figure, with_error
 from orientc.comparison.rows import FACTS, Column, Comparison, Figure, Row
 
 FRONT = "◆"
@@ -43,11 +43,14 @@ class Grid:
 
 
 def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality: Column | None = None) -> Grid:
-    """The cells of a comparison; `shown` are the names of facts and figures to keep, all unless given."""
+    """The cells of a comparison.
+
+    `shown` are the names of facts and figures to keep; unless given all but divergences, for which there is no room.
+    """
     quality = quality or comparison.quality
     tags = _tags(comparison)
     facts = [name for name in FACTS if shown is None or name in shown]
-    columns = comparison.shown(shown)
+    columns = [column for column in comparison.shown(shown) if shown is not None or not column.divergence]
     timed = shown is None or "seconds" in shown
     policy = comparison.rows[0].smallest_policy
     header = [_NAME, *(f"{FACTS[name]} {policy}" if name == "model_mb" else FACTS[name] for name in facts)]
@@ -70,7 +73,7 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
         (*header, *([_SECONDS] if timed else [])),
         tuple(rows),
         frozenset(comparison.pareto(quality)) if quality else frozenset(),
-        tuple(_notes(columns, tags)),
+        (*_notes(columns, tags), *_meanings(columns, comparison)),
         heading(quality, tags) if quality else None,
     )
 
@@ -105,6 +108,23 @@ def _notes(columns: Sequence[Column], tags: dict[str, str]) -> list[str]:
     return [*told]
 
 
+def _meanings(columns: Sequence[Column], comparison: Comparison) -> list[str]:
+    """What ± and brackets mean, where there are any."""
+    figures = [row.figures[column.key] for row in comparison.rows for column in columns if column.key in row.figures]
+    told = []
+    if any(found.std is not None for found in figures):
+        told.append("± standard deviation over seeds" + (", of one run its standard error" if _errors(figures) else ""))
+    elif _errors(figures):
+        told.append("± standard error, by what was measured on")
+    if comparison.held_against is not None:
+        told.append(f"in brackets: against {comparison.held_against} by the paired test, p corrected (Holm)")
+    return told
+
+
+def _errors(figures: Sequence[Figure]) -> bool:
+    return any(found.error and found.std is None for found in figures)
+
+
 def _named(row: Row) -> str:
     """A row's name, which by default begins with the method; else the method too, and settings that are its own."""
     told = [] if row.name.startswith(row.method) else [row.method]
@@ -124,19 +144,24 @@ def _fact(row: Row, name: str) -> str:
 
 
 def _figure(column: Column, row: Row, *, tell_seeds: bool) -> str:
-    """A figure, its deviation over seeds, and what it is against the uncompressed model's."""
+    """A figure with its standard error, over seeds their deviation, and what it is against the uncompressed model's."""
     found = row.figures.get(column.key)
     if found is None:
         return "–"
     shown = figure(found.value, 4) if column.lower_is_better else f"{found.value:.4f}"
     if found.std is not None:
         shown += f" ± {found.std:.4f}"
+    else:
+        shown = with_error(shown, found.error)
     if tell_seeds:
         shown += f" seed{'s' if len(found.seeds) > 1 else ''} {','.join(map(str, found.seeds))}"
     return shown if row.original else shown + _against(column, found)
 
 
 def _against(column: Column, found: Figure) -> str:
+    if (known := found.versus) is not None:
+        told = f"{known.value:.3f}×" if known.relative else f"{known.value:+.4f}"
+        return f" ({told}, p {known.p_holm:.2g})"
     if column.lower_is_better:
         return f" ({found.ratio:.2f}×)" if found.ratio else ""
     return f" ({found.difference:+.4f})" if found.difference is not None else ""

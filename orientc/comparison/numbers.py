@@ -12,6 +12,11 @@ def ratio(value: float, original: float | None) -> float | None:
     return value / original
 
 
+def with_error(shown: str, error: float | None) -> str:
+    """A figure as it is shown, with its standard error where there is one."""
+    return f"{shown} ± {figure(error, 2)}" if error else shown
+
+
 def figure(value: float, digits: int = 3) -> str:
     """A number to some significant digits, without exponents for what people can read."""
     if not math.isfinite(value):

@@ -16,7 +16,7 @@ from orientc.utils.files import write_atomically
 from orientc.utils.messages import printable
 
 if TYPE_CHECKING:
-    from orientc.comparison.compare import Comparisons
+    from orientc.comparison.comparisons import Comparisons
 
 FORMATS = (".png", ".svg", ".pdf")
 _WIDE_RANGE = 8  # from here on an axis is logarithmic

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orientc.errors import UsageError
+from orientc.storage.records import DIVERGENCES
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+
+if TYPE_CHECKING:  # help waits for no numpy
+    from orientc.evaluation.statistics import Difference, Sample
 
 # The figures every row has, in the order they are shown, with how they are called there. Sizes are in MB of 10⁶ bytes.
 FACTS = {
@@ -27,13 +31,44 @@ PREFERRED = tuple(f"perplexity.{head}" for head in (TIED, UNTIED, INPUT_ONLY))  
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric, its ratio to the uncompressed model's and its difference from that; over seeds the mean and ±."""
+    """A metric; over seeds their mean.
+
+    Attributes:
+        value: The figure.
+        ratio: How many times the uncompressed model's it is.
+        difference: How far it is from that.
+        std: Standard deviation over seeds; None for one.
+        seeds: The seeds.
+        error: Standard error, by what was measured on and how seeds differ; None where the records don't tell.
+        low, high: Ends of the 95 % interval.
+        versus_original: The difference from the uncompressed model by the paired test.
+        versus: The same from the row that all are held against, where one is named, corrected for how many they are.
+        sample: How it varies with what was measured on.
+    """
 
     value: float
     ratio: float | None = None
     difference: float | None = None
     std: float | None = None
     seeds: tuple[int, ...] = ()
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    versus_original: Difference | None = None
+    versus: Difference | None = None
+    sample: Sample | None = field(default=None, repr=False, compare=False)
+
+    def paired(self, other: Figure) -> Difference | None:
+        """How far it is from another row's, by the paired test; None where the records don't tell."""
+        from orientc.evaluation.statistics import paired
+
+        return paired(self.sample, other.sample) if self.sample and other.sample else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(replace(self, sample=None))
+        del values["sample"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -42,11 +77,13 @@ class Column:
 
     `name` is what it is called: "perplexity.tied", "sst2.accuracy"; `differs` says what tells it from other columns of
     the name, "" where there are none; `measured` is the way in full: `on`, the text's or data's name, and settings.
+    `lower` is whether another tool says of its figure that less is better.
     """
 
     name: str
     differs: str
     measured: dict[str, Any]
+    lower: bool = False
 
     @property
     def key(self) -> str:
@@ -55,8 +92,13 @@ class Column:
 
     @property
     def lower_is_better(self) -> bool:
-        """True of perplexities."""
-        return self.name.startswith("perplexity.")
+        """True of perplexities, and of how far predictions are from the uncompressed model's; else as a tool says."""
+        return self.lower or self.name.partition(".")[0] in ("perplexity", "kl", "kl_p99", "kl_max")
+
+    @property
+    def divergence(self) -> bool:
+        """Whether the figure is measured against the uncompressed model's predictions, which has none itself."""
+        return self.name.partition(".")[0] in DIVERGENCES
 
 
 @dataclass(frozen=True)
@@ -98,6 +140,11 @@ class Row:
         found = getattr(self, name) if name in ROW_NAMES else None
         return found if isinstance(found, int | float | str) else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        figures = {key: figure.as_dict() for key, figure in self.figures.items()}
+        return asdict(replace(self, figures={})) | {"figures": figures}
+
     @property
     def smallest_policy(self) -> str:
         """The head policy under which the whole model is the smallest."""
@@ -109,11 +156,15 @@ ROW_NAMES = tuple(name for name in Row.__dataclass_fields__ if name != "figures"
 
 @dataclass(frozen=True)
 class Comparison:
-    """All there is of one base model. The uncompressed table is the first row, the others follow by size."""
+    """All there is of one base model. The uncompressed table is the first row, the others follow by size.
+
+    `held_against` is the row that figures are held against beside the uncompressed one, if any (`against`).
+    """
 
     model: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    held_against: str | None = None
 
     def columns_named(self, name: str) -> list[Column]:
         """The columns of a key, a name, or the part of a name before its dot ("perplexity" stands for every policy)."""
@@ -158,7 +209,44 @@ class Comparison:
         column = next((column for column in self.columns if column.key == name), None)
         largest = not column.lower_is_better if column else name in LARGER_IS_BETTER
         best = (max if largest else min)(numbers.values())
-        return {number for number, value in numbers.items() if value == best and isfinite(value)}
+        found = {number for number, value in numbers.items() if value == best and isfinite(value)}
+        return found if column is None or self._is_ahead(column, found, numbers.keys() - found) else set()
+
+    def _is_ahead(self, column: Column, first: Collection[int], rest: Collection[int]) -> bool:
+        """Whether rows are told apart from all others in a column, as far as the records tell errors."""
+        for one in first:
+            for other in rest:
+                known = self.rows[one].figures[column.key].paired(self.rows[other].figures[column.key])
+                if known and not known.told_apart:
+                    return False
+        return True
+
+    def row_named(self, name: str) -> Row | None:
+        """The row of a name or path; None where there is none."""
+        return next((row for row in self.rows if name in (row.name, row.path)), None)
+
+    def against(self, chosen: Row) -> Comparison:
+        """The comparison with every artifact's figures held against those of one row by paired tests.
+
+        Probabilities are corrected by Holm's method for how many rows a column has.
+        """
+        from orientc.evaluation.statistics import holm
+
+        found = [dict(row.figures) for row in self.rows]
+        for column in self.columns:
+            held = chosen.figures.get(column.key)
+            known = {
+                number: difference
+                for number, row in enumerate(self.rows)
+                if held and row is not chosen and not row.original and column.key in row.figures
+                if (difference := row.figures[column.key].paired(held))
+            }
+            corrected = holm([difference.p for difference in known.values()])
+            for (number, difference), p in zip(known.items(), corrected, strict=True):
+                own = found[number][column.key]
+                found[number][column.key] = replace(own, versus=replace(difference, p_holm=p))
+        rows = tuple(replace(row, figures=own) for row, own in zip(self.rows, found, strict=True))
+        return replace(self, rows=rows, held_against=chosen.name)
 
     def pareto(self, quality: Column) -> set[int]:
         """The rows, by number, that no other is at least as small and as good as, and better in one of both.
@@ -179,6 +267,9 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values = asdict(self)
-        values["columns"] = [asdict(column) | {"key": column.key} for column in self.columns]
-        return values
+        return {
+            "model": self.model,
+            "columns": [asdict(column) | {"key": column.key} for column in self.columns],
+            "rows": [row.as_dict() for row in self.rows],
+            "held_against": self.held_against,
+        }

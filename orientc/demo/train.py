@@ -33,7 +33,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from orientc.demo.corpus import digest, evaluation_paragraphs, training_paragraphs
 from orientc.evaluation.masked_lm import Line, WholeWordMasker, select
-from orientc.evaluation.scoring import Example, collate, losses_of, score
+from orientc.evaluation.scoring import Example, collate, losses_of
+from orientc.evaluation.side_by_side import SideBySide
+from orientc.storage.records import ORIGINAL
 
 VOCAB = 11_264
 MAX_IDS = 128
@@ -120,7 +122,7 @@ class Curve(TrainerCallback):
         """Score, remember, print."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             model = kwargs["model"]
-            result = score(model, self.held_out, tokens=8192, pad_id=0)
+            result = SideBySide(model, self.held_out, tokens=8192, pad_id=0).score()[ORIGINAL]
             model.train()
             self.points.append(
                 {

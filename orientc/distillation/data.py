@@ -12,7 +12,8 @@ from orientc.errors import EvaluationError
 from orientc.evaluation import texts
 from orientc.evaluation.scoring import Example
 from orientc.evaluation.texts import Text, calibration_text
-from orientc.models.source import DEMO, ModelSource
+from orientc.models.argument import DEMO
+from orientc.models.source import ModelSource
 
 HELD_OUT = 0.05  # of a text's characters
 FEWEST = 256  # tokens held out; fewer tell nothing

@@ -25,6 +25,7 @@ class PerplexityConfig:
         seed: Draws the masks (masked only).
         batch_size: The most lines or windows that go through the model at once; the figures do not depend on it.
         dtype: Float type the model computes in.
+        kl: Whether an artifact's predictions are held against the uncompressed model's: KL divergence and top tokens.
 
     Raises:
         UsageError: For a value no evaluation can use.
@@ -37,6 +38,7 @@ class PerplexityConfig:
     seed: int = 0
     batch_size: int | None = None
     dtype: str = "float32"
+    kl: bool = True
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value no evaluation can use."""
@@ -51,6 +53,7 @@ class SimilarityConfig:
     """Options of `similarity`.
 
     Args:
+        limit: Measure only the first sentences, or pairs of them, this many.
         pooling: How token states become a sentence's vector: "mean", "cls", "max" or "last"; None is what the
             model's folder says, else "mean".
         max_length: Tokens per sentence; None is what the model's folder says, else as many as the model takes.
@@ -61,6 +64,7 @@ class SimilarityConfig:
         UsageError: For a value no evaluation can use.
     """
 
+    limit: int | None = None
     pooling: str | None = None
     max_length: int | None = None
     batch_size: int = 64
@@ -70,7 +74,7 @@ class SimilarityConfig:
         """Raise `UsageError` for a value no evaluation can use."""
         if self.pooling is not None:
             check_choice("pooling", self.pooling, POOLINGS)
-        check_counts(max_length=self.max_length, batch_size=self.batch_size)
+        check_counts(limit=self.limit, max_length=self.max_length, batch_size=self.batch_size)
         check_choice("dtype", self.dtype, FLOAT_DTYPES)
 
 

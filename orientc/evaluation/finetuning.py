@@ -1,8 +1,8 @@
 """Fine-tune a model on a benchmark and score it; the one path GLUE and SQuAD share.
 
 The table is substituted, what of it trains is set, transformers' `Trainer` trains; a killed run goes on from its last
-checkpoint. What is left is a record, and beside it a folder of the same name with the model, in the compact form
-where its table is compressed, and the history of its training.
+checkpoint. What is left is a record, and beside it a folder of the same name with the history of its training and the
+model, where that is to be kept, in the compact form where its table is compressed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import transformers
 from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from orientc.errors import EvaluationError, UsageError
+from orientc.evaluation import figures
 from orientc.evaluation.checkpoints import SUFFIX, Checkpoints
-from orientc.evaluation.configs import FinetuningConfig
+from orientc.evaluation.configs import FinetuningConfig, check_choice
+from orientc.evaluation.option_values import BEST, KEEP, LAST, NONE
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.statistics import Spread
-from orientc.evaluation.trainer import trainer_for
+from orientc.evaluation.trainer import LogsWith, trainer_for
 from orientc.modeling.modules import CompressedTable
 from orientc.models import compact, foreign_code
 from orientc.models.fingerprint import fingerprint
@@ -36,11 +38,13 @@ from orientc.storage.records import Record
 from orientc.storage.sizes import UNTIED
 from orientc.utils import distributed
 from orientc.utils.files import check_writable, strict_json, write_json
-from orientc.utils.folders import check_place, write_folder
+from orientc.utils.folders import check_place, remove_others, write_folder
 from orientc.utils.logging import quietly
 from orientc.utils.progress import Progress
+from orientc.utils.tracking import trackers
 
 HISTORY = "training.json"
+LOGS_SUFFIX = ".logs"
 DEFAULT_MODEL = "bert-base-uncased"
 
 Outputs = Any  # what a model gives for all examples of a set: one array `[examples, …]`, or a tuple of them
@@ -58,9 +62,12 @@ class Benchmark:
         train: Makes the training examples: a list or data set of features for a padding collator.
         evaluation: The examples to score, by name, as `train` gives them.
         metrics: Makes the record's figures of the outputs, by the same names.
+        blocks: Makes what their errors are computed from, as a record has it, of the outputs.
+        score: What a run is worth by its figures, in one number, the larger the better.
         write: Leaves further files of a run. It is handed a function that runs the model over other examples, and is
             called in every process.
         written: Whether the files that `write` leaves are there already.
+        files: Names of the files that `write` leaves in the run's folder.
     """
 
     kind: str
@@ -70,8 +77,11 @@ class Benchmark:
     train: Callable[[], Any]
     evaluation: Mapping[str, Any]
     metrics: Callable[[dict[str, Outputs]], dict[str, float]]
+    blocks: Callable[[dict[str, Outputs]], dict[str, list[float]]]
+    score: Callable[[Mapping[str, float]], float]
     write: Callable[[Run, Callable[[str, Any], Outputs]], None] = lambda *_: None
     written: Callable[[Run], bool] = lambda _run: True
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -84,13 +94,13 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """What else the run leaves: the fine-tuned model, the history of its training, the benchmark's own files."""
+        """What else the run leaves: the history of its training, the benchmark's own files, the model if it is kept."""
         return self.path.with_suffix("")
 
     @property
     def model(self) -> Path | None:
-        """The folder with the fine-tuned model, where one was trained."""
-        return self.folder if (self.folder / HISTORY).is_file() else None
+        """The folder with the fine-tuned model, where one was trained and kept."""
+        return self.folder if _has_model(self.folder) else None
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON: its record, and where that and the model lie."""
@@ -138,6 +148,49 @@ def fitting_length(source: ModelSource, wanted: int, progress: Progress) -> int:
     return possible
 
 
+def run_seeds(
+    setup: Setup,
+    subject: Subject,
+    benchmark: Benchmark,
+    configs: Sequence[FinetuningConfig],
+    *,
+    keep: str | None = None,
+    **options: Any,
+) -> list[Run]:
+    """Fine-tune and score once for each of several configs, which differ in their seed alone.
+
+    Args:
+        setup: The model, and how it is evaluated.
+        subject: The same model with the artifact to put in, or without one.
+        benchmark: What it is trained and scored on.
+        configs: How.
+        keep: Which fine-tuned model stays: "none", the "last" config's, or the "best" one's by `benchmark.score`; the
+            figures are over all seeds in any case. "none" with several configs, "last" with one unless given. A model
+            of an earlier call stays where it is, except that "best" leaves one of all these.
+        options: Those of `run`.
+
+    Raises:
+        What `run` does.
+    """
+    keep = keep or (LAST if len(configs) == 1 else NONE)
+    found: list[Run] = []
+    for number, config in enumerate(configs, 1):
+        kept = keep == BEST or (keep == LAST and number == len(configs))
+        found.append(run(setup, subject, benchmark, config, keep_model=kept, **options))
+        if keep == BEST and distributed.is_main():
+            best = max(found, key=lambda each: benchmark.score(each.record.metrics))
+            for other in found:
+                if other is not best and other.model:
+                    remove_others(other.folder, [HISTORY, *benchmark.files])
+    return found
+
+
+def check_keep(keep: str | None) -> None:
+    """Raise `UsageError` for a `keep` that `run_seeds` doesn't know."""
+    if keep is not None:
+        check_choice("keep", keep, KEEP)
+
+
 @quietly()
 def run(
     setup: Setup,
@@ -148,6 +201,8 @@ def run(
     checkpoint_dir: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
+    log_with: Sequence[str] = (),
+    keep_model: bool = True,
 ) -> Run:
     """Fine-tune and score; the record is written into `setup.folder`, the model beside it.
 
@@ -161,6 +216,8 @@ def run(
         checkpoint_dir: Folder for checkpoints while training; beside the record unless given.
         save_steps: Optimizer steps from one checkpoint to the next; an epoch unless given.
         resume: Go on from the last checkpoint of an interrupted run.
+        log_with: Names of accelerate's trackers that training is logged with, in a folder beside the record.
+        keep_model: Whether the fine-tuned model is kept.
 
     Raises:
         ArtifactMismatchError: For an artifact of another table, unless `setup.force`.
@@ -196,18 +253,12 @@ def run(
             progress=progress,
         )
 
-    if config.epochs and (overwrite or not distributed.from_main(lambda: _trained(this.folder, identity))):
+    train = bool(config.epochs) and (overwrite or not distributed.from_main(lambda: _trained(this.folder, identity)))
+    last = None
+    if train:
         distributed.from_main(lambda: check_place(this.folder, overwrite=True))
         last = distributed.from_main(lambda: checkpoints.last(resume=resume, overwrite=overwrite))
         ready = trainer(_loaded(setup, subject, benchmark, config, new_head=new_head), benchmark.train())
-        if distributed.is_main():
-            if last is None:
-                checkpoints.clear(others=True)
-            checkpoints.begin()
-        ready.train(resume_from_checkpoint=str(last) if last else None)
-        history = {"run": identity, "log": ready.state.log_history}
-        if distributed.is_main():
-            _save(ready.model, source.tokenizer, history, this.folder)
     elif config.epochs:
         saved = ModelSource.resolve(str(this.folder))
         ready = trainer(saved.load(benchmark.auto_class, dtype=torch.float32, attention=config.attention))
@@ -225,12 +276,32 @@ def run(
             )
         return found
 
-    scored = {name: outputs(name, examples) for name, examples in benchmark.evaluation.items()}
-    metrics = benchmark.metrics(scored)
+    logged = {name: value for name, value in (settings | benchmark.data).items() if value is not None}
+    with trackers(list(log_with), this.folder.with_name(this.folder.name + LOGS_SUFFIX), logged) as track:
+        if train:
+            ready.add_callback(LogsWith(track))
+            if distributed.is_main():
+                if last is None:
+                    checkpoints.clear(others=True)
+                checkpoints.begin()
+            ready.train(resume_from_checkpoint=str(last) if last else None)
+            history = {"run": identity, "log": ready.state.log_history}
+            if distributed.is_main():
+                _save(ready.model if keep_model else None, source.tokenizer, history, this.folder)
+        scored = {name: outputs(name, examples) for name, examples in benchmark.evaluation.items()}
+        metrics, blocks = benchmark.metrics(scored), benchmark.blocks(scored)
+        track(ready.state.global_step, metrics)
     benchmark.write(this, outputs)
-    trained = distributed.from_main(lambda: fingerprint(ModelSource.resolve(this.folder))) if config.epochs else None
-    seconds = round(time.perf_counter() - start, 3)
-    record = replace(record, metrics=metrics, seconds=seconds, finetuned=trained)
+    there = config.epochs and keep_model
+    trained = distributed.from_main(lambda: fingerprint(ModelSource.resolve(this.folder))) if there else None
+    record = replace(
+        record,
+        metrics=metrics,
+        blocks=blocks,
+        errors=figures.errors(metrics, blocks),
+        seconds=round(time.perf_counter() - start, 3),
+        finetuned=trained,
+    )
     if distributed.is_main():
         checkpoints.clear()  # first: with a record there is nothing left to do, also not that
         records.write(record, folder)
@@ -277,15 +348,22 @@ def _loaded(
     return model
 
 
-def _save(model: Any, tokenizer: PreTrainedTokenizerBase, history: dict[str, Any], folder: Path) -> None:
+def _save(model: Any | None, tokenizer: PreTrainedTokenizerBase, history: dict[str, Any], folder: Path) -> None:
+    """Write a run's folder: the history of its training, and the model and its tokenizer unless that is None."""
+
     def fill(target: Path) -> None:
-        compact.save(model, target, UNTIED)
-        tokenizer.save_pretrained(target)
-        if not foreign_code.is_foreign(type(model.config)):
-            foreign_code.strip(target)
+        if model is not None:
+            compact.save(model, target, UNTIED)
+            tokenizer.save_pretrained(target)
+            if not foreign_code.is_foreign(type(model.config)):
+                foreign_code.strip(target)
         write_json(target / HISTORY, history)
 
     write_folder(folder, fill, overwrite=True)
+
+
+def _has_model(folder: Path) -> bool:
+    return (folder / HISTORY).is_file() and (folder / records.MODEL_CONFIG).is_file()
 
 
 def _trained(folder: Path, identity: dict[str, Any]) -> bool:
@@ -294,4 +372,4 @@ def _trained(folder: Path, identity: dict[str, Any]) -> bool:
         found = json.loads((folder / HISTORY).read_text(encoding="utf-8"))["run"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    return bool(found == identity)
+    return bool(found == identity) and _has_model(folder)

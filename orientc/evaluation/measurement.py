@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from orientc.evaluation import figures
 from orientc.evaluation.option_values import BOTH
 from orientc.evaluation.setup import Setup
 from orientc.models.resolve import Subject
@@ -19,6 +20,8 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.utils import distributed
 from orientc.utils.files import check_writable
+
+Blocks = dict[str, list[float]] | None  # as a record has them
 
 
 class Named(Protocol):
@@ -36,8 +39,8 @@ class Named(Protocol):
 class Measurement(ABC):
     """One evaluation of one model, to be used for each of its artifacts in turn.
 
-    Each record is written as soon as it is there. One of the same evaluation by the same versions that lies in
-    `setup.folder` is reused unless `setup.overwrite`.
+    Each record is written as soon as it is there, and its seconds are the time until then. One of the same evaluation
+    by the same versions that lies in `setup.folder` is reused unless `setup.overwrite`.
 
     Args:
         setup: The model, and how it is evaluated.
@@ -51,12 +54,13 @@ class Measurement(ABC):
 
     def __init__(self, setup: Setup, on: Named, settings: dict[str, Any], head: str) -> None:
         self.setup, self.full_settings = setup, settings
+        self.measured = 0  # records that were not there already
         self._text, self._head = {"name": on.name, "sha256": on.sha256}, head
         check_writable(setup.folder)
 
     def original(self) -> Record:
         """The record of the uncompressed model. Raises `EvaluationError` where it can't be measured."""
-        return self._kept(self._blank(self._head), None)
+        return next(self._kept([self._blank(self._head)], None))
 
     def compressed(self, subject: Subject, head: str = BOTH) -> Iterator[Record]:
         """A record of the subject's artifact for each head policy; none where it has no artifact.
@@ -69,42 +73,57 @@ class Measurement(ABC):
             ArtifactMismatchError: At once, for an artifact of another table, unless `setup.force`.
             EvaluationError: At once, for a policy the model does not have; while measuring, as `original` does.
         """
-        if subject.artifact is None:
-            return iter(())
-        blanks = [self._blank(policy, subject) for policy in self._policies(head)]
-        return (self._kept(blank, subject.artifact) for blank in blanks)
+        return self._kept(self._blanks(subject, head), subject.artifact)
 
     def all(self, subject: Subject, head: str = BOTH) -> tuple[Record, ...]:
         """The uncompressed model's record, then those of the subject's artifact where it has one."""
-        compressed = self.compressed(subject, head)
-        return self.original(), *compressed
+        return tuple(self._kept([self._blank(self._head), *self._blanks(subject, head)], subject.artifact))
+
+    def _blanks(self, subject: Subject, head: str) -> list[Record]:
+        if subject.artifact is None:
+            return []
+        return [self._blank(policy, subject) for policy in self._policies(head)]
 
     def _blank(self, head: str, subject: Subject | None = None) -> Record:
         return self.setup.record(self.kind, subject, head=head, settings=self.full_settings, text=self._text)
 
-    def _kept(self, record: Record, artifact: Artifact | None) -> Record:
-        folder, overwrite = self.setup.folder, self.setup.overwrite
-        found = distributed.from_main(lambda: None if overwrite else records.reusable(record, folder))
-        if found and found.metrics.keys() >= {*self.names}:
-            record = found
-        else:
-            start = time.perf_counter()
-            metrics = self._measured(record, artifact)
-            self.setup.check_unchanged()
-            record = replace(record, metrics=metrics, seconds=round(time.perf_counter() - start, 3))
-            if distributed.is_main():
-                records.write(record, folder)
-        if told := self._left_out(record.metrics):
-            self.setup.progress.warn(told)
+    def _kept(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[Record]:
+        """Each record, from the folder where it is there; those that are not are measured together."""
+        found = distributed.from_main(lambda: [self._found(blank) for blank in blanks])
+        missing = [blank for blank, record in zip(blanks, found, strict=True) if record is None]
+        start = time.perf_counter()
+        measured = self._measured(missing, artifact) if missing else iter(())
+        for blank, there in zip(blanks, found, strict=True):
+            record = there or self._written(blank, next(measured), start)
+            if told := self._left_out(record.metrics):
+                self.setup.progress.warn(told)
+            yield record
+
+    def _found(self, blank: Record) -> Record | None:
+        found = None if self.setup.overwrite else records.reusable(blank, self.setup.folder)
+        return found if found and found.metrics.keys() >= {*self._names(blank)} else None
+
+    def _written(self, blank: Record, measured: tuple[dict[str, Any], Blocks], start: float) -> Record:
+        metrics, blocks = measured
+        self.measured += 1
+        self.setup.check_unchanged()
+        seconds = round(time.perf_counter() - start, 3)
+        record = replace(blank, metrics=metrics, blocks=blocks, errors=figures.errors(metrics, blocks), seconds=seconds)
+        if distributed.is_main():
+            records.write(record, self.setup.folder)
         return record
+
+    def _names(self, blank: Record) -> tuple[str, ...]:
+        """The metrics that a record in the folder must have to serve."""
+        return self.names
 
     @abstractmethod
     def _policies(self, head: str) -> tuple[str, ...]:
         """The head policies an artifact is measured under. Raises `EvaluationError` for one the model has not."""
 
     @abstractmethod
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
-        """The figures of the uncompressed model, or of an artifact under the record's head policy.
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        """The figures of each record and their blocks: of the uncompressed model, or of the artifact by head policy.
 
         Raises `EvaluationError` where one of them would be NaN.
         """

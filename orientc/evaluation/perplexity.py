@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,14 @@ from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import causal_lm, masked_lm, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
-from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.option_values import BOTH, HEADS
-from orientc.evaluation.scoring import Selection, score
+from orientc.evaluation.scoring import NOT_NUMBERS, Selection
 from orientc.evaluation.setup import Setup, prepare
+from orientc.evaluation.side_by_side import Compressed, Score, SideBySide
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource, usable_positions
-from orientc.models.substitute import head_policies, substituted
+from orientc.models.substitute import head_policies
 from orientc.models.tokens import check_ids, drawable_ids, padding_id
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
@@ -73,6 +75,7 @@ def perplexity(
     batch_size: int | None = None,
     seed: int = 0,
     dtype: str = "float32",
+    kl: bool = True,
     model: str | Path | ModelSource | None = None,
     force: bool = False,
     device: str | None = None,
@@ -85,15 +88,18 @@ def perplexity(
 ) -> Perplexities:
     """Measure perplexity, masked or causal by the model's architecture; of an artifact, beside its base model.
 
+    And how far an artifact's predictions are from the base model's, over the scored tokens: mean KL divergence, its
+    99th percentile and maximum, in nats, and how often the most likely token is the same.
+
     Args:
         subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact.
         text: UTF-8 file to score, or a text; WikiText-103's raw test set unless given, for "demo" a text of its own.
         head: Which of a tied model's two figures to measure: "input-only", "tied" or "both".
-        limit, window, stride, bos, batch_size, seed, dtype: See `PerplexityConfig`.
+        limit, window, stride, bos, batch_size, seed, dtype, kl: See `PerplexityConfig`.
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's record; records of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Measure again what was measured before.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
         progress: Whom to tell how it goes.
@@ -106,7 +112,7 @@ def perplexity(
         EvaluationError: For a model without a perplexity, an option its protocol can't use, or an unusable text.
         ModelError, ArtifactError, DeviceError, OutputError: Where one of them can't be had or written.
     """
-    config = PerplexityConfig(limit, window, stride, bos, seed, batch_size, dtype)
+    config = PerplexityConfig(limit, window, stride, bos, seed, batch_size, dtype, kl)
     check_choice("head", head, HEADS)
     setup, found = prepare(
         subject,
@@ -132,6 +138,8 @@ class PerplexityMeasurement(Measurement):
         setup: The model, and how it is evaluated.
         config: Options.
         text: As in `perplexity`.
+        several: Whether several artifacts are measured in turn: what the uncompressed model makes of the text is kept
+            in memory then, where there is room.
 
     Raises:
         EvaluationError: For a model without a perplexity, an option its protocol can't use, or an unusable text.
@@ -139,11 +147,13 @@ class PerplexityMeasurement(Measurement):
 
     kind, names = KIND, ("perplexity", "loss", "tokens")
 
-    def __init__(self, setup: Setup, config: PerplexityConfig, text: str | Path | Text | None = None) -> None:
+    def __init__(
+        self, setup: Setup, config: PerplexityConfig, text: str | Path | Text | None = None, *, several: bool = False
+    ) -> None:
         settings = full_settings(setup.source, config)  # before a text is fetched for nothing
         with distributed.main_first():
             self.text = texts.scored_text(setup.source, text)
-        self.config = config
+        self.config, self._several = config, several
         if settings["protocol"] == MASKED and (told := other_line_ends(self.text)):
             setup.progress.warn(told)
         super().__init__(setup, self.text, settings, TIED if setup.table.tied else UNTIED)
@@ -164,6 +174,20 @@ class PerplexityMeasurement(Measurement):
             )
         return found
 
+    @cached_property
+    def _side_by_side(self) -> SideBySide:
+        return SideBySide(
+            self._model,
+            self._selection.examples,
+            tokens=tokens_at_once(self.full_settings["protocol"], self.setup.device),
+            batch_size=self.config.batch_size,
+            pad_id=padding_id(self.setup.source),
+            keep_states=self._several,
+        )
+
+    def _names(self, blank: Record) -> tuple[str, ...]:
+        return (*self.names, *records.DIVERGENCES) if blank.artifact and self.config.kl else self.names
+
     def _policies(self, head: str) -> tuple[str, ...]:
         policies = head_policies(self.setup.source.skeleton)
         if head == BOTH:
@@ -172,21 +196,17 @@ class PerplexityMeasurement(Measurement):
             raise EvaluationError(f"the head does not share the table, so there is no {head} figure: leave `head` out")
         return (head,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
-        progress, config = self.setup.progress, self.config
-        examples = self._selection.examples
-        progress.stage(record.head if artifact else records.ORIGINAL, len(examples))
-        with substituted(self._model, artifact, record.head) if artifact else contextlib.nullcontext():
-            result = score(
-                self._model,
-                examples,
-                tokens=tokens_at_once(self.full_settings["protocol"], self.setup.device),
-                batch_size=config.batch_size,
-                pad_id=padding_id(self.setup.source),
-                on_batch=progress.advance,
-            )
-        figures = {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
-        return figures | self._selection.left_out
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        names = [blank.head if blank.artifact else records.ORIGINAL for blank in blanks]
+        policies = [name for name in names if name != records.ORIGINAL]
+        self.setup.progress.stage(", ".join(names), len(self._selection.examples))
+        scores = self._side_by_side.score(
+            Compressed.of(self._model, artifact, policies) if artifact and policies else None,
+            original=records.ORIGINAL in names,
+            kl=self.config.kl,
+            on_batch=self.setup.progress.advance,
+        )
+        return ((_figures(scores[name]) | self._selection.left_out, scores[name].blocks) for name in names)
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         settings = self.full_settings
@@ -199,6 +219,14 @@ class PerplexityMeasurement(Measurement):
             "predict them from",
         }
         return in_words(self.text.name, {phrase: metrics.get(name, 0) for name, phrase in phrases.items()})
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    """A record's figures. Raises `EvaluationError` where one is NaN, in all processes alike."""
+    found = {"perplexity": score.perplexity, "loss": score.loss, "tokens": score.tokens, **score.divergence}
+    if any(map(math.isnan, found.values())):
+        raise EvaluationError(NOT_NUMBERS.format("the model's predictions"))
+    return found
 
 
 def protocol_of(source: ModelSource) -> str:

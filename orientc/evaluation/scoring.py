@@ -1,21 +1,17 @@
-"""Mean loss of a language model over the tokens that a protocol scores; the one place where logits are made.
+"""What a protocol scores, in batches, and the loss of a batch.
 
-The protocols (`masked_lm`, `causal_lm`) turn a text into `Example`s, `score` runs a model over them.
+The protocols (`masked_lm`, `causal_lm`) turn a text into `Example`s, `side_by_side` runs a model over them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-
-from orientc.errors import EvaluationError
-from orientc.utils import distributed
 
 NOT_NUMBERS = "{} are not numbers (NaN): weights are damaged, or too large for `dtype`"
 
@@ -41,19 +37,6 @@ class Selection:
 
     examples: list[Example]
     left_out: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean loss in nats per scored token, and the number of tokens scored."""
-
-    loss: float
-    tokens: int
-
-    @property
-    def perplexity(self) -> float:
-        """exp(loss); infinite where that leaves the range of a float, NaN of NaN."""
-        return math.inf if self.loss > 709 else math.exp(self.loss)
 
 
 @contextmanager
@@ -100,63 +83,24 @@ def losses_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     return nn.functional.cross_entropy(logits.float(), batch["targets"], reduction="none")
 
 
-def batches(examples: Sequence[Example], tokens: int, batch_size: int | None = None) -> list[list[Example]]:
-    """Batches of examples of like length, the longest first.
+def batches(lengths: Sequence[int], tokens: int, batch_size: int | None = None) -> list[list[int]]:
+    """Batches of sequences of like length, the longest first.
 
     Args:
-        examples: The examples.
-        tokens: The most tokens in a batch, padding counted; a longer example is a batch of its own.
-        batch_size: The most examples in a batch, where that is limited too.
+        lengths: How many tokens each sequence has.
+        tokens: The most tokens in a batch, padding counted; a longer sequence is a batch of its own.
+        batch_size: The most sequences in a batch, where that is limited too.
+
+    Returns:
+        The numbers of the sequences in each batch.
     """
-    found: list[list[Example]] = []
+    found: list[list[int]] = []
     room = 0
-    for example in sorted(examples, key=lambda example: len(example.input_ids), reverse=True):
+    for number in sorted(range(len(lengths)), key=lambda number: lengths[number], reverse=True):
         if not room:
             found.append([])
-            room = max(1, tokens // max(1, len(example.input_ids)))
+            room = max(1, tokens // max(1, lengths[number]))
             room = min(room, batch_size or room)
-        found[-1].append(example)
+        found[-1].append(number)
         room -= 1
     return found
-
-
-@torch.inference_mode()
-def score(
-    model: PreTrainedModel,
-    examples: Sequence[Example],
-    *,
-    tokens: int,
-    batch_size: int | None = None,
-    pad_id: int,
-    on_batch: Callable[[int], None] | None = None,
-) -> Score:
-    """Mean loss over all targets of `examples`, on the device the model is on.
-
-    The figure does not depend on the batches beyond float32 rounding. Several processes share the batches, and all
-    return the figure of the whole.
-
-    Args:
-        model: A model with a language-model head.
-        examples: What is scored.
-        tokens, batch_size: The most of a batch, as in `batches`.
-        pad_id: Token id that shorter sequences are padded with.
-        on_batch: Called with the number of examples just scored.
-
-    Raises:
-        EvaluationError: There is nothing to score, or a loss is NaN: it may be infinite, but must be a number.
-    """
-    if not (targets := sum(len(example.targets) for example in examples)):
-        raise EvaluationError("there is no token to score")
-    model.eval()
-    sums: list[float] = []
-    for number, batch in enumerate(batches(examples, tokens, batch_size)):
-        if number % distributed.count() == distributed.index():
-            tensors = {name: tensor.to(model.device) for name, tensor in collate(batch, pad_id).items()}
-            sums.append(float(losses_of(model, tensors).double().sum()))
-        if on_batch:
-            on_batch(len(batch))
-    everyones_sums = distributed.gather(sums)
-    loss = math.fsum(everyones_sums) / targets
-    if math.isnan(loss):  # in all processes alike: one that stopped alone would leave the others waiting
-        raise EvaluationError(NOT_NUMBERS.format("the model's predictions"))
-    return Score(loss, targets)

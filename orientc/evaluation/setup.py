@@ -126,7 +126,7 @@ def prepare(
         model: Base model of the artifact, where it is not the one it names.
         force, overwrite, progress: As in `Setup`.
         device: Name of a device; accelerate picks one for None.
-        out: Runs folder, for a model; records of an artifact go beside it.
+        out: Runs folder for records; those of an artifact go beside it for None.
         revision, allow_pickle, trust_remote_code: As in `ModelSource.resolve`.
 
     Raises:

@@ -7,8 +7,8 @@ pair's own cosine is taken too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from transformers import PreTrainedModel
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import texts
+from orientc.evaluation.blocks import block_sums, correlated
 from orientc.evaluation.configs import SimilarityConfig
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.metrics import spearman
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends, present
-from orientc.evaluation.measurement import Measurement
+from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.scoring import NOT_NUMBERS, Example, collate
 from orientc.evaluation.sentences import Sentences, Vectors
 from orientc.evaluation.setup import Setup, prepare, tokenizer_for
@@ -54,6 +55,10 @@ class Pairs:
     second: Sequence[str]
     scores: Sequence[float]
 
+    def first_pairs(self, count: int | None) -> Pairs:
+        """The same pairs, or the first of them where there are more than `count`."""
+        return replace(self, first=self.first[:count], second=self.second[:count], scores=self.scores[:count])
+
 
 @dataclass(frozen=True)
 class Similarities:
@@ -76,6 +81,7 @@ def similarity(
     *,
     text: str | Path | Text | None = None,
     data: str | Path | None = None,
+    limit: int | None = None,
     pooling: str | None = None,
     max_length: int | None = None,
     batch_size: int = 64,
@@ -96,11 +102,11 @@ def similarity(
         subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact.
         text: UTF-8 file of sentences, one a line, or such a text; STS-B's dev set with its scores unless given.
         data: Folder that STS-B is in, as for `glue`; `nyu-mll/glue` from the hub unless given.
-        pooling, max_length, batch_size, dtype: See `SimilarityConfig`.
+        limit, pooling, max_length, batch_size, dtype: See `SimilarityConfig`.
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's record; records of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Measure again what was measured before.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
         progress: Whom to tell how it goes.
@@ -115,7 +121,7 @@ def similarity(
     """
     if text is not None and data is not None:
         raise UsageError("`text` takes sentences, `data` STS-B with its scores: give one of them")
-    config = SimilarityConfig(pooling, max_length, batch_size, dtype)
+    config = SimilarityConfig(limit, pooling, max_length, batch_size, dtype)
     setup, found = prepare(
         subject,
         model=model,
@@ -149,6 +155,7 @@ class SimilarityMeasurement(Measurement):
 
     def __init__(self, setup: Setup, config: SimilarityConfig, sentences: Text | Pairs) -> None:
         self.sentences, self.config = sentences, config
+        self._scored = sentences.first_pairs(config.limit) if isinstance(sentences, Pairs) else None
         self._how = Sentences(setup.source, config.pooling)
         if isinstance(sentences, Text) and (told := other_line_ends(sentences)):
             setup.progress.warn(told)
@@ -165,12 +172,13 @@ class SimilarityMeasurement(Measurement):
 
     @cached_property
     def _lines(self) -> list[str]:
-        if isinstance(self.sentences, Pairs):
-            return [*self.sentences.first, *self.sentences.second]
+        if self._scored:
+            return [*self._scored.first, *self._scored.second]
+        assert isinstance(self.sentences, Text)
         lines = [line for line in self.sentences.content.split("\n") if line.strip()]
         if not lines:
             raise EvaluationError(f"{self.sentences.name} has no sentences in it")
-        return lines
+        return lines[: self.config.limit]
 
     @cached_property
     def _given(self) -> list[str]:
@@ -196,27 +204,36 @@ class SimilarityMeasurement(Measurement):
         return cut(tokenizer, [*map(len, self._ids)], self.full_settings["max_length"], self._given)
 
     @cached_property
-    def _original(self) -> Matrix:
+    def vectors(self) -> Matrix:
+        """The uncompressed model's vector for each sentence, `[sentences, dim]`; of pairs all first ones come first."""
         return self._vectors(records.ORIGINAL)
 
     def _policies(self, head: str) -> tuple[str, ...]:
         return (UNTIED,)
 
-    def _measured(self, record: Record, artifact: Artifact | None) -> dict[str, Any]:
-        original = vectors = self._original
+    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        return (self._figures(blank, artifact if blank.artifact else None) for blank in blanks)
+
+    def _figures(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
+        original = vectors = self.vectors
         if artifact:
             with substituted(self._model, artifact, head_policies(self._model)[0]):
                 vectors = self._vectors(record.file_name.partition(".")[0])
-        cosines = _cosines(original, vectors)
+        found = cosines(original, vectors)
         metrics: dict[str, Any] = {
-            "cosine": float(cosines.mean()),
-            "cosine_p5": float(np.percentile(cosines, 5)),
-            "sentences": len(cosines),
+            "cosine": float(found.mean()),
+            "cosine_p5": float(np.percentile(found, 5)),
+            "sentences": len(found),
         }
-        if isinstance(self.sentences, Pairs):
-            metrics["spearman"] = _spearman(vectors, self.sentences.scores)
+        own: dict[str, list[float]] = {}
+        if self._scored:
+            answers = cosines(*np.split(vectors, 2))  # of each pair, whose first sentences are the first half
+            metrics["spearman"] = spearman(answers, self._scored.scores)
+            own = correlated(answers, self._scored.scores)
         without_direction = int((~original.any(1) | ~vectors.any(1)).sum())
-        return metrics | self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+        metrics |= self._cut.counts("sentences") | present({"zero_vectors": without_direction})
+        blocks = block_sums({"sentences": np.ones(len(found)), "cosine": found}) or {}
+        return metrics, blocks | own
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         length = self.full_settings["max_length"]
@@ -255,29 +272,23 @@ def full_settings(source: ModelSource, config: SimilarityConfig) -> dict[str, An
     """The settings of a record: nothing left to a default; what is not asked for, a sentence encoder's folder says."""
     how = Sentences(source, config.pooling)
     limit = config.max_length or how.texts.max_length or source.longest
-    return how.settings | {"max_length": min(limit, source.longest), "dtype": config.dtype}
+    return {"limit": config.limit} | how.settings | {"max_length": min(limit, source.longest), "dtype": config.dtype}
 
 
-def _cosines(first: Matrix, second: Matrix) -> Matrix:
+def cosines(first: Matrix, second: Matrix) -> Matrix:
     """Cosine of each row of one with the same row of the other; 0 where a vector is zero. All must be finite."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     products: Matrix = np.einsum("nd,nd->n", first, second)
-    cosines: Matrix = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
-    return cosines
+    found: Matrix = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    return found
 
 
-def _spearman(vectors: Matrix, scores: Sequence[float]) -> float:
-    """Rank correlation of the scores with the cosines of the pairs, whose first sentences are the first half.
+def stsb(folder: str | Path | None, split: str = "dev") -> Pairs:
+    """STS-B's dev or train set from a folder, or through the hub; the latter shuffled, as it is sorted by origin.
 
-
-    As everywhere, it is 0 where all scores or all cosines are the same.
+    Raises `EvaluationError` where it is not to be had.
     """
-    first, second = np.split(vectors, 2)
-    return spearman(_cosines(first, second), scores)
-
-
-def stsb(folder: str | Path | None) -> Pairs:
-    """STS-B's dev set from a folder, or through the hub. Raises `EvaluationError` where it is not to be had."""
-    data = glue.load(TASKS["stsb"], None if folder is None else Path(folder), train=False)
-    rows = data.evaluation[""]
-    return Pairs(f"{data.name}/stsb/dev", data.sha256, rows["sentence1"][:], rows["sentence2"][:], rows["label"][:])
+    task, place = TASKS["stsb"], None if folder is None else Path(folder)
+    data = glue.load(task, place, train=split == "train")
+    rows = data.evaluation[""] if data.train is None else data.train.shuffle(seed=0, keep_in_memory=True)
+    return Pairs(f"{data.name}/stsb/{split}", data.sha256, rows["sentence1"][:], rows["sentence2"][:], rows["label"][:])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from orientc import demo
 from orientc.errors import EvaluationError, UsageError
-from orientc.models.source import DEMO, ModelSource
+from orientc.models.argument import DEMO
+from orientc.models.source import ModelSource
 from orientc.utils.files import read_bytes
 
 LARGEST = 1_000_000_000  # bytes of a text; its tokens take some ten times as much memory
@@ -144,6 +145,14 @@ def from_dataset(named: str, column: str) -> Text:
     return Text("/".join(part for part in (known_as, configuration, split) if part), content)
 
 
+def wikitext_at_hand() -> bool:
+    """Whether WikiText-103's validation and test sets were downloaded before."""
+    from orientc.models import hub
+
+    repository, _ = WIKITEXT
+    return all(hub.cached(repository, _wikitext_file(split), kind="dataset") for split in ("validation", "test"))
+
+
 def wikitext(split: str) -> Text:
     """A split of WikiText-103 raw from the hub, its rows joined as they are."""
     import datasets
@@ -154,10 +163,14 @@ def wikitext(split: str) -> Text:
     datasets.disable_progress_bars()
     try:
         # the one file of this split; load_dataset would bring the training split's 300 MB along
-        file = hub.download(repository, f"{configuration}/{split}-00000-of-00001.parquet", kind="dataset")
+        file = hub.download(repository, _wikitext_file(split), kind="dataset")
         rows = datasets.Dataset.from_parquet(str(file))
     except Exception as error:  # the library raises a dozen unrelated types, network ones among them
         raise EvaluationError(
             f"can't load {repository} through the hub ({hub.reason(error)}): name a file of your own with `text`"
         ) from error
     return Text(f"{repository}/{configuration}/{split}", "".join(rows["text"]))
+
+
+def _wikitext_file(split: str) -> str:
+    return f"{WIKITEXT[1]}/{split}-00000-of-00001.parquet"

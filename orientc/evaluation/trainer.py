@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,17 @@ class _Arguments(TrainingArguments):
     def n_gpu(self) -> int:
         """One a process: with more, `Trainer` would wrap the model in DataParallel and multiply the batch."""
         return int(min(1, super().n_gpu))
+
+
+class LogsWith(TrainerCallback):
+    """Hands what `Trainer` logs, numbers by name, to a function of step and figures."""
+
+    def __init__(self, track: Callable[[int, Mapping[str, float]], None]) -> None:
+        self.track = track
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """Hand on what is logged at a step."""
+        self.track(state.global_step, {name: value for name, value in (logs or {}).items() if name != "epoch"})
 
 
 class _Watcher(TrainerCallback):

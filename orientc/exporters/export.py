@@ -6,11 +6,13 @@ the original architecture, with the table decoded: no smaller, and it loads anyw
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
@@ -43,19 +45,21 @@ _LARGER = 1.01  # what is said; less than that are tensors that files keep or le
 class Exported:
     """A folder that was written.
 
-    `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `url` is its
-    address on the hub, None where it was not pushed.
+    `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `halved` is
+    what the weights would be in float16, None where they are in 16 bits already; `url` is its address on the hub, None
+    where it was not pushed.
     """
 
     folder: Path
     facts: Facts
     weights: int
     nbytes: int
+    halved: int | None = None
     url: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        others = {"weights": self.weights, "nbytes": self.nbytes, "url": self.url}
+        others = {"weights": self.weights, "nbytes": self.nbytes, "halved": self.halved, "url": self.url}
         return {"folder": str(self.folder)} | asdict(self.facts) | others
 
 
@@ -66,6 +70,7 @@ def export(
     form: str = COMPACT,
     head: str | None = None,
     dtype: str | None = None,
+    name: str | None = None,
     overwrite: bool = False,
     push: str | None = None,
     private: bool = False,
@@ -87,6 +92,7 @@ def export(
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
         dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
+        name: Title of the model's card; the base and what became of its table unless given.
         overwrite: Replace a folder that is there already, if an export wrote all that is in it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
         private: Make that repository private; a public one is left alone.
@@ -122,11 +128,19 @@ def export(
         raise ExportError(f"{subject} holds no compressed table: name an artifact, or a folder glue or squad saved")
     _check_not_inside(folder, found)
     facts = _write(
-        folder, found, form=form, head=head, dtype=dtype, force=force, overwrite=overwrite, progress=progress
+        folder,
+        found,
+        form=form,
+        head=head,
+        dtype=dtype,
+        name=name,
+        force=force,
+        overwrite=overwrite,
+        progress=progress,
     )
     url = hub.push(folder, push, private=private) if push is not None else None
     nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Exported(folder, facts, _weights(folder), nbytes, url)
+    return Exported(folder, facts, weights_in(folder), nbytes, _halved(folder, facts), url)
 
 
 def _write(
@@ -136,6 +150,7 @@ def _write(
     form: str,
     head: str | None,
     dtype: str | None,
+    name: str | None,
     force: bool,
     overwrite: bool,
     progress: Progress,
@@ -155,7 +170,7 @@ def _write(
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
     held = found.source.load(None, dtype=getattr(torch, chosen))
     check_unchanged(found.source, before)
-    _say_larger(held, found.source, info, chosen, progress)
+    _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
     policy = _put_in(held, found, head)
     if form == DENSE:
         dense.check(policy)
@@ -183,7 +198,9 @@ def _write(
         copy_files(beside, target)
         processor.save(target)
         foreign_code.strip(target)
-        model_card.write(target, facts, found, fingerprint=before, weights=_weights(target), finetuned=finetuned)
+        model_card.write(
+            target, facts, found, fingerprint=before, weights=weights_in(target), finetuned=finetuned, name=name
+        )
 
     write_folder(folder, fill, overwrite=overwrite)
     return facts
@@ -269,19 +286,37 @@ def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
     return policy
 
 
-def _say_larger(model: PreTrainedModel, source: ModelSource, info: TableInfo, dtype: str, progress: Progress) -> None:
-    """Warn where all but the table is written with more bytes than it came with, before the artifact is put in."""
-    parts = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}
-    table = {tensor.data_ptr() for tensor in model.get_input_embeddings().state_dict().values()}
-    here = sum(nbytes for place, nbytes in parts.items() if place not in table)
+def _tell_if_larger(
+    model: PreTrainedModel, source: ModelSource, info: TableInfo, dtype: str, progress: Progress, *, chosen: bool
+) -> None:
+    """Warn where all but the table will be written with more bytes than it came with, before the artifact is put in."""
+    parts = {tensor.data_ptr(): tensor for tensor in model.state_dict().values()}
+    for tensor in model.get_input_embeddings().state_dict().values():
+        parts.pop(tensor.data_ptr(), None)
+    here = sum(tensor.nbytes for tensor in parts.values())
     before, kinds = info.model_bytes - info.nbytes, source.dequantized_from
     if kinds or here > _LARGER * before:
         why = f"; it was quantized ({kinds}), and is dequantized" if kinds else ""
+        half = sum(tensor.numel() for tensor in parts.values()) * 2
+        helps = f"; `dtype` float16 gives {half / MB:.2f}" if dtype == "float32" and not chosen else ""
         progress.warn(
-            f"the body of {source.id} is written out as {dtype}, {here / MB:.2f} MB instead of {before / MB:.2f}{why}"
+            f"the body of {source.id} is written out as {dtype}, {here / MB:.2f} MB instead of "
+            f"{before / MB:.2f}{why}{helps}"
         )
 
 
-def _weights(folder: Path) -> int:
+def weights_in(folder: Path) -> int:
     """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
+
+
+def _halved(folder: Path, facts: Facts) -> int | None:
+    """What the weights would weigh with float16 in the place of float32; None where there is nothing to halve."""
+    if facts.dtype != "float32" or facts.form == ONNX:
+        return None
+    whole = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
+        whole += sum(4 * math.prod(entry.get_shape()) for entry in stored if entry.get_dtype() == "F32")
+    return weights_in(folder) - whole // 2

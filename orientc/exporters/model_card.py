@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from orientc.comparison import collect
 from orientc.comparison.formats import escaped, markdown
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
+from orientc.exporters import base_card
 from orientc.exporters.facts import OURS, THEIRS, Facts
 from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import DENSE, ONNX
@@ -22,10 +24,25 @@ from orientc.models.resolve import Subject
 from orientc.storage.sizes import MB, bits_per_weight
 from orientc.utils.files import encoded
 
-FILE = "README.md"
+FILE = base_card.FILE
+TAGS = ("orientc", "embedding-compression")
+_ONNX = """\
+import onnxruntime
+from transformers import AutoTokenizer
+
+folder = "path/to/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+session = onnxruntime.InferenceSession(folder + "/model.onnx")
+batch = tokenizer(["A sentence."], return_tensors="np")
+outputs = session.run(None, {entry.name: batch[entry.name] for entry in session.get_inputs()})"""
 
 
-def write(
+def write(folder: Path, facts: Facts, found: Subject, **options: Any) -> None:
+    """Write the card into `folder`; arguments are those of `content`."""
+    (folder / FILE).write_bytes(content(folder, facts, found, **options))
+
+
+def content(
     folder: Path,
     facts: Facts,
     found: Subject,
@@ -33,29 +50,51 @@ def write(
     fingerprint: str,
     weights: int,
     finetuned: Finetuned | None = None,
-) -> None:
-    """Write the card into a folder.
+    name: str | None = None,
+    verdict: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """The card.
 
     Args:
-        folder: Where the exported model is.
-        facts: What it is.
-        found: What was exported.
-        fingerprint: That of the base model, which is what figures on the card have to be of.
-        weights: Bytes of the weight files in the folder.
+        folder: What it lies in; code there is named.
+        facts: About the exported model.
+        found: The base model and the artifact.
+        fingerprint: The base model's, which is what figures on the card have to be of.
+        weights: Bytes of the weight files.
         finetuned: What is known of a model that was fine-tuned; nothing of it is said where it was changed since.
+        name: The title; what was done to the base unless given.
+        verdict: What was measured of this very folder, by name; in the place of what records beside the artifact say.
     """
     local = found.source.local is not None
     known = finetuned if finetuned and finetuned.unchanged else None
+    origin = (known.base if known else None) if local else facts.base
+    own = base_card.kept(found.source)
+    tags = [tag for tag in own.pop("tags", []) if tag not in TAGS]
     data = ModelCardData(
-        base_model=(known.base if known else None) if local else facts.base,
+        **own,
+        base_model=origin,
+        base_model_relation="quantized" if origin and not local else None,
         library_name=facts.library,
-        tags=["orientc", "embedding-compression"],
+        tags=[*tags, *TAGS],
     )
-    name = Path(facts.base).name if local else facts.base
-    parts = [f"---\n{data.to_yaml()}\n---", f"# {escaped(name)}, with a compressed token-embedding table"]
-    parts += [_what(facts, name), known.origin if known else "", _sizes(facts, weights), _loading(facts, folder)]
-    parts += [_measured(known) if known else _cost(found, name, fingerprint), _fit(found)]
-    (folder / FILE).write_bytes(encoded("\n\n".join(part for part in parts if part) + "\n"))
+    base = Path(facts.base).name if local else facts.base
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {escaped(name or title(facts, base))}"]
+    parts += [_what(facts, base), known.origin if known else "", _sizes(facts, weights), _loading(facts, folder)]
+    cost = _verdict(verdict) if verdict else _measured(known) if known else _cost(found, base, fingerprint)
+    return encoded("\n\n".join(part for part in (*parts, cost, _fit(found)) if part) + "\n")
+
+
+def title(facts: Facts, base: str) -> str:
+    """What a folder without a name of its own is called."""
+    if facts.form == DENSE:
+        return f"{base}, token table compressed and rebuilt"
+    bits = figure(bits_per_weight(facts.vocab, facts.dim, facts.table))
+    return f"{base.rpartition('/')[2]}, token table at {bits} bits"
+
+
+def _verdict(rows: Sequence[tuple[str, str]]) -> str:
+    lines = [f"| {escaped(name)} | {escaped(value)} |" for name, value in rows]
+    return "\n".join(["## What it cost", "", "Measured with this folder's files.", "", "| | |", "|---|---|", *lines])
 
 
 def _what(facts: Facts, name: str) -> str:
@@ -91,7 +130,10 @@ def _sizes(facts: Facts, weights: int) -> str:
 
 def _loading(facts: Facts, folder: Path) -> str:
     if facts.form == ONNX:
-        return "`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside it."
+        return (
+            "## Loading it\n\n`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside "
+            f"it.\n\n```python\n{_ONNX}\n```"
+        )
     place, alone = "path/or/repository", facts.library != "transformers"
     classes = ["SentenceTransformer"] if alone else sorted({facts.preparing, facts.auto_class})
     lines = [f"from {facts.library.replace('-', '_')} import {', '.join(classes)}", "", f"model = {facts.load(place)}"]

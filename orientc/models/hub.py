@@ -7,13 +7,21 @@ import importlib
 import json
 import logging
 import re
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import _CACHED_NO_EXIST, constants, get_session, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    constants,
+    get_session,
+    hf_hub_download,
+    is_offline_mode,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's, under any of its names
     EntryNotFoundError,
     GatedRepoError,
@@ -37,6 +45,29 @@ RESTARTS = 5  # of one file; as often as the hub's library tries again where not
 CONNECTING = 5.0  # seconds for a connection; for three attempts where it is refused at once
 AGAIN = 1.0  # seconds to wait for a host that did not answer before
 FORGOTTEN = 60.0  # seconds after which such a host is waited for as at first
+
+
+def answers(within: float = CONNECTING) -> bool:
+    """Whether the hub answers anything in so many seconds, those that a name server takes counted."""
+    if is_offline_mode():
+        return False
+    answered = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(HTTPError, OSError):
+            get_session().head(constants.ENDPOINT, timeout=within)
+            answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)  # nothing but a thread can be left waiting for a name server
+    asking.start()
+    asking.join(within)
+    return answered.is_set()
+
+
+def cached(id: str, name: str, *, kind: str = "model") -> Path | None:
+    """A file of the default branch that was downloaded before; None where it was not."""
+    found = try_to_load_from_cache(id, name, repo_type=kind)
+    return Path(found) if isinstance(found, str) else None
 
 
 def download(id: str, name: str, *, revision: str | None = None, kind: str = "model") -> Path:

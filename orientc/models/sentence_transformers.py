@@ -17,7 +17,7 @@ from orientc.errors import ModelError, TrustError
 from orientc.utils.files import stays_inside
 
 if TYPE_CHECKING:
-    from orientc.models.source import ModelSource
+    from orientc.models.files import ModelFiles
 
 LIST = "modules.json"
 MODEL = "Transformer"
@@ -57,18 +57,18 @@ class Module:
     def __str__(self) -> str:
         return f"{self.type} in {self.place}" if self.place.parts else self.type
 
-    def config(self, source: ModelSource) -> dict[str, Any]:
+    def config(self, source: ModelFiles) -> dict[str, Any]:
         """Its settings. Raises `ModelError` where they can't be read."""
         return _values(source, str(self.place / CONFIG))
 
-    def activation(self, source: ModelSource) -> str:
+    def activation(self, source: ModelFiles) -> str:
         """The class in `torch.nn` of a dense layer's activation. Raises `ModelError` for one from anywhere else."""
         named = str(self.config(source).get("activation_function", "torch.nn.modules.activation.Tanh"))
         if not named.startswith("torch.nn."):  # loading imports it, whatever it is
             raise ModelError(f"{source.id} has a module in {self.place} that names code: {named}")
         return named.rpartition(".")[2]
 
-    def weights(self, source: ModelSource) -> str:
+    def weights(self, source: ModelFiles) -> str:
         """Name of the file that holds its weights, whether it has any or not.
 
         Raises `TrustError` where they are pickled and that is not allowed.
@@ -101,7 +101,7 @@ class Texts:
         return text.lower() if self.lower_case else text
 
 
-def modules(source: ModelSource) -> tuple[Module, ...] | None:
+def modules(source: ModelFiles) -> tuple[Module, ...] | None:
     """The list of modules; None for a folder that has none.
 
     Raises `ModelError` where it can't be read.
@@ -115,7 +115,7 @@ def modules(source: ModelSource) -> tuple[Module, ...] | None:
         raise ModelError(f"{source.id} has a {LIST} that can't be read: {error}") from None
 
 
-def texts(source: ModelSource) -> Texts:
+def texts(source: ModelFiles) -> Texts:
     """How a sentence encoder's texts are prepared. Raises `ModelError` for settings that can't be read."""
     lengths = next((values for name in LENGTHS if (values := _values(source, name))), {})
     prompts = _values(source, PROMPTS)
@@ -132,7 +132,7 @@ def texts(source: ModelSource) -> Texts:
     return Texts(str(prompt), lower_case, length)
 
 
-def _values(source: ModelSource, name: str) -> dict[str, Any]:
+def _values(source: ModelFiles, name: str) -> dict[str, Any]:
     """A JSON object in the folder; empty where there is no such file. Raises `ModelError` where it can't be read."""
     if (path := source.file(name)) is None:
         return {}

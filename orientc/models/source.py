@@ -1,14 +1,10 @@
-"""A model argument (hub id, local folder, `.gguf` file or "demo"): its files, and what transformers makes of them.
-
-Nothing is downloaded or read before it is needed; of the hub's files only those that are.
-"""
+"""A model argument (hub id, local folder, `.gguf` file or "demo"), and what transformers makes of its files."""
 
 from __future__ import annotations
 
 import copy
 import importlib
 import math
-import os.path
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,46 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from huggingface_hub import constants, resolve_revision, try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from orientc import demo
-from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, NoTableError, TrustError, UsageError
+from orientc.errors import EvaluationError, ModelError, NoTableError, TrustError, UsageError
 from orientc.modeling.swap import keep_apart
 from orientc.models import compact, hub, quantized, sentence_transformers
+from orientc.models.argument import place_of
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
+from orientc.models.files import ModelFiles
 from orientc.models.stored import Checkpoint
-from orientc.models.whole import ADAPTER, check_whole
+from orientc.models.unfilled import unfilled
+from orientc.models.whole import check_whole
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DEMO = demo.NAME
 UNLIMITED = 2**31 - 1  # tokens
 
 
 @dataclass(frozen=True)
-class ModelSource:
-    """Where a model comes from; made by `resolve`.
-
-    Attributes:
-        id: The model argument.
-        local: The folder or `.gguf` file of a model on this machine; None for a hub id.
-        revision: Branch, tag or commit asked for on the hub; `commit` is the one found.
-        allow_pickle: Whether `.bin` weights may be read (tensors only).
-        trust_remote_code: Whether Python code from the model's repository may run.
-    """
-
-    id: str
-    local: Path | None
-    revision: str | None = None
-    allow_pickle: bool = False
-    trust_remote_code: bool = False
+class ModelSource(ModelFiles):
+    """Where a model comes from, and what transformers makes of its files; made by `resolve`."""
 
     @classmethod
     def resolve(
@@ -76,8 +59,7 @@ class ModelSource:
             trust_remote_code: Run Python code from the model's repository.
 
         Raises:
-            ModelNotFoundError: A path does not exist.
-            ModelError: A path is neither a folder nor a `.gguf` file, or a folder that is no model has a hub id's name.
+            ModelNotFoundError, ModelError: As `place_of`.
             UsageError: The name is empty or not UTF-8, a local model has no revisions, and a `ModelSource` has its
                 options already.
         """
@@ -87,59 +69,10 @@ class ModelSource:
                 raise UsageError(f"`{given[0]}` is for a model that is named, not for one that was found already")
             return model
         model = str(model)
-        check_name(model)
-        path = Path(os.path.expanduser(model))
-        local: Path | None = None
-        # os.path says no where pathlib raises: of a name that is too long, or below a folder that may not be read
-        if model == DEMO:
-            local = demo.FOLDER
-        elif _is_gguf(path) or os.path.isdir(path):
-            local = path
-            if _is_gguf(path) and not os.path.isfile(path):
-                raise ModelNotFoundError(f"there is no file {model}")
-            if _may_be_on_the_hub(model) and not any((path / name).is_file() for name in (compact.CONFIG, ADAPTER)):
-                raise ModelError(
-                    f"the folder {model} has no {compact.CONFIG}: it is not a transformers model, and hides one of "
-                    "that name on the hub; rename it, or start elsewhere"
-                )
-        elif os.path.exists(path):
-            raise ModelError(f"{model} is neither a model folder nor a .gguf file")
-        elif not _may_be_on_the_hub(model):
-            raise ModelNotFoundError(f"there is no folder {model}")
+        local = place_of(model)
         if local is not None and revision is not None:
             raise UsageError(f"{model} is on this machine: `revision` is for models on the hub")
         return cls(model, local, revision, allow_pickle, trust_remote_code)
-
-    @property
-    def gguf(self) -> Path | None:
-        """The `.gguf` file where the model is one, else None."""
-        return self.local if self.local is not None and _is_gguf(self.local) else None
-
-    def file(self, name: str) -> Path | None:
-        """Find a file of the model, downloading it if need be; None where the model has no such file.
-
-        Raises:
-            ModelNotFoundError: The hub does not know the model or can't be reached.
-        """
-        if self.local is not None:
-            path = self.local / name
-            return path if path.is_file() else None
-        return hub.model_file(self.id, name, revision=self.revision, commit=self.commit)
-
-    def has(self, name: str) -> bool:
-        """Whether the model has a file; nothing is downloaded. Raises as `file` does."""
-        if self.local is not None:
-            return self.file(name) is not None
-        found = hub.model_file(self.id, name, revision=self.revision, commit=self.commit, look_up=True)
-        return found is not None
-
-    @cached_property
-    def commit(self) -> str | None:
-        """The hub commit that all files come from; None for a local model."""
-        if self.local is not None:
-            return None
-        with hub.errors(self.id, self.revision):
-            return resolve_revision(self.id, revision=self.revision).resolved
 
     @cached_property
     def config(self) -> PreTrainedConfig:
@@ -308,13 +241,7 @@ class ModelSource:
             **({} if self.gguf or self.allow_pickle else {"use_safetensors": True}),
             **({"quantization_config": transformers.GgufConfig(dequantize=True)} if self.gguf else {}),
         )
-        lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-        lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta}  # tied to what is lacking
-        if auto_class is None and any(key.startswith("pooler.") for key in lacking):
-            model.pooler = None
-            lacking = {key for key in lacking if not key.startswith("pooler.")}
-        if new_head:
-            lacking = {key for key in lacking if not _on_top(model, key)}
+        lacking = unfilled(model, info, new_head=new_head, pooler=auto_class is not None)
         if lacking:
             raise EvaluationError(
                 f"{self.id} lacks weights that {type(model).__name__} needs, {sorted(lacking)[0]} among them: "
@@ -436,33 +363,6 @@ def usable_positions(model: PreTrainedModel) -> int | None:
 def _is_limit(value: Any) -> bool:
     """Whether a tokenizer's limit in tokens is a number of them, and not text, negative or NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
-
-
-def check_name(model: str) -> None:
-    """Raise `UsageError` for a name that no model can have: files that say where they come from could not hold it."""
-    if not model.strip():
-        raise UsageError("the name of the model is empty: name a hub id, a folder, a .gguf file, or demo")
-    try:
-        model.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{model} is not UTF-8, which the name of a model has to be: rename it") from None
-
-
-def _may_be_on_the_hub(model: str) -> bool:
-    """Whether a name without a folder of that name is taken for a hub id."""
-    return not (model.startswith((".", "/", "~")) or model.count("/") > 1 or _is_gguf(Path(model)))
-
-
-def _is_gguf(path: Path) -> bool:
-    return path.suffix.lower() == ".gguf"
-
-
-def _on_top(model: PreTrainedModel, key: str) -> bool:
-    """Whether a parameter is of what a task's class adds to the encoder or decoder, BERT's pooler included."""
-    bare = isinstance(model, transformers.AutoModel._model_mapping.get(type(model.config), ()))
-    table = model.get_input_embeddings()
-    parts = {name for name, module in model.named_children() if isinstance(module, PreTrainedModel) or module is table}
-    return (not bare and key.partition(".")[0] not in parts | {model.base_model_prefix}) or "pooler." in key
 
 
 def _require_gguf() -> None:

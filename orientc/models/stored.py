@@ -26,7 +26,7 @@ from orientc.models.checkpoint import PICKLES, WEIGHTS, read_index
 from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
-    from orientc.models.source import ModelSource
+    from orientc.models.files import ModelFiles
 
 _ROWS = 4096  # compared at a time
 _FLOATS = re.compile(r"B?F(16|32|64)")  # safetensors' names of the types that are no codes
@@ -44,7 +44,7 @@ class Checkpoint:
         ModelError: There are no weights that can be read, or they are damaged; reading raises it too.
     """
 
-    def __init__(self, source: ModelSource, outline: PreTrainedModel) -> None:
+    def __init__(self, source: ModelFiles, outline: PreTrainedModel) -> None:
         self._source, self._outline = source, outline
         self._path = _weights(source)
         self._pickles = self._path.name not in WEIGHTS  # the names in an index don't decide that
@@ -187,7 +187,7 @@ class Checkpoint:
             yield {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
 
 
-def _weights(source: ModelSource) -> Path:
+def _weights(source: ModelFiles) -> Path:
     """Find the checkpoint's one file or the index of its shards; safetensors before `.bin`."""
     missing: ModelNotFoundError | None = None
     for name in (*WEIGHTS, *(PICKLES if source.allow_pickle else ())):

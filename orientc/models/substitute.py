@@ -8,7 +8,7 @@ parameters, and the model's tied weights are updated, so that `tie_weights()` an
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -45,14 +45,14 @@ def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str
         SubstitutionError: The architecture does something with the table that a compressed one can't serve, or sizes
             or head policy do not fit; the model is unchanged.
     """
-    swap_in(model, _plan(model, compressed, head))
+    swap_in(model, compressed_modules(model, compressed, head))
     return model
 
 
 @contextlib.contextmanager
 def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> Iterator[PreTrainedModel]:
     """Within the context the model's table is replaced as `substitute` does; afterwards it is as it was."""
-    plan = _plan(model, compressed, head)
+    plan = compressed_modules(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
     tied = swap_in(model, plan)
     try:
@@ -63,8 +63,28 @@ def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: st
         set_tied_weights(model, tied)
 
 
-def _plan(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
-    """Check everything, and make the new modules by the names of those they replace; the model is not changed."""
+@contextlib.contextmanager
+def swapped(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Within the context modules of a model are replaced by name; afterwards it is as it was.
+
+    Tied weights are left as they are, so that this costs next to nothing: within it the model is for running, and
+    neither for tying nor for saving.
+    """
+    originals = {name: model.get_submodule(name) for name in modules}
+    try:
+        for name, module in modules.items():
+            model.set_submodule(name, module)
+        yield
+    finally:
+        for name, module in originals.items():
+            model.set_submodule(name, module)
+
+
+def compressed_modules(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
+    """The modules that `substitute` would put in, by the names of those they replace; the model is not changed.
+
+    Args and errors are those of `substitute`.
+    """
     factors = compressed.factors if isinstance(compressed, Artifact) else compressed
     embedding = model.get_input_embeddings()
     if not isinstance(embedding, nn.Embedding | CompressedEmbedding):

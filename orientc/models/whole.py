@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from orientc.errors import ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from orientc.models.source import ModelSource
+    from orientc.models.files import ModelFiles
 
 ADAPTER = "adapter_config.json"
 _PARTS = "split.count"  # in a GGUF file's metadata
 
 
-def check_whole(source: ModelSource) -> None:
+def check_whole(source: ModelFiles) -> None:
     """Raise `ModelError` for an adapter, or a model with one, and for one file of several.
 
     transformers puts an adapter onto a model where the package peft is installed, and passes it over where it is not.
@@ -29,7 +29,7 @@ def check_whole(source: ModelSource) -> None:
         )
 
 
-def _has_adapter(source: ModelSource) -> bool:
+def _has_adapter(source: ModelFiles) -> bool:
     if source.local is not None:
         folder = source.local.parent if source.gguf else source.local
         return (folder / ADAPTER).is_file()
@@ -39,7 +39,7 @@ def _has_adapter(source: ModelSource) -> bool:
         return False
 
 
-def _parts(source: ModelSource) -> int:
+def _parts(source: ModelFiles) -> int:
     """Of how many files a GGUF file is one, by what it says itself."""
     from transformers.integrations.gguf import read_gguf_metadata
 

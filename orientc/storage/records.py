@@ -25,9 +25,25 @@ COUNTS = (
     "sentences", "tokens", "cut_sentences", "cut_lines", "cut_tokens", "short_lines", "unmasked_lines",
     "unscored_tokens", "zero_vectors",
 )  # fmt: skip
-_UNBOUNDED = ("perplexity", "loss")  # metrics that may be infinite
+DIVERGENCES = ("kl", "kl_p99", "kl_max", "same_top")  # of an artifact's predictions from the uncompressed model's
+_UNBOUNDED = ("perplexity", "loss", "kl", "kl_p99", "kl_max")  # metrics that may be infinite
+_LARGEST_BLOCKS = 20_000  # numbers in one list of blocks
 _LARGEST = 16_000_000  # bytes of a file that may be a record
 MODEL_CONFIG = "config.json"  # marks a folder as a model
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its standard error, and the ends of an interval that holds the truth 95 times in 100.
+
+    What varies is what was measured on: lines, windows or examples, neighbours counted as dependent. The interval need
+    not be symmetrical, and ends within the bounds of the figure.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -40,13 +56,24 @@ class Record:
         artifact: `path`, `sha256`, `method`, `rank`, `bits_per_weight`; None for the uncompressed model.
         head: Head policy; for the uncompressed model "tied" or "untied", as it is.
         settings: All settings that the figures depend on.
-        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100. A perplexity or loss may be infinite,
-            in JSON "Infinity"; no figure is NaN. And counts, as of tokens and of what was left out (`COUNTS`).
+        metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100. A perplexity, loss or divergence may be
+            infinite, in JSON "Infinity"; no figure is NaN. And counts, as of tokens and of what was left out
+            (`COUNTS`).
         seconds: Wall-clock time of the evaluation.
         environment: What it ran on: the `device`'s type, `threads` and `processes`.
         versions: Versions of orientc, Python, torch and transformers.
         text: `name` and `sha256` of the text, if any.
         data: The data sets, if any.
+        blocks: What errors of the figures are computed from, by name: sums over blocks of neighbouring lines, pieces of
+            windows, or examples, in the order of the text or data, so that records of the same text or data have the
+            same blocks. A perplexity has `tokens`, `loss` (nats), and where that was measured `kl` (nats) and
+            `same_top` (tokens); a classification `examples`, `correct`, and of two classes `true_positives`,
+            `false_positives`, `false_negatives`, `true_negatives`; a Pearson correlation the moments `pairs`,
+            `answer`, `label`, `answer_squared`, `label_squared`, `answer_label`; SQuAD `questions`, `exact_match`,
+            `f1` (percent); sentence vectors `sentences`, `cosine`. A Spearman correlation has a number for each pair:
+            `answer_rank`, `label_rank`. Names of MNLI's two sets end with `_matched` and `_mismatched`. None where
+            there are none, as of an infinite loss.
+        errors: By the name of a metric its `standard_error`, and `low` and `high`, the ends of its 95 % interval.
         finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
         extra: Keys of a record that this version does not know.
     """
@@ -62,6 +89,8 @@ class Record:
     versions: dict[str, str]
     text: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    blocks: dict[str, list[float]] | None = None
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
     finetuned: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -83,11 +112,21 @@ class Record:
         """The perplexity."""
         return float(self.metrics["perplexity"])
 
+    def standard_error(self, name: str) -> float | None:
+        """The standard error of a metric; None where none is known."""
+        return self.errors[name]["standard_error"] if name in self.errors else None
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Each metric that has an error, with that and its interval."""
+        return {name: Estimate(float(self.metrics[name]), **error) for name, error in self.errors.items()}
+
     @property
     def figures(self) -> dict[str, float]:
         """The figures under names that are clear without the record, as "sst2.accuracy"."""
         if self.kind == "perplexity":
-            return {f"perplexity.{self.head}": self.perplexity} if "perplexity" in self.metrics else {}
+            names = ("perplexity", *DIVERGENCES)
+            return {f"{name}.{self.head}": float(self.metrics[name]) for name in names if name in self.metrics}
         task = (self.data or {}).get("task") or self.kind
         return {f"{task}.{name}": float(value) for name, value in self.metrics.items() if name not in COUNTS}
 
@@ -151,7 +190,8 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    complete: dict[str, Any] = {"text": None, "data": None, "finetuned": None} | values
+    absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}}
+    complete = absent | values
     try:
         known = {name: complete[name] for name in names}
         if isinstance(known["metrics"], dict):
@@ -222,6 +262,29 @@ def _check(record: Record) -> None:
             raise ValueError(f"its {name:.60} is {figure!r:.60}, not a number: measure again")
         if math.isinf(figure) and (figure < 0 or name not in _UNBOUNDED):
             raise ValueError(f"its {name:.60} is infinite: measure again")
+    _check_errors(record)
+
+
+def _check_errors(record: Record) -> None:
+    """Raise `ValueError` where blocks or errors are not what `Record` says."""
+    blocks, errors = record.blocks or {}, record.errors
+    if not isinstance(blocks, dict) or not all(
+        isinstance(sums, list) and 0 < len(sums) <= _LARGEST_BLOCKS and all(map(_is_finite, sums))
+        for sums in blocks.values()
+    ):
+        raise ValueError("its blocks must be lists of numbers")
+    if not isinstance(errors, dict) or not all(
+        name in record.metrics
+        and isinstance(error, dict)
+        and error.keys() == {"standard_error", "low", "high"}
+        and all(map(_is_finite, error.values()))
+        for name, error in errors.items()
+    ):
+        raise ValueError("its errors must have a standard error and the ends of an interval, for metrics it has")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _unquoted(name: str, value: Any) -> Any:

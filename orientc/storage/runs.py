@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -63,12 +64,9 @@ def _check_hides_nothing(model: str, path: Path) -> None:
 def records_folder(model: str, artifact: Path | None, out: Path | None) -> Path:
     """The folder for records: that of the artifact evaluated, else the model's folder in the runs folder.
 
-    Raises:
-        UsageError: `out` is given for an artifact, or would hide the model.
+    Where `out` is given, the latter for an artifact too. Raises `UsageError` where that would hide the model.
     """
-    if artifact and out:
-        raise UsageError("records of an artifact go beside it: `out` is for those of a model")
-    return artifact.parent if artifact else model_folder(model, out)
+    return artifact.parent if artifact and out is None else model_folder(model, out)
 
 
 def artifact_path(base: TableInfo, slug: str, settings: dict[str, Any], out: Path | None = None) -> Path:
@@ -161,6 +159,7 @@ def produce(
         lambda: None if overwrite else _done(path, "artifact", artifacts.read_description, same)
     )
     if done is not None:
+        _touch(path)
         return Stored(path, done, fresh=False, seconds=fit_seconds(path))
     distributed.from_main(lambda: _check_replaceable(path, history_path(path)))
     if distributed.is_main():
@@ -240,6 +239,7 @@ def keep_calibration(
         return found.settings == settings and found.base.sha256 == base.sha256
 
     if not overwrite and _done(path, "calibration", calibrations.read_description, same):
+        _touch(path)
         return False
     _check_replaceable(path)
     check_writable(path.parent)
@@ -289,6 +289,13 @@ def _done(path: Path, kind: str, read: Callable[[Path], _Found], same: Callable[
     if not same(found):
         raise OutputError(f"{path} holds another {kind}: replace it with `overwrite`")
     return found
+
+
+def _touch(path: Path) -> None:
+    """Give a file that is what was asked for the time of now, as `make` wants it; one that is not ours keeps its."""
+    if distributed.is_main():
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def _tuned_path(artifact: Path, base: TableInfo, digest: str, out: Path | None) -> Path:

@@ -79,6 +79,22 @@ def add_file(folder: Path, name: str, content: bytes) -> None:
         write_atomically(path, lambda stream: stream.write(content))
 
 
+def remove_others(folder: Path, kept: Iterable[str]) -> None:
+    """Remove all files of a folder's list but some; nothing where any file is not as we wrote it.
+
+    Raises:
+        OutputError: The file system refuses.
+    """
+    known = _listed(folder) or {}
+    with writing(folder):
+        if _foreign(folder):
+            return
+        staying = {name: sha256 for name, sha256 in known.items() if name in {*kept}}
+        for name in known.keys() - staying.keys():
+            (folder / name).unlink(missing_ok=True)
+        _write_list(folder, staying)
+
+
 def _write_list(folder: Path, files: dict[str, str]) -> None:
     write_json(folder / LIST, {**_FORMAT, "files": dict(sorted(files.items()))})
 

@@ -1,4 +1,4 @@
-"""Several steps in a row: sweeps, and the demo.
+"""Several steps in a row: sweeps, the paper's study, and the demo.
 
-May import everything but `cli`. Public: `sweep`.
+May import everything but `cli`. Public: `sweep`, `reproduce`.
 """

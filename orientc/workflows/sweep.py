@@ -5,18 +5,17 @@ What is there already is not made again; a cell that fails is remembered and the
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orientc.comparison.compare import Comparisons, compare
-from orientc.compression.configs import AutoencoderConfig, SvdConfig
+from orientc.calibration.calibrate import calibrate
+from orientc.comparison.compare import compare
+from orientc.comparison.comparisons import Comparisons
 from orientc.compression.fit_and_store import fit_and_store
-from orientc.errors import UsageError
-from orientc.evaluation import finetuning
+from orientc.errors import SweepError
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
@@ -26,41 +25,53 @@ from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
-from orientc.utils.messages import first_line
 from orientc.utils.progress import Progress
-from orientc.workflows import sweep_evaluations
-
-METHODS: dict[str, type[SvdConfig | AutoencoderConfig]] = {
-    "svd": SvdConfig,
-    "ae": AutoencoderConfig,
-    "autoencoder": AutoencoderConfig,
-}
+from orientc.workflows.cells import FAILED, Cell, Cells
+from orientc.workflows.fits import Fit, fits
+from orientc.workflows.study import AUTO, read_study
+from orientc.workflows.sweep_evaluations import Measure, measures
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What a sweep leaves.
 
-    `compared` is the comparison of its artifacts and records, None where every cell failed; `paths` are their files,
-    `failed` has a line for each cell that failed.
+    `compared` is the comparison of its artifacts and records, None where every cell failed; `cells` are what it made,
+    skipped because it was there already, and failed to make.
     """
 
     compared: Comparisons | None
-    paths: tuple[Path, ...]
-    failed: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of all cells: artifacts and records."""
+        return tuple(path for cell in self.cells for path in cell.paths)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """A line for each cell that failed."""
+        return tuple(f"{cell.name}: {cell.error}" for cell in self.cells if cell.status == FAILED)
 
     def as_dict(self) -> dict[str, Any]:
-        """The comparison as plain values for JSON."""
-        return self.compared.as_dict() if self.compared else {"comparisons": []}
+        """The comparison, and the cells, as plain values for JSON."""
+        compared = self.compared.as_dict() if self.compared else {"comparisons": []}
+        return compared | {"cells": [cell.as_dict() for cell in self.cells]}
 
 
 def sweep(
     model: str | Path | ModelSource,
     *,
-    ratios: str | Sequence[float] = "2.5,5,10",
-    methods: str | Sequence[str] = "svd,ae",
-    perplexity: bool = False,
-    similarity: bool = False,
+    config: str | Path | None = None,
+    methods: str | Sequence[str] | None = None,
+    ratios: str | Sequence[float] | None = None,
+    bits: str | Sequence[int | str] | None = None,
+    target_bits: str | Sequence[float] | None = None,
+    presets: str | Sequence[str] | None = None,
+    fit_seeds: str | Sequence[int] | None = None,
+    calibration: str | Path | Sequence[str | Path] | None = None,
+    perplexity: bool | None = None,
+    similarity: bool | None = None,
     task: str | Sequence[str] | None = None,
     text: str | Path | Text | None = None,
     limit: int | None = None,
@@ -68,12 +79,13 @@ def sweep(
     squad_data: str | Path | None = None,
     limit_train: int | None = None,
     limit_eval: int | None = None,
-    train_embeddings: str = "decoder",
-    epochs: float = 3,
+    train_embeddings: str | None = None,
+    epochs: float | None = None,
     learning_rate: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     seeds: str | Sequence[int] | None = None,
-    precision: str = "float32",
+    precision: str | None = None,
+    keep: str | None = None,
     device: str | None = None,
     out: str | Path | None = None,
     revision: str | None = None,
@@ -81,97 +93,120 @@ def sweep(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Compress a model's table by several methods to several ratios, evaluate each artifact, and compare.
+    """Compress a model's table by several methods to several sizes, evaluate each artifact, and compare.
+
+    None leaves a setting to `config`, or to its default. Several values are a list, or text with commas between.
 
     Args:
         model: Hub id, local folder, .gguf file, or "demo".
-        ratios: Parameter ratios, a list or text with commas between.
-        methods: "svd" and "ae", the paper's autoencoder; a list or text with commas between.
+        config: TOML or JSON file of these settings, named as here; in it a table named for a task, or "glue", holds
+            that task's own: the fields of `FinetuningConfig` or `SquadConfig`, `limit_train`, `limit_eval`, `seeds`,
+            `data`.
+        methods: Of "svd", "ae" (the paper's autoencoder), "quantize" and "target". Unless given those whose sizes are:
+            svd and ae for `ratios`, target for `target_bits`, quantize for `bits` alone; svd and ae where none is.
+        ratios: Parameter ratios of svd and ae; 2.5, 5 and 10 unless given.
+        bits: 8, 4, 3, 2 or "none": of the numbers that svd, ae and quantize store; floats ("none") unless given, 4 for
+            quantize.
+        target_bits: Bits per weight of target; 1.5, 2 and 3 unless given.
+        presets: Recipes of ae, of "default" and "paper"; "default" unless given.
+        fit_seeds: Seeds of ae; 0 unless given.
+        calibration: "none", "auto" or a calibration's file, or several: each artifact is made with each. "auto" is
+            measured as `calibrate` does by default, and kept. "none" unless given.
         perplexity: Whether to measure perplexity, on `text`.
         similarity: Whether to measure sentence vectors, on STS-B.
-        task: GLUE tasks, or "squad", to fine-tune on.
+        task: GLUE tasks, "all" nine of them, or "squad", to fine-tune on.
         text: UTF-8 text file for perplexity; WikiText-103's raw test set unless given, for "demo" its own.
         limit: Perplexity on so many lines (masked) or tokens (causal).
         data: Folder with GLUE's data; from the hub unless given.
         squad_data: Folder with SQuAD's data; from the hub unless given.
         limit_train: Train on so many examples, the first after a seeded shuffle.
         limit_eval: Score so many examples, the first.
-        train_embeddings: What of a compressed table trains: "decoder", "all" or "none".
-        epochs: Passes over the training set; 0 scores the model as it is.
+        train_embeddings: What of a compressed table trains: "decoder", "all" or "none"; "decoder" unless given.
+        epochs: Passes over the training set; 0 scores the model as it is; 3 unless given.
         learning_rate: AdamW's; 2e-5 for GLUE and 3e-5 for SQuAD unless given.
-        seed: Draws the head, the order of the examples and dropout.
-        seeds: Several seeds in the place of one, a list or text with commas between.
-        precision: Type the model computes in while it is fine-tuned; its weights stay float32.
+        seed: Draws the head, the order of the examples and dropout; 0 unless given.
+        seeds: Several seeds in the place of one.
+        precision: Type the model computes in while it is fine-tuned; its weights stay float32; "float32" unless given.
+        keep: Fine-tuned models to keep: "none", the "last" seed's or the "best" one's; "none" unless given.
         device: "cpu", "cuda", "cuda:1" …; accelerate's choice unless given.
         out: Runs folder; `$ORIENTC_RUNS` or "runs" unless given.
         revision: Hub branch, tag or commit of the model.
         allow_pickle: Read .bin weights (tensors only, no code).
         trust_remote_code: Run Python code from the model's repository.
-        progress: Told of each fit and evaluation.
+        progress: Told of each fit and evaluation, and with a line of each cell that is done.
 
     Raises:
         UsageError: The request is wrong by itself.
         ModelError: The model's table can't be read. Whatever goes wrong later fails its cell alone.
     """
     distributed.check_alone("sweep")
-    progress = progress or Progress()
-    configs = [config(ratio=ratio) for ratio in _ratios(ratios) for config in _methods(methods)]
-    tuned: dict[str, Any] = {"epochs": epochs, "train_embeddings": train_embeddings, "precision": precision}
-    if learning_rate is not None:
-        tuned["learning_rate"] = learning_rate
-    if not isinstance(model, ModelSource):
-        trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-        model = ModelSource.resolve(str(model), revision=revision, **trust)
-    chosen, folder = pick_device(device), None if out is None else Path(out)
-    setup = Setup(model, runs.model_folder(model.id, folder), chosen, progress=progress)
-    wanted = [sweep_evaluations.perplexity(setup, text, limit)] if perplexity else []
-    wanted += [sweep_evaluations.similarity(setup, data)] if similarity else []
-    limits = finetuning.limits(limit_train, limit_eval, epochs)
-    for name in [task] if isinstance(task, str) else task or ():
-        own = squad_data if name == sweep_evaluations.SQUAD else data
-        wanted.append(sweep_evaluations.task(setup, name, data=own, limits=limits, seeds=seeds, seed=seed, **tuned))
+    given: dict[str, Any] = {
+        "methods": methods, "ratios": ratios, "bits": bits, "target_bits": target_bits, "presets": presets,
+        "fit_seeds": fit_seeds, "calibration": calibration, "perplexity": perplexity, "similarity": similarity,
+        "task": task, "text": text, "limit": limit, "data": data, "squad_data": squad_data,
+        "limit_train": limit_train, "limit_eval": limit_eval, "train_embeddings": train_embeddings, "epochs": epochs,
+        "learning_rate": learning_rate, "seed": seed, "seeds": seeds, "precision": precision, "keep": keep,
+    }  # fmt: skip
+    study = read_study(given, config)
+    wanted = fits(study)
+    place = None if out is None else Path(out)
+    trust = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    setup = setup_for(model, device, place, progress or Progress(), **trust)
+    return run_study(wanted, measures(study, setup), setup, place)
 
-    table = read_table(model)
-    paths: list[Path] = []
-    failed: list[str] = []
-    subjects = [("original", Subject(model))]
-    for config in configs:
-        with _cell(f"{config.method}, {config.size}", failed):
-            path = fit_and_store(table, config, device=str(chosen), out=folder, progress=progress).path
-            paths.append(path)
-            subjects.append((path.name, Subject(model, path, artifacts.load(path))))
-    for measure in wanted:
+
+def setup_for(
+    model: str | Path | ModelSource, device: str | None, out: Path | None, progress: Progress, **trust: Any
+) -> Setup:
+    """A model to make artifacts of and to evaluate; `trust` are options of `ModelSource.resolve`.
+
+    Raises `ModelError` or `DeviceError` where one of both is not to be had.
+    """
+    source = model if isinstance(model, ModelSource) else ModelSource.resolve(str(model), **trust)
+    return Setup(source, runs.model_folder(source.id, out), pick_device(device), progress=progress)
+
+
+def run_study(wanted: Sequence[Fit], taken: Sequence[Measure], setup: Setup, out: Path | None) -> Sweep:
+    """Make artifacts, and measure the uncompressed model and each of them, cell by cell.
+
+    Args:
+        wanted: The artifacts.
+        taken: What is measured.
+        setup: The model, and how it is evaluated.
+        out: Runs folder.
+
+    Raises:
+        ModelError: The model's table can't be read. Whatever goes wrong later fails its cell alone.
+    """
+    table = read_table(setup.source)
+    calibrated = any(fit.calibration == AUTO for fit in wanted)
+    cells = Cells(setup.progress, calibrated + len(wanted) + len(taken) * (1 + len(wanted)))
+    common: dict[str, Any] = {"device": str(setup.device), "out": out, "progress": setup.progress}
+    measured: list[Path] = []
+
+    def calibration() -> tuple[list[Path], bool]:
+        made = calibrate(setup.source, **common)
+        measured.append(made.path)
+        return [], made.fresh
+
+    def fit_of(fit: Fit) -> tuple[list[Path], bool]:
+        given: str | Path | None = fit.calibration if fit.calibrated else None
+        if given == AUTO:
+            if not measured:
+                raise SweepError("there is no calibration to make it with")
+            given = measured[0]
+        made = fit_and_store(table, fit.config, calibration=given, **common)
+        return [made.path], made.fresh
+
+    if calibrated:
+        cells.do("calibration", calibration)
+    subjects = [("original", Subject(setup.source))]
+    for fit in wanted:
+        for path in cells.do(fit.name, partial(fit_of, fit)).paths:
+            subjects.append((path.name, Subject(setup.source, path, artifacts.load(path))))
+    cells.total = len(cells.done) + len(taken) * len(subjects)
+    for measure in taken:
         for name, subject in subjects:
-            with _cell(f"{measure.name} of {name}", failed):
-                paths += measure.of(subject)
-    return Sweep(compare(paths) if paths else None, tuple(paths), tuple(failed))
-
-
-@contextlib.contextmanager
-def _cell(name: str, failed: list[str]) -> Iterator[None]:
-    """Within it a failure becomes a line of `failed`; being interrupted does not."""
-    try:
-        yield
-    except Exception as error:  # whatever it is, the other cells can still be done
-        failed.append(f"{name}: {first_line(error)}")
-
-
-def _ratios(ratios: str | Sequence[float]) -> list[float]:
-    try:
-        found = [float(ratio) for ratio in (ratios.split(",") if isinstance(ratios, str) else ratios)]
-    except ValueError:
-        raise UsageError(f"`ratios` takes numbers with commas between, such as 2.5,5,10, not {ratios!r}") from None
-    if not found:
-        raise UsageError("`ratios` takes one number or more, not none")
-    if outside := [ratio for ratio in found if not 1 <= ratio < inf]:
-        raise UsageError(
-            f"`ratios` must be at least 1, not {outside[0]:g}: at 1 as many numbers are stored as the table has"
-        )
-    return found
-
-
-def _methods(methods: str | Sequence[str]) -> list[type[SvdConfig | AutoencoderConfig]]:
-    names = [name.strip() for name in (methods.split(",") if isinstance(methods, str) else methods)]
-    if unknown := [name for name in names if name not in METHODS]:
-        raise UsageError(f"there is no method {unknown[0]!r}: `methods` takes {', '.join(METHODS)}")
-    return [METHODS[name] for name in names]
+            cells.do(f"{measure.name} of {name}", partial(measure.of, subject))
+    paths = [path for cell in cells.done for path in cell.paths]
+    return Sweep(compare(paths) if paths else None, tuple(cells.done))

@@ -1,6 +1,6 @@
 """The evaluations a sweep can take, each ready for one artifact of the model after the other.
 
-Data and texts are fetched when the first subject is measured.
+Data and texts are fetched when the first subject is measured, or by `Measure.fetch` before.
 """
 
 from __future__ import annotations
@@ -9,61 +9,55 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from orientc.errors import UsageError
 from orientc.evaluation import finetuning
-from orientc.evaluation.configs import FinetuningConfig, PerplexityConfig, SimilarityConfig, SquadConfig
+from orientc.evaluation.configs import PerplexityConfig, SimilarityConfig, SquadConfig
 from orientc.evaluation.finetuning import Benchmark
 from orientc.evaluation.glue.glue import glue_benchmark
-from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.measurement import Measurement
 from orientc.evaluation.perplexity import PerplexityMeasurement
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import SimilarityMeasurement, stsb
 from orientc.evaluation.squad.squad import squad_benchmark
-from orientc.evaluation.texts import Text
 from orientc.models.resolve import Subject
-
-SQUAD = "squad"
+from orientc.workflows.study import Study
 
 
 @dataclass(frozen=True)
 class Measure:
-    """An evaluation by name; `of` evaluates one subject and returns the paths of its records."""
+    """An evaluation by name.
+
+    `of` evaluates one subject, and returns the paths of its records and whether any of them is new; `fetch` gets text
+    or data, and raises what `of` would raise without them.
+    """
 
     name: str
-    of: Callable[[Subject], Sequence[Path]]
+    of: Callable[[Subject], tuple[Sequence[Path], bool]]
+    fetch: Callable[[], object]
 
 
-def perplexity(setup: Setup, text: str | Path | Text | None, limit: int | None) -> Measure:
-    """Perplexity on a text, or on the default one. Raises `UsageError` for a limit below 1."""
-    config = PerplexityConfig(limit=limit)
-    return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, text))
+def measures(study: Study, setup: Setup) -> list[Measure]:
+    """What a study measures of a model. Raises `UsageError` for a setting that no evaluation can use."""
+    found = [_perplexity(setup, study)] if study.perplexity else []
+    found += [_measuring("similarity", lambda: _similarity(setup, study))] if study.similarity else []
+    return found + [_task(setup, study, name) for name in study.task]
 
 
-def similarity(setup: Setup, data: str | Path | None) -> Measure:
-    """Sentence vectors on STS-B from a folder, or from the hub."""
-    return _measuring("similarity", lambda: SimilarityMeasurement(setup, SimilarityConfig(), stsb(data)))
+def _perplexity(setup: Setup, study: Study) -> Measure:
+    config = PerplexityConfig(limit=study.limit)
+    return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, study.text, several=True))
 
 
-def task(
-    setup: Setup,
-    name: str,
-    *,
-    data: str | Path | None,
-    limits: dict[str, int | None],
-    seeds: Sequence[int] | str | None,
-    **settings: Any,
-) -> Measure:
-    """Fine-tuning on a GLUE task or "squad", once for each seed; `settings` are fields of its config.
+def _similarity(setup: Setup, study: Study) -> Measurement:
+    return SimilarityMeasurement(setup, SimilarityConfig(), stsb(study.data))
 
-    Raises `UsageError` for a task there is not.
-    """
-    if name not in (SQUAD, *TASKS):
-        raise UsageError(f"there is no `task` {name!r}: choose from {', '.join([*TASKS, SQUAD])}")
-    config = SquadConfig(**settings) if name == SQUAD else FinetuningConfig(**settings)
-    configs = config.with_seeds(seeds)
+
+def _task(setup: Setup, study: Study, name: str) -> Measure:
+    """Fine-tuning on a GLUE task or "squad", once for each seed."""
+    config = study.config_of(name)
+    configs = config.with_seeds(study.seeds_of(name))
+    data = study.data_of(name)
+    limits = finetuning.limits(*study.limits_of(name), config.epochs)
 
     @cache
     def benchmark() -> Benchmark:
@@ -71,18 +65,20 @@ def task(
             return squad_benchmark(setup, config, data=data, limits=limits)
         return glue_benchmark(setup, name, config, data=data, limits=limits)
 
-    def of(subject: Subject) -> list[Path]:
-        return [finetuning.run(setup, subject, benchmark(), each, resume=True).path for each in configs]
+    def of(subject: Subject) -> tuple[list[Path], bool]:
+        runs = finetuning.run_seeds(setup, subject, benchmark(), configs, keep=study.keep, resume=True)
+        return [run.path for run in runs], any(run.fresh for run in runs)
 
-    return Measure(name, of)
+    return Measure(name, of, benchmark)
 
 
 def _measuring(name: str, measurement: Callable[[], Measurement]) -> Measure:
     """A measure by what `measurement` makes; it is made when the first subject comes."""
     made = cache(measurement)
 
-    def of(subject: Subject) -> list[Path]:
+    def of(subject: Subject) -> tuple[list[Path], bool]:
+        before = made().measured
         found = list(made().compressed(subject)) if subject.artifact else [made().original()]
-        return [made().setup.folder / record.file_name for record in found]
+        return [made().setup.folder / record.file_name for record in found], made().measured > before
 
-    return Measure(name, of)
+    return Measure(name, of, made)

@@ -135,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(source, options.runs or Path(folder), torch.device("cpu"))
         config = PerplexityConfig(limit=options.limit, window=options.window)
-        measurement = PerplexityMeasurement(setup, config, options.text)
+        measurement = PerplexityMeasurement(setup, config, options.text, several=True)
         base = measurement.original().perplexity
         print(f"{options.model}: uncompressed perplexity {base:.3f}", flush=True)
         for name, make in rows():

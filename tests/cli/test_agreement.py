@@ -19,8 +19,8 @@ from orientc.cli.app import PANELS
 
 COMMANDS = {command.__name__: command for commands in PANELS.values() for command in commands}
 AGREEING = [name for name in COMMANDS if name != "demo"]
-# of the command or of the function alone; `format` is how a command prints, as `--json` is
-APART = {"as_json", "format", "quiet", "debug", "config", "progress"}
+# of the command or of the function alone; `format` and `latex` are how a command prints, as `--json` is
+APART = {"as_json", "format", "latex", "quiet", "debug", "config", "progress"}
 PUBLIC = {name: getattr(orientc, name) for name in orientc.__all__}  # modules import some for type checkers only
 
 

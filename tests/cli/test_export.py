@@ -212,6 +212,7 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "processor": False,
         "weights": files[folder / "model.safetensors"],
         "nbytes": sum(files.values()),
+        "halved": facts["halved"],
         "url": None,
     }
     size = (bert_folder / "model.safetensors").stat().st_size
@@ -288,7 +289,7 @@ def test_the_card_holds_the_sizes_and_no_figures_that_nobody_measured(
     _, folder = exported(orientc, artifact)
     card = ModelCard.load(folder / "README.md")
     assert card.data.to_dict() == {"library_name": "transformers", "tags": ["orientc", "embedding-compression"]}
-    assert f"# {bert_folder.name}, with a compressed token-embedding table" in card.content
+    assert f"# {bert_folder.name}, token table at 5.07 bits" in card.content
     assert "(120 × 32) compressed by svd to rank 4" in card.content
     megabytes = (folder / "model.safetensors").stat().st_size / 1e6
     assert f" | {megabytes:.2f} |" in card.content

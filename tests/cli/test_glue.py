@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Orientc = Callable[..., Ended]
 
 QUICK = ("--batch-size", "8", "--max-length", "64", "--device", "cpu", "--save-steps", "100")  # none is reached
-TRAINED = (*QUICK, "--epochs", "3", "--learning-rate", "0.003", "--seeds", "1,2,3")
+TRAINED = (*QUICK, "--epochs", "3", "--learning-rate", "0.003", "--seeds", "1,2,3", "--keep", "last")
 MODEL_FILES = ["config.json", "model.safetensors", "orientc_files.json", "tokenizer.json", "tokenizer_config.json"]
 MODEL_FILES += ["training.json"]
 COMPACT_FILES = sorted([*MODEL_FILES, "modeling_orientc.py"])
@@ -52,9 +52,9 @@ class Trained:
     original: dict[str, Any]
     compressed: dict[str, Any]
 
-    def model(self, of: str, seed: int) -> tuple[Path, dict[str, float]]:
-        """A run's fine-tuned model, and its figures."""
-        found = getattr(self, of)["runs"][seed - 1]
+    def model(self, of: str) -> tuple[Path, dict[str, float]]:
+        """The fine-tuned model that was kept, the last seed's, and its figures."""
+        found = getattr(self, of)["runs"][-1]
         return Path(found["model"]), found["record"]["metrics"]
 
 
@@ -106,7 +106,7 @@ def test_a_run_leaves_a_table_a_record_and_a_model(
     title, header, _, *rows = first.out.splitlines()
     assert title == f"{bert_folder} (original); GLUE"
     assert header.split() == ["figure", "value"]
-    assert [row.split() for row in rows] == [["mrpc", name, f"{value:.4f}"] for name, value in metrics.items()]
+    assert [row.split()[:4] for row in rows] == [["mrpc", name, f"{value:.4f}", "±"] for name, value in metrics.items()]
     assert first.err == f"orientc: fine-tuned model: {model}\n"
 
     written = record.stat().st_mtime_ns
@@ -138,13 +138,20 @@ def test_with_an_artifact_all_lies_beside_it_and_the_model_is_compact(trained: T
         assert Path(run["path"]).parent == beside
         assert Path(run["path"]).name.startswith("svd-r4.glue-stsb-untied-")
         assert run["record"]["artifact"]["method"] == "svd"
-        assert files_in(Path(run["model"])) == COMPACT_FILES
-        config = json.loads((Path(run["model"]) / "config.json").read_text())
-        assert (config["model_type"], config["orientc"]["layout"]["rank"]) == ("orientc_bert", 4)
-        tensors = load_file(Path(run["model"]) / "model.safetensors")
-        assert not any(key.endswith("word_embeddings.weight") for key in tensors)
-    for run in trained.original["runs"]:
-        assert json.loads((Path(run["model"]) / "config.json").read_text())["model_type"] == "bert"
+    model, _ = trained.model("compressed")
+    assert files_in(model) == COMPACT_FILES
+    config = json.loads((model / "config.json").read_text())
+    assert (config["model_type"], config["orientc"]["layout"]["rank"]) == ("orientc_bert", 4)
+    tensors = load_file(model / "model.safetensors")
+    assert not any(key.endswith("word_embeddings.weight") for key in tensors)
+    assert json.loads((trained.model("original")[0] / "config.json").read_text())["model_type"] == "bert"
+
+
+def test_of_several_seeds_all_keep_their_history_and_the_last_its_model(trained: Trained) -> None:
+    for document in (trained.original, trained.compressed):
+        assert [run["model"] is None for run in document["runs"]] == [True, True, False]
+        for run in document["runs"][:-1]:
+            assert files_in(Path(run["path"]).with_suffix("")) == ["orientc_files.json", "training.json"]
 
 
 @pytest.mark.parametrize("of", ["original", "compressed"])
@@ -154,7 +161,6 @@ def test_several_seeds_give_the_mean_and_the_deviation_of_their_records(
     document = getattr(trained, of)
     records = [json.loads(Path(run["path"]).read_text()) for run in document["runs"]]
     assert [record["settings"]["seed"] for record in records] == [1, 2, 3]
-    assert len({run["model"] for run in document["runs"]}) == 3
     assert set(document["summary"]["stsb"]) == {"pearson", "spearman"}
     for name, spread in document["summary"]["stsb"].items():
         values = [record["metrics"][name] for record in records]
@@ -258,9 +264,10 @@ def test_the_submission_has_a_file_for_each_test_set(every: Every) -> None:
 def test_files_to_submit_can_be_asked_for_later(
     trained: Trained, orientc: Orientc, lively: Path, glue_folder: Path, copied: Path
 ) -> None:
-    """The model that was trained then makes them: nothing is trained again."""
+    """The model that was trained then makes them: nothing is trained again, but where no model was kept."""
     weights = {path: path.stat().st_mtime_ns for path in copied.rglob("original.*/model.safetensors")}
     asked = ["glue", "--task", "stsb", "--model", lively, "--data", glue_folder, *TRAINED, "--out", copied]
+    assert len(weights) == 1
     ended = orientc(*asked, "--predict", "--json", "-q")
     assert (ended.code, ended.err) == (0, "")
     document = json.loads(ended.out)
@@ -289,7 +296,7 @@ def test_limits_are_part_of_what_was_measured(orientc: Orientc, bert_folder: Pat
 def test_a_fine_tuned_folder_scores_as_it_did_after_training(
     trained: Trained, orientc: Orientc, glue_folder: Path, of: str
 ) -> None:
-    model, metrics = trained.model(of, 2)
+    model, metrics = trained.model(of)
     ended = orientc(
         "glue", "--task", "stsb", "--model", model, "--data", glue_folder, *QUICK, "--epochs", "0", "--json"
     )
@@ -304,7 +311,7 @@ def test_a_fine_tuned_folder_scores_as_it_did_after_training(
 def test_a_fine_tuned_folder_is_a_model_to_every_command(
     trained: Trained, orientc: Orientc, text_file: Path, of: str
 ) -> None:
-    model, _ = trained.model(of, 1)
+    model, _ = trained.model(of)
     table = json.loads(orientc("inspect", model, "--json").out)["table"]
     assert (table["vocab"], table["dim"], table["tied"]) == (120, 32, False)
     for command in (["svd"], ["compress", "--epochs", "1", "--device", "cpu"]):
@@ -319,7 +326,7 @@ def test_what_is_made_of_a_model_in_the_runs_folder_lies_beside_it(
     trained: Trained, orientc: Orientc, glue_folder: Path
 ) -> None:
     """Not among its own files: there nothing would find it, and with it the model would count as another."""
-    model, _ = trained.model("compressed", 1)
+    model, _ = trained.model("compressed")
     inside = Path("runs") / model.name
     shutil.copytree(model, inside)
     made = json.loads(orientc("svd", inside, "--rank", "2", "--json").out)["artifact"]
@@ -378,7 +385,7 @@ def subjects(
     save_file(tensors, other / "model.safetensors", {"format": "pt"})
     found = {path.name.removesuffix(".txt"): path for path in given.iterdir()}
     found |= {"bert": bert_folder, "data": glue_folder, "artifact": trained.artifact}
-    return found | {"tuned": trained.model("original", 1)[0], "weights": bert_folder / "model.safetensors"}
+    return found | {"tuned": trained.model("original")[0], "weights": bert_folder / "model.safetensors"}
 
 
 SST2 = ["--task", "sst2", "--data", "{data}"]
@@ -415,7 +422,6 @@ BERT = [*SST2, "--model", "{bert}"]
         ([*SST2, "--embeddings", "{bert}"], 2, ".safetensors"),
         ([*SST2, "--embeddings", "none.safetensors"], 1, "none.safetensors"),
         ([*SST2, "--embeddings", "{weights}"], 1, "not an orientc artifact"),
-        ([*SST2, "--embeddings", "{artifact}", "--out", "runs"], 2, "--out"),
         ([*SST2, "--embeddings", "{artifact}", "--model", "{other}", "--max-length", "64"], 1, "another"),
         ([*SST2, "--model", "./nowhere"], 1, "nowhere"),
         ([*SST2, "--model", "{empty}"], 1, "empty has no config.json"),

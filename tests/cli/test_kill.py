@@ -34,7 +34,7 @@ def test_two_of_the_same_command_at_once_leave_one_whole_result(
     bert_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:
     command = ["sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file]
-    command = [sys.executable, "-m", "orientc", *map(str, command), "--limit", "4", "--out", "both"]
+    command = [sys.executable, "-m", "orientc", *map(str, command), "--limit", "4", "--out", "both", "-q"]
     both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     ended = [(process.communicate(timeout=120), process.returncode) for process in both]
     assert [(code, said) for (_, said), code in ended] == [(0, b"")] * 2

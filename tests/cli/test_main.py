@@ -168,7 +168,7 @@ def test_an_out_that_is_neither_a_folder_nor_an_artifact_is_refused(
 def test_perplexity_finds_an_unwritable_out_before_it_scores(
     orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", pytest.fail)
+    monkeypatch.setattr("orientc.evaluation.perplexity.SideBySide", pytest.fail)
     (tmp_path / "file").write_text("in the way")
     ended = orientc("perplexity", bert_folder, "--text", text_file, "--out", "file/runs")
     assert "can't write" in one_line(ended, 1)
@@ -362,7 +362,8 @@ def test_warnings_speak_of_options_too(orientc: Orientc, monkeypatch: pytest.Mon
 
 def test_a_fit_tells_where_it_went(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
     ended = orientc("compress", bert_folder, "--rank", "4", *QUICK, "--json")
-    assert ended.err == ""
+    assert "made without a calibration" in ended.err  # once, and nothing else
+    assert len(ended.err.splitlines()) == 1
     result = json.loads(ended.out)
     path = Path(result["artifact"])
     assert path.parent == Path("runs") / bert_folder.name
@@ -495,14 +496,14 @@ def test_no_table_is_cut_or_folded_in_a_pipe(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     measured = orientc("perplexity", artifact, "--text", text_file, "--limit", "5").out.splitlines()
-    assert [len(line.split()) for line in measured[1:2]] == [6]
+    assert measured[1].split()[:3] == ["table", "perplexity", "ratio"]
     assert len(measured) == 6  # title, header, rule, three rows
     compared = orientc("compare", artifact.parent).out.splitlines()
     rows = compared[3:5]
     assert compared[1].split()[:2] == ["table", "rank"]
     assert [row.replace("◆", "").split()[:3] for row in rows] == [["original", "32", "1.00"], ["bert", "(svd)", "4"]]
     assert len({len(line) for line in compared[1:5]}) == 1
-    assert len(compared) == 7  # title, header, rule, two rows, two notes
+    assert len(compared) == 8  # title, header, rule, two rows, three notes
     assert "…" not in "".join(compared)
 
 
@@ -535,14 +536,14 @@ def commands() -> dict[str, Command]:
 
 def test_the_commands() -> None:
     assert list(commands()) == [
-        "demo", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue", "squad",
-        "sweep", "compare", "inspect", "export",
+        "shrink", "demo", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue",
+        "squad", "sweep", "reproduce", "compare", "inspect", "export",
     ]  # fmt: skip
 
 
 def test_help_has_the_commands_in_groups(orientc: Orientc) -> None:
     help = orientc("--help").out
-    places = [help.index(f"─ {panel} ─") for panel in ("Try", "Compress", "Measure", "Ship")]
+    places = [help.index(f"─ {panel} ─") for panel in ("Start here", "Compress", "Measure", "Ship")]
     assert places == sorted(places)
 
 
@@ -653,7 +654,7 @@ def test_the_package_runs_as_a_module(orientc_process: Orientc) -> None:
 def test_another_process_gives_the_same_bytes_and_says_nothing_else(
     orientc: Orientc, orientc_process: Orientc, bert_folder: Path
 ) -> None:
-    arguments = ["compress", bert_folder, "--rank", "4", *QUICK, "--json", "--out"]
+    arguments = ["compress", bert_folder, "--rank", "4", *QUICK, "--json", "--quiet", "--out"]
     assert orientc(*arguments, "here.safetensors").code == 0
     threads = str(torch.get_num_threads())
     there = orientc_process(*arguments, "there.safetensors", PYTHONHASHSEED="7", OMP_NUM_THREADS=threads)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Orientc = Callable[..., Ended]
 
 QUICK = ("--batch-size", "4", "--max-length", "64", "--window-step", "24", "--device", "cpu", "--save-steps", "100")
-TRAINED = (*QUICK, "--epochs", "10", "--learning-rate", "0.003", "--seeds", "1,2")
+TRAINED = (*QUICK, "--epochs", "10", "--learning-rate", "0.003", "--seeds", "1,2", "--keep", "last")
 MODEL_FILES = ["config.json", "model.safetensors", "modeling_orientc.py", "orientc_files.json", "tokenizer.json"]
 MODEL_FILES += ["tokenizer_config.json"]
 MODEL_FILES += ["training.json"]
@@ -43,12 +43,12 @@ class Trained:
 
     @property
     def predictions(self) -> Path:
-        return Path(self.document["predictions"][0])
+        return Path(self.document["predictions"][-1])
 
     @property
     def metrics(self) -> dict[str, float]:
         """Of the run with these predictions."""
-        found: dict[str, float] = self.document["runs"][0]["record"]["metrics"]
+        found: dict[str, float] = self.document["runs"][-1]["record"]["metrics"]
         return found
 
 
@@ -69,12 +69,15 @@ def test_a_run_leaves_a_record_a_model_and_predictions(trained: Trained, orientc
     folder = trained.artifact.parent
     expected = ["svd-r16.safetensors", "svd-r16.history.json"]
     for run, predictions in zip(trained.document["runs"], trained.document["predictions"], strict=True):
-        record, model = Path(run["path"]), Path(run["model"])
+        record, beside = Path(run["path"]), Path(run["path"]).with_suffix("")
+        kept = run is trained.document["runs"][-1]
+        assert run["model"] == (str(beside) if kept else None)
         assert record.name.startswith("svd-r16.squad-untied-")
         assert json.loads(record.read_text()) == run["record"]
-        assert predictions == str(model / "predictions.json")
-        expected += [record.name, *(f"{model.name}/{name}" for name in [*MODEL_FILES, "predictions.json"])]
-        assert json.loads((model / "config.json").read_text())["model_type"] == "orientc_bert"
+        assert predictions == str(beside / "predictions.json")
+        left = MODEL_FILES if kept else ["orientc_files.json", "training.json"]
+        expected += [record.name, *(f"{beside.name}/{name}" for name in [*left, "predictions.json"])]
+    assert json.loads((trained.predictions.with_name("config.json")).read_text())["model_type"] == "orientc_bert"
     assert files_in(folder) == sorted(expected)
 
     for name, spread in trained.document["summary"].items():
@@ -107,10 +110,12 @@ def test_predictions_are_answers_from_the_contexts_and_score_as_the_record_says(
 
     scored = orientc("squad", "--score", trained.predictions, "--data", squad_folder, "--json")
     assert (scored.code, scored.err) == (0, "")
-    assert json.loads(scored.out) == trained.metrics | {"questions": len(questions), "missing": 0, "extra": 0}
+    counts = {"questions": len(questions), "missing": 0, "extra": 0}
+    kept = trained.document["runs"][-1]["record"]["errors"]
+    assert json.loads(scored.out) == trained.metrics | counts | {"errors": kept}
     shown = orientc("squad", "--score", trained.predictions, "--data", squad_folder)
-    assert [row.split() for row in shown.out.splitlines()[2:]] == [
-        [name, f"{value:.4f}"] for name, value in trained.metrics.items()
+    assert [row.split()[:3] for row in shown.out.splitlines()[2:]] == [
+        [name, f"{value:.4f}", "±"] for name, value in trained.metrics.items()
     ]
 
 
@@ -127,7 +132,9 @@ def test_missing_and_extra_predictions_are_told_of(orientc: Orientc, squad_folde
     (tmp_path / "some.json").write_text(json.dumps(given))
     asked = ["squad", "--score", "some.json", "--data", squad_folder, "--json"]
     ended = orientc(*asked)
-    assert json.loads(ended.out) == {"exact_match": 20, "f1": 20, "questions": 5, "missing": 4, "extra": 2}
+    found = json.loads(ended.out)
+    assert found.pop("errors")["f1"]["low"] < 20 < found["f1"] + 1
+    assert found == {"exact_match": 20, "f1": 20, "questions": 5, "missing": 4, "extra": 2}
     missing, extra = ended.err.splitlines()
     assert missing == "orientc: 4 of 5 questions have no prediction and count as wrong"
     assert extra.startswith("orientc: 2 predictions")
@@ -163,7 +170,7 @@ def test_a_file_that_is_no_predictions_is_refused(
 def test_a_fine_tuned_folder_scores_as_it_did_after_training(
     trained: Trained, orientc: Orientc, squad_folder: Path
 ) -> None:
-    model = trained.document["runs"][0]["model"]
+    model = trained.document["runs"][-1]["model"]
     ended = orientc("squad", "--model", model, "--data", squad_folder, *QUICK, "--epochs", "0", "--json")
     assert (ended.code, ended.err) == (0, "")
     found = json.loads(ended.out)
@@ -183,7 +190,7 @@ def test_lost_predictions_are_made_again_by_the_model_that_is_there(
     written = model.stat().st_mtime_ns
     ended = orientc(*arguments, "--json", "--quiet")
     assert (ended.code, ended.err) == (0, "")
-    assert [run["fresh"] for run in json.loads(ended.out)["runs"]] == [True, False]
+    assert [run["fresh"] for run in json.loads(ended.out)["runs"]] == [False, True]
     assert json.loads(lost.read_text()) == json.loads(trained.predictions.read_text())
     assert model.stat().st_mtime_ns == written
 
@@ -264,7 +271,6 @@ BERT = ["--model", "{bert}", "--data", "{data}"]
         ([*BERT, "--device", "gpu9"], 2, "gpu9"),
         (["--embeddings", "{words}", "--data", "{data}"], 2, ".safetensors"),
         (["--embeddings", "none.safetensors", "--data", "{data}"], 1, "none.safetensors"),
-        (["--embeddings", "{artifact}", "--data", "{data}", "--out", "runs"], 2, "--out"),
         (["--embeddings", "{artifact}", "--model", "{gpt2}", "--data", "{data}", "--max-length", "64"], 1, "another"),
         (["--model", "{empty}", "--data", "{data}"], 1, "empty has no config.json"),
         (["--model", "{mute}", "--data", "{data}"], 1, "no tokenizer that can be used"),

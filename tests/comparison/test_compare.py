@@ -30,6 +30,8 @@ from support.comparisons import (
 )
 
 from orientc.comparison.compare import compare
+from orientc.comparison.formats import as_csv
+from orientc.comparison.grid import grid
 from orientc.comparison.rows import Comparison
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
@@ -411,7 +413,7 @@ def test_comparing_imports_neither_torch_nor_a_library_to_draw_with(tmp_path: Pa
         "from orientc.comparison import formats, plot; from orientc.comparison.grid import grid;"
         f"found = compare([pathlib.Path({str(tmp_path)!r})]).comparisons;"
         "failures(found, [Condition.parse('rank < 9')]); formats.markdown([grid(found[0])]); formats.as_csv(found);"
-        "heavy = {'torch', 'transformers', 'numpy', 'matplotlib', 'plotext'};"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'plotext'};"
         "print(len(found[0].rows), sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -595,9 +597,9 @@ def test_a_comparison_is_plain_values(tmp_path: Path) -> None:
     document = json.loads(json.dumps(found.as_dict()))
     assert document["model"] == "model-0"
     assert [entry["key"] for entry in document["columns"]] == [INPUT_ONLY, TIED]
-    assert document["rows"][1]["figures"][TIED] == {
-        "value": 40.0, "ratio": 4.0, "difference": 30.0, "std": None, "seeds": [0]
-    }  # fmt: skip
+    nothing = dict.fromkeys(["std", "error", "low", "high", "versus_original", "versus"])
+    figure = {"value": 40.0, "ratio": 4.0, "difference": 30.0, "seeds": [0]}
+    assert document["rows"][1]["figures"][TIED] == nothing | figure
     assert document["rows"][1]["path"] == str(path)
 
 
@@ -671,6 +673,49 @@ def test_records_that_contradict_each_other_are_a_problem_and_miss_a_gate(
     assert TIED not in found.comparisons[0].rows[1].figures
     assert found.failures
     assert all("is not measured" in str(failure) for failure in found.failures)
+
+
+def test_a_record_without_divergences_contradicts_none_that_has_them(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    plain = record(40.0, path)
+    held = plain.metrics | {"kl": 0.2, "kl_p99": 1.0, "kl_max": 2.0, "same_top": 0.9}
+    for number, metrics in enumerate((plain.metrics, held, plain.metrics)):
+        records.write(replace(plain, metrics=metrics), tmp_path / str(number))
+    found = compare([tmp_path])
+    assert found.problems == ()
+    assert found.comparisons[0].rows[1].value("kl.tied") == 0.2
+
+
+@pytest.mark.parametrize(
+    ("other", "contradicts"), [({"kl": 0.200001, "same_top": 0.9005}, False), ({"kl": 0.21}, True)]
+)
+def test_divergences_that_differ_by_more_than_rounding_contradict_each_other(
+    tmp_path: Path, other: dict[str, float], contradicts: bool
+) -> None:
+    path = put(tmp_path, 1)
+    one = record(40.0, path)
+    one = replace(one, metrics=one.metrics | {"kl": 0.2, "kl_p99": 1.0, "kl_max": 2.0, "same_top": 0.9})
+    copies(tmp_path, one, replace(one, metrics=one.metrics | other))
+    assert bool(compare([tmp_path]).problems) == contradicts
+
+
+def test_divergences_are_figures_that_have_no_room_in_the_table_unless_named(tmp_path: Path) -> None:
+    held = {"kl": 0.2, "kl_p99": 1.0, "kl_max": 2.0, "same_top": 0.9}
+    records.write(record(10.0), tmp_path)
+    for rank, factor in ((1, 1.0), (2, 0.5)):
+        made = record(40.0, put(tmp_path, rank))
+        metrics = {name: value * factor for name, value in held.items()}
+        records.write(replace(made, metrics=made.metrics | metrics), tmp_path)
+    found = only(tmp_path)
+    names = [f"{name}.tied" for name in held]
+    assert [entry.key for entry in found.columns] == [INPUT_ONLY, TIED, *names]
+    assert [entry.lower_is_better for entry in found.columns] == [True, True, True, True, True, False]
+    ranks = [entry.rank for entry in found.rows]
+    assert found.best("kl.tied") == {ranks.index(2)}
+    assert found.best("same_top.tied") == {ranks.index(1)}
+    assert not {"kl tied", "same_top tied"} & {*grid(found).header}
+    assert grid(found, shown=["kl", "same_top"]).header == ("table", "kl tied", "same_top tied")
+    assert "kl_p99.tied" in as_csv([found])
 
 
 def test_an_original_that_is_contradicted_is_no_measure(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_csv_parses_back_to_the_numbers() -> None:
 def test_csv_has_the_columns_asked_for_and_what_names_a_row() -> None:
     header = formats.as_csv([full()], ["rank", SST2]).splitlines()[0].split(",")
     named = ["model", "name", "method", "settings", "dtype", "rank", "path"]
-    assert header == [*named, SST2, f"{SST2} ±", f"{SST2} seeds"]
+    assert header == [*named, SST2, f"{SST2} ±", f"{SST2} seeds", f"{SST2} error"]
     assert "model_mb.tied" in formats.as_csv([full()], ["model_mb"]).splitlines()[0].split(",")
 
 
@@ -336,7 +336,7 @@ def test_no_text_in_csv_is_a_formula_and_all_of_it_can_be_had_back(name: str) ->
             assert cell[:1] not in ("=", "+", "@", "\t", "\r", "\n", "＝")
             assert cell[:1] != "-" or float(cell) < 0
     told = dict(zip(header, lines[1], strict=True))
-    for text in (told["model"], told["name"], told["method"], told["settings"], header[-3]):
+    for text in (told["model"], told["name"], told["method"], told["settings"], header[-4]):
         assert text == f"'{name}"
     assert (told[f"'{name}"], told["cosine"]) == ("-0.5", "-0.25")
 

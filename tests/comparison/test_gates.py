@@ -22,6 +22,7 @@ TIED, INPUT_ONLY = "perplexity.tied", "perplexity.input-only"
         ("rank<64", ("rank", "<", 64.0, "")),
         ("  rank   >   64  ", ("rank", ">", 64.0, "")),
         ("rank >= .5", ("rank", ">=", 0.5, "")),
+        ("kl_p99.tied <= 0.5", ("kl_p99.tied", "<=", 0.5, "")),
         ("rmse < 1e-3", ("rmse", "<", 1e-3, "")),
         ("rank == 5.", ("rank", "==", 5.0, "")),
         ("perplexity.tied <= 1.2x", (TIED, "<=", 1.2, "x")),
@@ -48,6 +49,8 @@ def test_a_condition_is_a_name_a_sign_and_a_value(text: str, parts: tuple[str, s
         "rank <> 64", "rank === 64", "rank <== 64", "rank !== 64", "rank ! 64", "rank <= sixty", "rank <= 64 MB",
         "rank <= 1,5", "rank <= nan", "rank <= inf", "method < svd", "rank <= 1.2.3", "rank <= 0x10", "rank <= --5",
         "1 < rank < 5", "rank\n", "rank <= 1pt", "perplexity.tied <= 1.5 pt", "perplexity <= 1PT",
+        "kl.tied <= 1.2x", "kl <= 1pt", "same_top >= -1pt", "rank <= 5 @95%", "kl.tied == 1 @95%", "kl < 1 @ 90%",
+        "sst2.accuracy >= 0.9x @95%",
     ],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused_with_its_own_words(text: str) -> None:

@@ -59,13 +59,15 @@ def test_the_model_knows_its_language() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown, request: pytest.FixtureRequest) -> None:
+def test_the_demo_prints_both_methods_at_both_ratios_and_the_model_shrunk(
+    shown: Shown, request: pytest.FixtureRequest
+) -> None:
     """As the README says that it does."""
     assert shown.ended.code == 0
-    assert all("are not scored" in line for line in shown.ended.err.splitlines())
+    assert all(line.startswith("orientc: ") for line in shown.ended.err.splitlines())
     printed = shown.ended.out.rstrip().splitlines()
-    tables = [line.lstrip("◆ ").split()[0].split("-")[0] for line in printed[3:8]]
-    assert tables == ["original", "autoencoder", "svd", "autoencoder", "svd"]
+    tables = [line.lstrip("◆ ").split()[0].split("-")[0] for line in printed[3:9]]
+    assert tables == ["original", "target", "autoencoder", "svd", "autoencoder", "svd"]
     readme = READMES[0]
     (command,) = (step for step in setup(readme) if step.text.endswith("orientc demo"))
     if request.config.getoption("--refresh-readmes"):
@@ -76,14 +78,17 @@ def test_the_demo_prints_both_methods_at_both_ratios(shown: Shown, request: pyte
 
 @pytest.mark.slow
 def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Shown, orientc: Orientc) -> None:
-    files = {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")}
-    assert orientc("demo", "--out", shown.folder) == shown.ended
+    files = {path: path.stat().st_ino for path in shown.folder.rglob("*")}
+    assert orientc("demo", "--out", shown.folder).out == shown.ended.out
     again = orientc("demo", "--out", shown.folder, "--json")
-    assert {path: path.stat().st_mtime_ns for path in shown.folder.rglob("*")} == files
+    assert {path: path.stat().st_ino for path in shown.folder.rglob("*")} == files
     [comparison] = json.loads(again.out)["comparisons"]
-    assert [row["rank"] for row in comparison["rows"]] == [192, 37, 37, 18, 18]
-    for row in comparison["rows"][1:]:
-        assert row["figures"].keys() == {"perplexity.input-only", "perplexity.tied"}
+    assert [row["rank"] for row in comparison["rows"]] == [192, 192, 37, 37, 18, 18]
+    _, shrunk, *others = comparison["rows"]
+    assert shrunk["figures"]["perplexity.tied"]["ratio"] <= 1.01
+    assert shrunk["table_mb"] < min(row["table_mb"] for row in others)
+    for row in others:
+        assert row["figures"].keys() >= {"perplexity.input-only", "perplexity.tied"}
         assert row["parameter_ratio"] >= (5 if row["rank"] == 37 else 10)
 
 

@@ -760,3 +760,65 @@ def test_squad_goes_the_same_way(
     used = {"epochs": 0, "max_length": 32, "precision": "float32", "attention": None, "window_step": 16}
     assert scored.record.settings == used
     assert json.loads((scored.folder / squad.PREDICTIONS).read_text()) == answered
+
+
+# -- which models stay
+
+
+def tune_seeds(out: Path, folder: Path, *seeds: int, **options: Any) -> list[Run]:
+    subject = subject_of(folder)
+    setup = Setup(subject.source, out, CPU)
+    benchmark = task_benchmark(
+        setup, TASKS["sst2"], data_of("sst2"), FAST, limits={"limit_train": None, "limit_eval": None}
+    )
+    return finetuning.run_seeds(setup, subject, benchmark, FAST.with_seeds(seeds), **options)
+
+
+def test_of_several_seeds_no_model_stays_and_of_one_its_own(bert_folder: Path, tmp_path: Path) -> None:
+    several = tune_seeds(tmp_path / "several", bert_folder, 1, 2)
+    assert [run.model for run in several] == [None, None]
+    assert [sorted(os.listdir(run.folder)) for run in several] == [[folders.LIST, HISTORY]] * 2
+    (alone,) = tune_seeds(tmp_path / "alone", bert_folder, 1)
+    assert alone.model
+    assert alone.record.metrics == several[0].record.metrics
+
+
+def test_the_best_model_is_all_that_stays_whichever_seed_it_is(bert_folder: Path, tmp_path: Path) -> None:
+    scores = iter([0.5, 0.75, 0.25])
+
+    def change(given: Benchmark) -> Benchmark:
+        return replace(given, metrics=lambda _found: {"accuracy": next(scores)})
+
+    subject = subject_of(bert_folder)
+    setup = Setup(subject.source, tmp_path, CPU)
+    limits = {"limit_train": None, "limit_eval": None}
+    benchmark = change(task_benchmark(setup, TASKS["sst2"], data_of("sst2"), FAST, limits=limits))
+    found = finetuning.run_seeds(setup, subject, benchmark, FAST.with_seeds([1, 2, 3]), keep="best")
+    assert [run.model is not None for run in found] == [False, True, False]
+    assert all((run.folder / HISTORY).is_file() for run in found)
+    assert score_only(tmp_path / "again", found[1].folder).record.metrics["accuracy"] <= 1
+
+
+def test_a_run_whose_model_is_not_kept_goes_on_from_its_checkpoint_too(
+    bert_folder: Path, dense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after training, before it was scored: what was trained is not lost."""
+    with monkeypatch.context() as patched:
+        patched.setattr(transformers.Trainer, "predict", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            tune(tmp_path, bert_folder, keep_model=False)
+    watch = Watch()
+    done = tune(tmp_path, bert_folder, keep_model=False, resume=True, watch=watch)
+    assert (watch.trained, done.model) == (0, None)
+    assert done.record.metrics == dense.record.metrics
+
+
+def test_training_is_logged_beside_the_record(bert_folder: Path, dense: Run, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = tune(tmp_path, bert_folder, log_with=["tensorboard"])
+    events = reader.EventAccumulator(str(done.folder.with_name(f"{done.folder.name}.logs") / "orientc"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, STEPS + 1))
+    (scored,) = events.Scalars("accuracy")
+    assert scored.value == pytest.approx(done.record.metrics["accuracy"])
+    assert done.record.metrics == dense.record.metrics

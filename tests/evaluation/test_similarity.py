@@ -180,3 +180,22 @@ def test_a_text_without_sentences_is_refused(bert_folder: Path, tmp_path: Path) 
 def test_sentence_vectors_of_stsb_are_read_whole(assets: Path) -> None:
     pairs = similarity.stsb(assets / "glue")
     assert len(pairs.first) == len(pairs.second) == len(pairs.scores) == 1500
+
+
+def test_so_many_sentences_or_pairs_are_the_first(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
+    [some] = measurement(bert_folder, tmp_path, limit=5).compressed(subject(bert_folder, artifact))
+    first = Text("first.txt", "\n".join(SENTENCES[:5]))
+    [alone] = measurement(bert_folder, tmp_path, first).compressed(subject(bert_folder, artifact))
+    assert some.metrics == alone.metrics
+    assert some.file_name != alone.file_name
+    [pairs] = measurement(bert_folder, tmp_path, PAIRS, limit=4).compressed(subject(bert_folder, artifact))
+    assert pairs.metrics["sentences"] == 8
+
+
+def test_records_of_an_artifact_go_where_one_likes(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(SENTENCES[:5]))
+    before = sorted(artifact.parent.iterdir())
+    similarity.similarity(artifact, text=text, device="cpu", out=tmp_path / "runs")
+    assert sorted(artifact.parent.iterdir()) == before
+    assert len([*(tmp_path / "runs").rglob("*.json")]) == 2

@@ -35,6 +35,7 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
+from orientc.utils.progress import Progress
 
 TEXTS = ["the quick fox jumps over the dog", "a tiny philosopher", "the village was still asleep ."]
 
@@ -409,7 +410,8 @@ def test_only_a_model_of_the_hub_is_named_as_the_base(local: bool, tmp_path: Pat
     assert written.data.library_name == "transformers"
     assert written.data.tags == ["orientc", "embedding-compression"]
     assert str(tmp_path) not in written.content
-    assert f"# {'model' if local else 'org/model'}, with a compressed token-embedding table" in written.content
+    assert written.data.to_dict().get("base_model_relation") == (None if local else "quantized")
+    assert "# model, token table at 6.40 bits" in written.content
     assert "| table, MB | 10.00 | 2.00 |" in written.content
     assert "| bits per weight of the table | 32.0 | 6.40 |" in written.content
     assert "| all weights, MB | 30.00 | 22.00 |" in written.content
@@ -429,6 +431,46 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
     assert "trust_remote_code" not in said["dense"] + said["onnx"]
     assert "the table is rebuilt" in said["dense"]
     assert "`model.onnx` is the graph" in said["onnx"]
+    assert "onnxruntime.InferenceSession" in said["onnx"]
+
+
+CARD = """---
+license: apache-2.0
+language: [en, de]
+tags: [sentence-similarity, orientc, 7]
+pipeline_tag: sentence-similarity
+datasets: [s2orc]
+base_model: someone/else
+model-index: {name: "x"}
+---
+# Theirs
+"""
+
+
+def test_the_card_keeps_what_the_base_cards_readers_look_for(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text(CARD)
+    source = Subject(ModelSource(str(base), base))
+    model_card.write(tmp_path, facts_of(base=str(base)), source, fingerprint="f" * 64, weights=1, name="Mine")
+    written = ModelCard.load(tmp_path / model_card.FILE)
+    assert written.data.to_dict() == {
+        "license": "apache-2.0", "language": ["en", "de"], "pipeline_tag": "sentence-similarity",
+        "library_name": "transformers", "tags": ["sentence-similarity", "orientc", "embedding-compression"],
+    }  # fmt: skip
+    assert "# Mine" in written.content
+
+
+@pytest.mark.parametrize(
+    "card", ["", "---\n- a\n---\n", "---\na: [\n---\n", "---\nlicense: {a: 1}\ntags: x\x00\n---\n", b"\xff"]
+)
+def test_a_base_card_that_says_nothing_usable_is_no_obstacle(card: str | bytes, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
+    source = Subject(ModelSource(str(base), base))
+    model_card.write(tmp_path, facts_of(base=str(base)), source, fingerprint="f" * 64, weights=1)
+    assert ModelCard.load(tmp_path / model_card.FILE).data.to_dict().keys() == {"library_name", "tags"}
 
 
 NASTY = ["a|b", "x\n---\ny: 1", "<script>x</script>", "[to](https://x.y)", "# x", '"quoted": x', "- x", "caf\udce9",
@@ -445,11 +487,16 @@ def test_any_name_is_text_on_the_card(local: bool, name: str, tmp_path: Path) ->
     text = (tmp_path / model_card.FILE).read_text(encoding="utf-8")
     _, _, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
     card = ModelCard.load(tmp_path / model_card.FILE)
-    assert card.data.to_dict().keys() == {"library_name", "tags", *([] if local else ["base_model"])}
+    assert card.data.to_dict().keys() == {
+        "library_name",
+        "tags",
+        *([] if local else ["base_model", "base_model_relation"]),
+    }
     assert local or "caf" in name or card.data.base_model == name
     heading, first = body.strip().split("\n\n")[:2]
-    shown = escaped(Path(name).name if local else name)
-    assert heading == f"# {shown}, with a compressed token-embedding table"
+    base = Path(name).name if local else name
+    shown = escaped(base)
+    assert heading == f"# {escaped(base.rpartition('/')[2])}, token table at 6.40 bits"
     assert first.startswith(f"This is {shown} with its token-embedding table")
     assert f"compressed by {escaped(name)} to rank 4" in first
     assert "<script>" not in body
@@ -467,9 +514,7 @@ def test_names_and_settings_of_a_strangers_artifact_are_text_on_the_card(bert_fo
     text = (tmp_path / model_card.FILE).read_text()
     assert "<img" not in text
     assert "[a](b)" not in text.replace(r"\[", "")
-    assert [line for line in text.splitlines() if line.startswith("# ")] == [
-        "# org/model, with a compressed token-embedding table"
-    ]
+    assert [line for line in text.splitlines() if line.startswith("# ")] == ["# model, token table at 6.40 bits"]
 
 
 @pytest.mark.parametrize("place", ['a "quoted" one', r"back\slash", "two\nlines", "größe", "'"])
@@ -512,3 +557,19 @@ def test_an_exported_folder_can_be_exported_again(bert_folder: Path, tmp_path: P
     ]
     assert_equal(outputs_of(models[1]), outputs_of(models[0]))
     torch.testing.assert_close(outputs_of(models[2]), outputs_of(models[0]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("float32", True), (None, False)])
+def test_a_model_that_becomes_larger_is_said_to(
+    dtype: str | None, said: bool, bert_folder: Path, tmp_path: Path
+) -> None:
+    """Where the body was stored in fewer bits than it is written in."""
+    folder = shutil.copytree(bert_folder, tmp_path / "half")
+    transformers.AutoModelForMaskedLM.from_pretrained(folder).half().save_pretrained(folder)
+    told: list[str] = []
+    made = export(fitted(folder), tmp_path / "out", dtype=dtype, progress=Progress(warn=told.append))
+    assert any("written out as float32" in line for line in told) == said
+    assert (made.halved is None) == (dtype is None)
+    if made.halved is not None:
+        again = export(fitted(folder), tmp_path / "again")
+        assert abs(made.halved - again.weights) < 0.03 * again.weights

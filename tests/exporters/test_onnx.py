@@ -320,6 +320,7 @@ def test_weights_above_the_formats_limit_lie_in_a_second_file(
 # -- tables in codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["one row group", "row groups", "per channel"])
 def test_a_graph_of_a_table_in_codes_holds_the_codes(
     coding: str, bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path

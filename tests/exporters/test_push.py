@@ -251,6 +251,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "orientc"]
 """
 
 
+@pytest.mark.slow
 def test_what_is_pushed_loads_from_the_hub_where_there_is_no_orientc(
     hub: Hub, online: Client, artifact: Path, exported: Path, tmp_path: Path
 ) -> None:

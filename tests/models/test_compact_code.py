@@ -120,6 +120,7 @@ def test_it_computes_what_was_saved_and_saves_the_same(name: str, auto_name: str
         assert contents(again) == contents(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(OTHERS))
 def test_so_do_more_architectures(name: str, tmp_path: Path) -> None:
     model = build(name)
@@ -228,6 +229,7 @@ def test_orientc_reads_what_transformers_saved_again(tmp_path: Path) -> None:
 # -- the other classes of an architecture
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unset_memory_is_no_number")
 @pytest.mark.parametrize(
     ("name", "auto_name"),

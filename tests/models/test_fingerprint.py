@@ -289,7 +289,7 @@ def test_whether_code_is_trusted_counts_where_there_is_some(coded: Path, bert_fo
 def commits(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Commits of repositories on the hub."""
     known = {"some/model": "a" * 40, "other/code": "b" * 40, "third/code": "c" * 40}
-    for module in ("orientc.models.fingerprint", "orientc.models.source"):
+    for module in ("orientc.models.fingerprint", "orientc.models.files"):
         monkeypatch.setattr(
             sys.modules[module], "resolve_revision", lambda id, **_: SimpleNamespace(resolved=known[id])
         )

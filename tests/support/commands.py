@@ -48,6 +48,11 @@ def one_line(ended: Ended, code: int) -> str:
     return lines[0]
 
 
+def without_hint(err: str) -> str:
+    """What a command says on stderr but for what a calibration would do."""
+    return "".join(line for line in err.splitlines(keepends=True) if "made without a calibration" not in line)
+
+
 def files_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 

@@ -152,7 +152,7 @@ class Two:
         return Ended(*self.reports[index]["ended"][NAMES.index(name)])
 
 
-NAMES = ("glue", "squad", "perplexity", "fit", "training", "indivisible")
+NAMES = ("glue", "squad", "perplexity", "fit", "training", "indivisible", "divergence")
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,10 @@ def two(
     commands.append([*training, "--embeddings", artifact, "--batch-size", "8", "--json"])
     commands.append([*training, "--model", bert_folder, "--batch-size", "7", "--out", folder / "none"])
     (folder / "both.py").write_text(BOTH)
+    held = folder / "held" / "svd.safetensors"
+    assert run_here("svd", bert_folder, "--rank", "4", "--out", held).code == 0
+    commands.append(["perplexity", held, "--text", text_file, "--batch-size", "4", "--json"])
+    alone["divergence"] = run_here(*commands[-1])
     listed = json.dumps([[str(part) for part in command] for command in commands])
     ended = launched(folder / "both.py", listed, folder, cwd=folder)
     assert ended.code == 0, ended.err
@@ -243,6 +247,18 @@ def test_two_processes_give_the_perplexity_of_one(two: Two) -> None:
     )
     assert both["metrics"] == alone["metrics"]
     assert both["metrics"]["tokens"] > 100
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_divergences_of_one(two: Two) -> None:
+    alone, both = (
+        document["records"] for document in (two.alone["divergence"], json.loads(two.ended("divergence").out))
+    )
+    assert [record["environment"]["processes"] for record in both] == [2, 2, 2]
+    for one, other in zip(alone, both, strict=True):
+        assert other["metrics"] == one["metrics"]
+        assert other["blocks"] == one["blocks"]
+    assert both[2]["metrics"]["kl"] > 0
 
 
 @pytest.mark.slow

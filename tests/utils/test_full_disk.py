@@ -19,6 +19,7 @@ def process() -> Iterator[Commands]:
     running.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [400, 4_000, 100_000])  # the first file, an artifact and weights, optimizer states
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     process: Commands, bert_folder: Path, text_file: Path, glue_folder: Path, tmp_path: Path, limit: int

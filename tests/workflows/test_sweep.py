@@ -6,12 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import Ended, files_in, one_line, run_here
 
+from orientc.calibration.calibrate import calibrate
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
 from orientc.workflows.sweep import sweep
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Orientc = Callable[..., Ended]
 
 CELLS = ("--ratios", "2,4", "--methods", "svd,ae", "--limit", "5", "--device", "cpu", "--quiet")
-TASK = ("--task", "rte", "--epochs", "1", "--limit-train", "4", "--limit-eval", "4")
+TASK = ("--task", "rte", "--epochs", "1", "--limit-train", "4", "--limit-eval", "4", "--keep", "last")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (
         "orientc.compression.fit_table.Fit.run",
-        "orientc.evaluation.perplexity.score",
+        "orientc.evaluation.side_by_side.SideBySide.score",
         "orientc.evaluation.perplexity.load",
         "transformers.Trainer.train",
         "transformers.Trainer.predict",
@@ -104,10 +106,10 @@ def test_the_comparison_of_all_cells_is_shown(swept: Swept, orientc: Orientc) ->
 
 
 def test_the_same_again_does_no_work_and_shows_the_same(swept: Swept, no_work: None, orientc: Orientc) -> None:
-    before = {path: path.stat().st_mtime_ns for path in swept.runs.rglob("*")}
+    before = {path: path.stat().st_ino for path in swept.runs.rglob("*")}
     again = orientc("sweep", *swept.arguments, "--out", swept.runs)
     assert (again.code, again.err, again.out) == (0, "", swept.ended.out)
-    assert {path: path.stat().st_mtime_ns for path in swept.runs.rglob("*")} == before
+    assert {path: path.stat().st_ino for path in swept.runs.rglob("*")} == before  # what is written is a new file
 
 
 def test_what_is_lost_is_all_that_is_made_again(swept: Swept, orientc: Orientc, tmp_path: Path) -> None:
@@ -122,7 +124,8 @@ def test_what_is_lost_is_all_that_is_made_again(swept: Swept, orientc: Orientc, 
     assert again.code == 0
     assert [path.read_bytes() for path in lost[:1]] == contents
     changed = {path for path in folder.iterdir() if path.is_file() and path.stat().st_mtime_ns != before[path]}
-    assert changed == {*lost, lost[0].with_suffix(".history.json")}
+    found_again = {path for path in changed if path.suffix == ".safetensors"}  # these have the time of now
+    assert changed - found_again == {lost[1], lost[0].with_suffix(".history.json")}
     assert {path.name for path in folder.iterdir()} == {path.name for path in before}
 
 
@@ -139,12 +142,22 @@ def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, ori
     ended = orientc("sweep", *swept.arguments, "--out", swept.runs, "--json")
     assert (ended.code, ended.err) == (0, "")
     document = json.loads(ended.out)
+    cells = document.pop("cells")
     assert document == json.loads(orientc("compare", swept.runs, "--json").out)
+    assert [(cell["name"], cell["status"], len(cell["paths"])) for cell in cells[:5]] == [
+        ("svd, ratio 2", "skipped", 1),
+        ("autoencoder, ratio 2", "skipped", 1),
+        ("svd, ratio 4", "skipped", 1),
+        ("autoencoder, ratio 4", "skipped", 1),
+        ("perplexity of original", "skipped", 1),
+    ]
+    assert {cell["status"] for cell in cells} == {"skipped"}
+    assert len(cells) == 4 + 5 + 5
     (comparison,) = document["comparisons"]
-    assert [column["key"] for column in comparison["columns"]] == [
-        "perplexity.input-only", "perplexity.tied", "rte.accuracy"
-    ]  # fmt: skip
-    assert [len(row["figures"]) for row in comparison["rows"]] == [3] * 5
+    names = ("perplexity", "kl", "kl_p99", "kl_max", "same_top")
+    columns = [f"{name}.{head}" for name in names for head in ("input-only", "tied")]
+    assert [column["key"] for column in comparison["columns"]] == [*columns, "rte.accuracy"]
+    assert [len(row["figures"]) for row in comparison["rows"]] == [3, *[11] * 4]
 
 
 def test_a_method_named_twice_is_fitted_once(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
@@ -208,13 +221,14 @@ def test_a_model_without_perplexity_says_so_in_each_cell(
     ended = orientc(
         "sweep", classifier, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
+    assert (classifier / "config.json").is_file()
     assert ended.code == 1
     assert ended.err.count("no language-model head") == 2
     assert "svd-r6" in ended.out
 
 
 def test_where_every_cell_fails_there_is_no_table(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
-    ended = orientc("sweep", bert_folder, "--ratios", "500", *CELLS[2:4], "--device", "cpu")
+    ended = orientc("sweep", bert_folder, "--ratios", "500", *CELLS[2:4], "--device", "cpu", "--quiet")
     assert (ended.code, ended.out) == (1, "")
     assert len(ended.err.splitlines()) == 3
     assert files_in(tmp_path) == []
@@ -228,7 +242,7 @@ def test_an_unforeseen_failure_is_a_cells_too(
     def score(*_arguments: object, **_options: object) -> Any:
         raise MemoryError("no more of it\nand a second line")
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    monkeypatch.setattr("orientc.evaluation.side_by_side.SideBySide.score", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
@@ -244,11 +258,102 @@ def test_being_interrupted_is_no_cells_failure(
     def score(*_arguments: object, **_options: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orientc.evaluation.perplexity.score", score)
+    monkeypatch.setattr("orientc.evaluation.side_by_side.SideBySide.score", score)
     ended = orientc(
         "sweep", bert_folder, "--ratios", "4", "--methods", "svd", "--perplexity", "--text", text_file, *CELLS[4:]
     )
     assert (ended.code, ended.out, ended.err) == (130, "", "")
+
+
+# -- what is said of each cell
+
+
+def test_a_line_for_each_cell_where_no_terminal_is(orientc: Orientc, bert_folder: Path, text_file: Path) -> None:
+    arguments = [bert_folder, *CELLS[:-1], "--methods", "svd", "--ratios", "4,500", "--perplexity", "--text", text_file]
+    first, again = (orientc("sweep", *arguments).err.splitlines() for _ in range(2))
+    assert [line.rsplit(" in ", 1)[0] for line in first[:4]] == [
+        "orientc: 1/5 svd, ratio 4: made",
+        "orientc: 2/5 svd, ratio 500: failed: ratio 500 leaves less than one number per token: choose at most 25.2",
+        "orientc: 3/4 perplexity of original: made",
+        first[3].rsplit(" in ", 1)[0],
+    ]
+    assert first[3].startswith("orientc: 4/4 perplexity of svd-r6-")
+    assert [line.rpartition(": ")[2] for line in again if "/4 " in line] == ["there already"] * 2
+    document = json.loads(orientc("sweep", *arguments, "--json", "--quiet").out)
+    assert [cell["status"] for cell in document["cells"]] == ["skipped", "failed", "skipped", "skipped"]
+    assert [bool(cell["error"]) for cell in document["cells"]] == [False, True, False, False]
+
+
+def test_every_method_calibrated_and_not(orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    calibration = tmp_path / "calibration.safetensors"
+    assert orientc("calibrate", bert_folder, "--text", text_file, "--tokens", "400", "--out", calibration).code == 0
+    sizes = ["--ratios", "2", "--bits", "none,4", "--target-bits", "3", "--methods", "svd,ae,quantize,target"]
+    both = ["--calibration", "none", "--calibration", calibration]
+    ended = orientc("sweep", bert_folder, *sizes, *both, "--device", "cpu", "--json", "--quiet")
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert [cell["name"] for cell in document["cells"]] == [
+        f"{name}{calibrated}"
+        for name in (
+            "svd, ratio 2", "autoencoder, ratio 2", "svd, ratio 2, 4 bits", "autoencoder, ratio 2, 4 bits",
+            "quantize, 4 bits", "target, target bits 3",
+        )
+        for calibrated in ("", ", calibrated")
+    ]  # fmt: skip
+    found = [artifacts.read_description(Path(path)) for cell in document["cells"] for path in cell["paths"]]
+    assert [bool(each.settings.get("calibration_sha256")) for each in found] == [False, True] * 6
+
+
+def test_a_calibration_that_is_asked_for_is_measured_once_and_kept(
+    orientc: Orientc, bert_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "orientc.workflows.sweep.calibrate", partial(calibrate, text=text_file, tokens=400, frequency=None)
+    )
+    asked = ["sweep", bert_folder, "--target-bits", "2,3", "--calibration", "auto", "--device", "cpu", "--json", "-q"]
+    for status in ("made", "skipped"):
+        document = json.loads(orientc(*asked).out)
+        assert [(cell["name"], cell["status"]) for cell in document["cells"]] == [
+            ("calibration", status),
+            ("target, target bits 2, calibrated", status),
+            ("target, target bits 3, calibrated", status),
+        ]
+
+
+def test_a_study_is_read_from_a_file_and_options_go_over_it(
+    orientc: Orientc, bert_folder: Path, text_file: Path, glue_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "study.toml").write_text(
+        f"""
+        ratios = [4, 2]
+        methods = ["svd"]
+        perplexity = true
+        text = "{text_file}"
+        limit = 5
+        task = ["rte", "cola"]
+        data = "{glue_folder}"
+        epochs = 1
+        [glue]
+        limit-train = 4
+        limit-eval = 4
+        [cola]
+        epochs = 2
+        seeds = [3, 4]
+        """
+    )
+    ended = orientc("sweep", bert_folder, "--config", "study.toml", "--ratios", "4", "--device", "cpu", "-q", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    found = [records.read(Path(path)) for cell in json.loads(ended.out)["cells"][1:] for path in cell["paths"]]
+    told = {(each.kind, (each.data or {}).get("task")): [] for each in found}  # type: ignore[var-annotated]
+    for each in found:
+        told[(each.kind, (each.data or {}).get("task"))].append(
+            (each.settings.get("epochs"), each.settings["seed"], (each.data or {}).get("limit_train"))
+        )
+    assert told == {
+        ("perplexity", None): [(None, 0, None)] * 3,
+        ("glue", "rte"): [(1, 0, 4)] * 2,
+        ("glue", "cola"): [(2, 3, 4), (2, 4, 4)] * 2,
+    }
 
 
 # -- requests that are wrong by themselves
@@ -273,6 +378,13 @@ def test_being_interrupted_is_no_cells_failure(
         (["--perplexity", "--limit", "0"], "limit"),
         (["--device", "gpu9"], "gpu9"),
         (["--rnk", "4"], "--rnk"),
+        (["--presets", "fast"], "fast"),
+        (["--bits", "4,x"], "--bits"),
+        (["--bits", "5"], "5"),
+        (["--target-bits", "0"], "0"),
+        (["--fit-seeds", "x"], "--fit-seeds"),
+        (["--task", "rte", "--keep", "all"], "all"),
+        (["--config", "none.toml"], "none.toml"),
     ],
 )
 def test_a_wrong_request_ends_with_2_before_anything_is_made(
@@ -302,15 +414,19 @@ def test_the_function_does_what_the_command_does(
 ) -> None:
     done = sweep(
         bert_folder, ratios=[2, 4], methods=["svd", "autoencoder"], perplexity=True, text=str(text_file), limit=5,
-        task="rte", data=glue_folder, epochs=1, limit_train=4, limit_eval=4, device="cpu", out=swept.runs,
+        task="rte", data=glue_folder, epochs=1, limit_train=4, limit_eval=4, keep="last", device="cpu", out=swept.runs,
     )  # fmt: skip
     assert done.failed == ()
     assert len(done.paths) == 4 + 9 + 5
-    assert json.loads(json.dumps(done.as_dict())) == json.loads(orientc("compare", swept.runs, "--json").out)
+    found = json.loads(json.dumps(done.as_dict()))
+    assert len(found.pop("cells")) == len(done.cells)
+    assert found == json.loads(orientc("compare", swept.runs, "--json").out)
 
 
 def test_the_function_returns_what_failed(bert_folder: Path) -> None:
     done = sweep(bert_folder, ratios=[500], methods="svd", device="cpu")
-    assert (done.compared, done.paths, done.as_dict()) == (None, (), {"comparisons": []})
+    assert (done.compared, done.paths) == (None, ())
+    (cell,) = done.as_dict()["cells"]
+    assert (done.as_dict()["comparisons"], cell["status"], cell["paths"]) == ([], "failed", [])
     (line,) = done.failed
     assert line.startswith("svd, ratio 500: ")

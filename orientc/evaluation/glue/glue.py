@@ -18,7 +18,7 @@ from orientc.evaluation.glue.tasks import ALL, TASKS
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.statistics import Spread
 from orientc.models.source import ModelSource
-from orientc.utils import distributed
+from orientc.utils import distributed, tracking
 from orientc.utils.progress import Progress
 
 
@@ -74,6 +74,8 @@ def glue(
     checkpoint_dir: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
+    keep: str | None = None,
+    log_with: Sequence[str] | None = None,
     device: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -97,8 +99,11 @@ def glue(
             seed, precision, attention, group_by_length: See `FinetuningConfig`.
         seeds: Several seeds, or text with commas between them, in the place of `seed`.
         checkpoint_dir, save_steps, resume: See `finetuning.run`.
+        keep: Fine-tuned models to keep of each task: "none", the "last" seed's or the "best" one's. "none" with several
+            seeds, "last" with one unless given.
+        log_with: Names of accelerate's trackers that training is logged with.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's records; those of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Run again what was run before.
         force: Go on, with a warning, where the artifact was made from another table.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
@@ -115,6 +120,8 @@ def glue(
     if task not in (*TASKS, ALL):
         raise UsageError(f"there is no `task` {task!r}: choose from {', '.join(TASKS)} and {ALL}")
     check_counts(limit_train=limit_train, limit_eval=limit_eval, save_steps=save_steps)
+    finetuning.check_keep(keep)
+    tracking.check(log_with or ())
     config = FinetuningConfig(
         epochs=epochs,
         batch_size=batch_size,
@@ -146,12 +153,17 @@ def glue(
     runs: dict[str, list[Run]] = {}
     for name in TASKS if task == ALL else [task]:
         benchmark = glue_benchmark(setup, name, config, data=data, limits=limits, predict=predict)
-        runs[name] = [
-            finetuning.run(
-                setup, subject, benchmark, each, checkpoint_dir=checkpoint_dir, save_steps=save_steps, resume=resume
-            )
-            for each in configs
-        ]
+        runs[name] = finetuning.run_seeds(
+            setup,
+            subject,
+            benchmark,
+            configs,
+            keep=keep,
+            checkpoint_dir=checkpoint_dir,
+            save_steps=save_steps,
+            resume=resume,
+            log_with=log_with or (),
+        )
     every = tuple(run for found in runs.values() for run in found)
     summaries = {name: finetuning.summary(found) for name, found in runs.items()}
     means = {name: {figure: spread.mean for figure, spread in found.items()} for name, found in summaries.items()}

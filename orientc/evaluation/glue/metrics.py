@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from orientc.errors import EvaluationError
+from orientc.evaluation.blocks import classified, correlated
 from orientc.evaluation.glue.tasks import Task
 
 
@@ -38,6 +39,12 @@ def compute(task: Task, answers: NDArray[Any], labels: Sequence[Any]) -> dict[st
         "spearman": spearman,
     }
     return {name: float(compute[name](truth, answers)) for name in task.metrics}
+
+
+def blocks(task: Task, answers: NDArray[Any], labels: Sequence[Any]) -> dict[str, list[float]]:
+    """What errors of the task's metrics are computed from, as a record has it."""
+    truth = np.asarray(labels)
+    return correlated(answers, truth) if task.regression else classified(answers, truth, two=len(task.labels) == 2)
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:

@@ -95,6 +95,13 @@ def task_benchmark(
             for name, value in metrics.compute(task, answers(given), data.evaluation[split]["label"]).items()
         }
 
+    def blocks(outputs: dict[str, Outputs]) -> dict[str, list[float]]:
+        return {
+            f"{name}_{split}".rstrip("_"): sums
+            for split, given in outputs.items()
+            for name, sums in metrics.blocks(task, answers(given), data.evaluation[split]["label"]).items()
+        }
+
     def write(run: Run, outputs: Callable[[str, Any], Outputs]) -> None:
         if tests:
             sets = {stem: (rows, encode(rows).remove_columns("label")) for stem, rows in tests.items()}
@@ -127,8 +134,11 @@ def task_benchmark(
         train=lambda: encode(data.train) if data.train is not None else None,
         evaluation={split: encode(rows) for split, rows in data.evaluation.items()},
         metrics=figures,
+        blocks=blocks,
+        score=task.score,
         write=write,
         written=written,
+        files=[SUBMITTED],
     )
 
 

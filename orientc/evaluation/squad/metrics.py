@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orientc.errors import EvaluationError
-from orientc.evaluation.squad.data import read_json
+from orientc.evaluation.blocks import block_sums
+from orientc.evaluation.squad.data import Question, read_json
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -28,14 +29,31 @@ def score(golds: Mapping[str, Sequence[str]], predictions: Mapping[str, str]) ->
     """
     if not golds:
         raise EvaluationError("there are no questions to score")
-    exact = f1 = 0.0
-    for id, answers in golds.items():
-        if id in predictions:
-            predicted = normalized(predictions[id])
-            wanted = [normalized(answer) for answer in answers]
-            exact += predicted in wanted
-            f1 += max(_f1(predicted.split(), answer.split()) for answer in wanted)
+    points = [_points(answers, predictions.get(id)) for id, answers in golds.items()]
+    exact, f1 = map(sum, zip(*points, strict=True))
     return {"exact_match": 100.0 * exact / len(golds), "f1": 100.0 * f1 / len(golds)}
+
+
+def blocks(questions: Sequence[Question], predictions: Mapping[str, str]) -> dict[str, list[float]]:
+    """What errors of the figures are computed from, as a record has it: questions on one paragraph stay together."""
+    units: list[list[float]] = []
+    context = None
+    for asked in questions:
+        if asked.context != context:
+            units.append([0.0, 0.0, 0.0])
+            context = asked.context
+        exact, f1 = _points(asked.answers, predictions.get(asked.id))
+        units[-1] = [units[-1][0] + 1, units[-1][1] + 100.0 * exact, units[-1][2] + 100.0 * f1]
+    return block_sums(dict(zip(("questions", "exact_match", "f1"), zip(*units, strict=True), strict=True))) or {}
+
+
+def _points(answers: Sequence[str], prediction: str | None) -> tuple[float, float]:
+    """Exact match and F1 of one question, by the gold answer that is best for each; 0 without a prediction."""
+    if prediction is None:
+        return 0.0, 0.0
+    predicted = normalized(prediction)
+    wanted = [normalized(answer) for answer in answers]
+    return float(predicted in wanted), max(_f1(predicted.split(), answer.split()) for answer in wanted)
 
 
 def differences(golds: Mapping[str, object], predictions: Mapping[str, object]) -> tuple[int, int]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc.errors import UsageError
+from orientc.evaluation import figures
 from orientc.evaluation.configs import SquadConfig, check_counts
 from orientc.evaluation.squad import data as sets
 from orientc.evaluation.squad import metrics
-from orientc.utils import distributed
+from orientc.utils import distributed, tracking
 from orientc.utils.progress import Progress
 
 if TYPE_CHECKING:  # a file of predictions is scored without torch
@@ -42,8 +43,8 @@ class SquadResult:
 class SquadScore:
     """What a file of predictions is worth.
 
-    `exact_match` and `f1` are in percent, over all `questions`. `missing` of them have no prediction and count as
-    wrong; `extra` predictions are for questions that are not in the data.
+    `exact_match` and `f1` are in percent, over all `questions`; `errors` are theirs, as in a `Record`. `missing` of
+    the questions have no prediction and count as wrong; `extra` predictions are for questions that are not in the data.
     """
 
     exact_match: float
@@ -51,6 +52,7 @@ class SquadScore:
     questions: int
     missing: int
     extra: int
+    errors: dict[str, dict[str, float]]
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
@@ -82,6 +84,8 @@ def squad(
     checkpoint_dir: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
+    keep: str | None = None,
+    log_with: Sequence[str] | None = None,
     device: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -104,8 +108,11 @@ def squad(
             window_step, seed, precision, attention, group_by_length: See `SquadConfig`.
         seeds: Several seeds, or text with commas between them, in the place of `seed`.
         checkpoint_dir, save_steps, resume: See `finetuning.run`.
+        keep: Fine-tuned models to keep: "none", the "last" seed's or the "best" one's. "none" with several seeds,
+            "last" with one unless given.
+        log_with: Names of accelerate's trackers that training is logged with.
         device: Name of a device; accelerate picks one unless given.
-        out: Runs folder for a model's records; those of an artifact go beside it.
+        out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Run again what was run before.
         force: Go on, with a warning, where the artifact was made from another table.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
@@ -140,8 +147,8 @@ def squad(
             raise UsageError("`score` takes a file of predictions and no model: leave `embeddings` and `model` out")
         given = {
             "limit_train": limit_train, "seeds": seeds, "checkpoint_dir": checkpoint_dir, "save_steps": save_steps,
-            "resume": resume, "device": device, "out": out, "overwrite": overwrite, "force": force,
-            "revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code,
+            "resume": resume, "keep": keep, "log_with": log_with, "device": device, "out": out, "overwrite": overwrite,
+            "force": force, "revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code,
         }  # fmt: skip
         unused = [name for name, value in given.items() if value not in (None, False)]
         unused += [name for name, value in asdict(config).items() if value != getattr(SquadConfig, name)]
@@ -152,6 +159,8 @@ def squad(
     from orientc.evaluation import finetuning
     from orientc.evaluation.squad.task_benchmark import PREDICTIONS
 
+    finetuning.check_keep(keep)
+    tracking.check(log_with or ())
     configs = config.with_seeds(seeds)
     setup, subject = finetuning.prepare_finetuning(
         embeddings,
@@ -167,12 +176,18 @@ def squad(
     )
     limits = finetuning.limits(limit_train, limit_eval, epochs)
     benchmark = squad_benchmark(setup, config, data=data, limits=limits)
-    runs = tuple(
-        finetuning.run(
-            setup, subject, benchmark, each, checkpoint_dir=checkpoint_dir, save_steps=save_steps, resume=resume
-        )
-        for each in configs
+    found = finetuning.run_seeds(
+        setup,
+        subject,
+        benchmark,
+        configs,
+        keep=keep,
+        checkpoint_dir=checkpoint_dir,
+        save_steps=save_steps,
+        resume=resume,
+        log_with=log_with or (),
     )
+    runs = tuple(found)
     return SquadResult(runs, finetuning.summary(runs), tuple(run.folder / PREDICTIONS for run in runs))
 
 
@@ -208,4 +223,6 @@ def _scored(predictions: Path, data: str | Path | None, limit: int | None) -> Sq
     loaded = sets.load(None if data is None else Path(data), limit_eval=limit, train=False)
     golds = {asked.id: asked.answers for asked in loaded.evaluation}
     missing, extra = metrics.differences(golds, given)
-    return SquadScore(**metrics.score(golds, given), questions=len(golds), missing=missing, extra=extra)
+    found = metrics.score(golds, given)
+    errors = figures.errors(found, metrics.blocks(loaded.evaluation, given))
+    return SquadScore(**found, questions=len(golds), missing=missing, extra=extra, errors=errors)

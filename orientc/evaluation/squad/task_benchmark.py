@@ -57,6 +57,9 @@ def questions_benchmark(
         answers.update(best_answers(data.evaluation, scored, start_logits, end_logits))
         return metrics.score({question.id: question.answers for question in data.evaluation}, answers)
 
+    def blocks(_outputs: dict[str, Outputs]) -> dict[str, list[float]]:
+        return metrics.blocks(data.evaluation, answers)
+
     def write(run: Run, _outputs: Any) -> None:
         if distributed.is_main():
             add_file(run.folder, PREDICTIONS, json_bytes(answers))
@@ -69,6 +72,9 @@ def questions_benchmark(
         train=lambda: features(cut_up(data.train, labels=True)),
         evaluation={"": features(scored)},
         metrics=figures,
+        blocks=blocks,
+        score=lambda found: found["f1"],
         write=write,
         written=lambda run: (run.folder / PREDICTIONS).is_file(),
+        files=[PREDICTIONS],
     )

@@ -17,7 +17,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from orientc.evaluation.scoring import Example, score
+from orientc.evaluation.scoring import Example
+from orientc.evaluation.side_by_side import SideBySide
 from orientc.methods import autoencoder, svd
 from orientc.methods.recipe import Recipe
 from orientc.modeling.factors import Factors
@@ -75,7 +76,7 @@ def _works(vocab: int, dim: int, rank: int) -> dict[str, Callable[[], object]]:
     factors = Factors.plain(torch.randn(vocab, rank), torch.randn(dim, rank))
     return {
         "fit": partial(autoencoder.fit_autoencoder, table, rank, Recipe(epochs=2)),
-        "svd": partial(svd.fit, table, rank),
+        "svd": partial(svd.truncated_svd, table, rank),
         "perplexity": _perplexity(factors),
     }
 
@@ -91,7 +92,7 @@ def _perplexity(factors: Factors) -> Callable[[], object]:
     )
     model = substitute(transformers.BertForMaskedLM(config), factors, "tied")
     lines = [Example(_ids(128, factors.vocab), list(range(0, 128, 6)), _ids(22, factors.vocab)) for _ in range(16)]
-    return lambda: score(model, lines, tokens=1024, pad_id=0)
+    return SideBySide(model, lines, tokens=1024, pad_id=0).score
 
 
 def _ids(count: int, vocab: int) -> list[int]:

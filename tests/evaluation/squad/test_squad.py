@@ -30,7 +30,8 @@ def test_the_function_gives_the_commands_document(
     scored = squad(score=found.predictions[0], data=squad_folder)
     figures = found.runs[0].record.metrics
     asked = len(squad_questions("validation"))
-    assert scored == SquadScore(figures["exact_match"], figures["f1"], asked, 0, 0)
+    errors = found.runs[0].record.errors
+    assert scored == SquadScore(figures["exact_match"], figures["f1"], asked, 0, 0, errors)
 
 
 def test_predictions_are_scored_without_a_model(bert_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""What `shrink` is asked for: a measure with a tolerance or a size, and the texts for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from orientc.errors import UsageError
+from orientc.evaluation.configs import check_counts
+from orientc.evaluation.perplexity import head_protocol
+from orientc.evaluation.similarity import Pairs, stsb
+from orientc.evaluation.texts import Text
+from orientc.exporters import push as hub
+from orientc.models.source import ModelSource
+from orientc.storage.artifact import FLOAT_DTYPES
+from orientc.utils.progress import Progress
+from orientc.workflows.three_texts import calibration_text, three_texts
+from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN
+
+HUB = "hub"  # in the place of a folder with STS-B
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is calibrated on, searched on, and judged on."""
+
+    calibration: Text
+    search: Text | Pairs
+    verdict: Text | Pairs
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of all three, by what they are for."""
+        return {"calibration": self.calibration.name, "search": self.search.name, "verdict": self.verdict.name}
+
+
+def texts_for(
+    source: ModelSource, text: str | Path | Text | None, sts: str | Path | None, seed: int, progress: Progress
+) -> Texts:
+    """The texts for each step; with `sts`, STS-B's train set is searched on and its dev set judged on."""
+    if sts is not None:
+        folder = None if str(sts) == HUB else sts
+        return Texts(calibration_text(source, text, progress), stsb(folder, "train"), stsb(folder, "dev"))
+    found = three_texts(source, text, seed, progress)
+    return Texts(found.calibration, found.search, found.verdict)
+
+
+def measure_for(source: ModelSource, measure: str | None, sts: str | Path | None) -> str:
+    """The measure that is meant, by the model's kind. Raises `UsageError` for pairs that are needed or not."""
+    if measure is None:
+        if sts is not None:
+            return SPEARMAN
+        return PERPLEXITY if head_protocol(source) and not source.is_encoder_decoder else SIMILARITY
+    if (measure == SPEARMAN) != (sts is not None):
+        raise UsageError(
+            "`measure` spearman needs sentence pairs with scores: say where STS-B is with `sts`, and only then"
+        )
+    return measure
+
+
+def size_asked(sizes: dict[str, float | None], within: str | None) -> tuple[str, float] | None:
+    """The size that is asked for, by its field; None where a tolerance is. Raises `UsageError` for more than one."""
+    given = [(name, float(value)) for name, value in sizes.items() if value is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise UsageError(f"`{given[0][0]}` and `{given[1][0]}` exclude each other: give one size")
+    name, value = given[0]
+    if within is not None:
+        raise UsageError(f"`within` and `{name}` exclude each other: ask for a tolerance or for a size")
+    if not 0 < value < math.inf:
+        raise UsageError(f"`{name}` must be above 0, not {value:g}")
+    return name, value
+
+
+def check_request(
+    to: str | Path | None, dtype: str | None, *, dry_run: bool, limit: int | None, push: str | None, private: bool
+) -> None:
+    """Raise `UsageError` for options that can't be used, or not together."""
+    check_counts(limit=limit)
+    if to is None and not dry_run:
+        raise UsageError("`to` is missing: the folder to write")
+    if dtype not in (None, *FLOAT_DTYPES):
+        raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
+    if push is not None:
+        if dry_run:
+            raise UsageError("`push` and `dry_run` exclude each other: a dry run has nothing to upload")
+        hub.prepare(push)
+    elif private:
+        raise UsageError("`private` is for a repository on the hub: name it with `push`")

@@ -1,0 +1,117 @@
+"""One measure of one model on one text: what artifacts, and a folder that was exported, lose by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from orientc.errors import EvaluationError
+from orientc.evaluation import statistics
+from orientc.evaluation.blocks import block_sums
+from orientc.evaluation.configs import PerplexityConfig, SimilarityConfig
+from orientc.evaluation.figures import sample
+from orientc.evaluation.perplexity import PerplexityMeasurement
+from orientc.evaluation.setup import Setup
+from orientc.evaluation.similarity import Pairs, SimilarityMeasurement, cosines
+from orientc.evaluation.texts import Text
+from orientc.models.resolve import Subject
+from orientc.models.source import ModelSource
+from orientc.models.substitute import head_policies
+from orientc.storage.records import Record
+from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a smaller model loses by a measure.
+
+    Attributes:
+        original: The uncompressed model's figure.
+        here: The smaller model's.
+        difference: How much worse it is, in nats per token for perplexity, else as a share.
+        error: The difference's standard error; both were measured on the same text, so that it is a paired one.
+        also: Other figures of the smaller model, by name.
+    """
+
+    original: float
+    here: float
+    difference: float
+    error: float
+    also: Mapping[str, float] = field(default_factory=dict)
+
+
+class Ruler:
+    """A measure of a model on a text.
+
+    Args:
+        setup: The model, and how it is evaluated.
+        measure: "perplexity", "similarity" or "spearman".
+        text: The text, or the sentence pairs that Spearman's correlation needs.
+        limit: Measure on so many lines, tokens (causal) or pairs.
+    """
+
+    def __init__(self, setup: Setup, measure: str, text: Text | Pairs, limit: int | None) -> None:
+        self._setup, self.measure, self.text, self._limit = setup, measure, text, limit
+        # made at once: it refuses a model that it can't measure
+        self._measurement = self._measurement_of(setup)
+
+    def artifact(self, subject: Subject) -> Outcome:
+        """What the model loses with an artifact in the place of its table, under the head policy that it ships with."""
+        original = self.original
+        [record] = self._measurement.compressed(subject, self.policy)
+        return self._outcome(original, record)
+
+    def folder(self, folder: ModelSource) -> Outcome:
+        """What an exported folder loses against the model."""
+        exported = self._measurement_of(
+            Setup(folder, self._setup.folder, self._setup.device, progress=self._setup.progress)
+        )
+        if self.measure == SIMILARITY:
+            assert isinstance(self._measurement, SimilarityMeasurement)
+            assert isinstance(exported, SimilarityMeasurement)
+            found = cosines(self._measurement.vectors, exported.vectors)
+            known = sample("cosine", block_sums({"sentences": np.ones(len(found)), "cosine": found}))
+            error = known.estimate().standard_error if known else 0.0
+            return Outcome(1.0, float(found.mean()), float(1 - found.mean()), error)
+        return self._outcome(self.original, exported.original())
+
+    @property
+    def policy(self) -> str:
+        """The head policy that makes the model smallest, which is the one it is exported under."""
+        return head_policies(self._setup.source.skeleton)[-1]
+
+    @cached_property
+    def original(self) -> Record:
+        """The uncompressed model's record."""
+        return self._measurement.original()
+
+    def _measurement_of(self, setup: Setup) -> PerplexityMeasurement | SimilarityMeasurement:
+        if self.measure == PERPLEXITY:
+            assert isinstance(self.text, Text)
+            return PerplexityMeasurement(setup, PerplexityConfig(limit=self._limit, kl=False), self.text)
+        return SimilarityMeasurement(setup, SimilarityConfig(limit=self._limit), self.text)
+
+    def _outcome(self, original: Record, record: Record) -> Outcome:
+        difference, error = self._lost(original, record)
+        name = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.measure]
+        also = {"cosine": float(record.metrics["cosine"])} if self.measure == SPEARMAN and record.artifact else {}
+        return Outcome(float(original.metrics[name]), float(record.metrics[name]), difference, error, also)
+
+    def _lost(self, original: Record, record: Record) -> tuple[float, float]:
+        """How much worse a record of the same text is, and the standard error of that, by the paired test.
+
+        Raises `EvaluationError` where there is too little text to tell an error from.
+        """
+        name = {PERPLEXITY: "loss", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.measure]
+        if math.isinf(float(record.metrics[name])):
+            return math.inf, 0.0
+        before, after = sample(name, original.blocks), sample(name, record.blocks)
+        found = statistics.paired(after, before) if before and after else None
+        if found is None:
+            raise EvaluationError("there is too little text to tell an error from: name a longer one with `text`")
+        worse = found.value if self.measure == PERPLEXITY else -found.value
+        return worse, found.standard_error

@@ -1,0 +1,140 @@
+"""What `shrink` leaves, as plain values that can be kept in a file and read again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orientc.workflows.fresh_process import Loaded
+from orientc.workflows.ruler import Outcome
+from orientc.workflows.search import Tried
+
+PAYS = 0.15  # of the model: where the table is less than that, making it smaller still hardly changes the model
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A size without a measurement: `bits` per weight, bytes of table and model, loss in nats per token.
+
+    `loss` and `table` are None where no form is so small.
+    """
+
+    bits: float
+    table: int | None
+    model: int | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the exported folder loses, measured on a text that nothing was chosen on.
+
+    Attributes:
+        measure: "perplexity", "similarity" or "spearman".
+        text: Name of the text.
+        outcome: The figures.
+        tolerance: What was asked for, as it was given; None where a size was.
+        allowed: The largest difference inside; None where a size was given.
+    """
+
+    measure: str
+    text: str
+    outcome: Outcome
+    tolerance: str | None
+    allowed: float | None
+
+    @property
+    def inside(self) -> bool:
+        """Whether the difference is within the tolerance; where there is none everything is."""
+        return self.allowed is None or self.outcome.difference <= self.allowed
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A model made smaller.
+
+    Attributes:
+        model: The model argument.
+        folder: The exported folder; None of a dry run.
+        artifact: The artifact it was made from.
+        calibration: The calibration; None of a dry run that had to measure one.
+        bits: Bits per weight of the artifact.
+        head: Head policy of the folder.
+        texts: Names of the texts, by what they were for: "calibration", "search", "verdict".
+        table: Bytes of the table in the folder, `base_table` before.
+        weights: Bytes of the weight files, `base_weights` before.
+        halved: What the weight files would be in float16; None where they are in 16 bits already.
+        verdict: What it cost.
+        tried: The sizes that were measured, in their order.
+        bounds: Between which sizes was looked, a line each.
+        predicted: Of a dry run, sizes with what they are predicted to cost.
+        load: The line of Python that loads the folder.
+        loaded: How it loaded in a process without orientc.
+        url: Address on the hub; None where it was not pushed.
+        fresh: False where all of it was done before.
+        seconds: How long it took.
+    """
+
+    model: str
+    folder: Path | None
+    artifact: Path | None
+    calibration: Path | None
+    bits: float | None
+    head: str
+    texts: Mapping[str, str]
+    table: int | None
+    base_table: int
+    weights: int | None
+    base_weights: int
+    halved: int | None
+    verdict: Verdict | None
+    tried: tuple[Tried, ...]
+    bounds: tuple[str, ...]
+    predicted: tuple[Predicted, ...]
+    load: str | None
+    loaded: Loaded | None
+    url: str | None = None
+    fresh: bool = True
+    seconds: float = 0.0
+
+    @property
+    def inside(self) -> bool:
+        """Whether the verdict is within the tolerance."""
+        return self.verdict is None or self.verdict.inside
+
+    @property
+    def share(self) -> float | None:
+        """The table's share of the model in the folder; None of a dry run."""
+        return None if self.table is None or not self.weights else self.table / self.weights
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command's JSON document."""
+        values = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(self)
+        for name in ("folder", "artifact", "calibration"):
+            values[name] = None if values[name] is None else str(values[name])
+        values["tried"] = [dataclasses.asdict(entry) | {"upper": entry.upper} for entry in self.tried]
+        return values | {"inside": self.inside, "share": self.share}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Shrunk:
+        """Read what `as_dict` wrote. Raises `KeyError`, `TypeError` or `ValueError` where it is something else."""
+        if values["format"] != FORMAT or values["version"] != VERSION:
+            raise ValueError("another format")
+        known = {entry.name: values[entry.name] for entry in dataclasses.fields(cls)}
+        for name in ("folder", "artifact", "calibration"):
+            known[name] = None if known[name] is None else Path(known[name])
+        names = {entry.name for entry in dataclasses.fields(Tried)}
+        known["tried"] = tuple(Tried(**{name: entry[name] for name in names}) for entry in known["tried"])
+        known["predicted"] = tuple(Predicted(**entry) for entry in known["predicted"])
+        known["bounds"] = tuple(known["bounds"])
+        if known["verdict"] is not None:
+            known["verdict"] = Verdict(**known["verdict"] | {"outcome": Outcome(**known["verdict"]["outcome"])})
+        if known["loaded"] is not None:
+            known["loaded"] = Loaded(**known["loaded"])
+        return cls(**known)
+
+
+FORMAT, VERSION = "orientc-shrink", 1

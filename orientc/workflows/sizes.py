@@ -1,0 +1,97 @@
+"""Sizes of a model that `shrink` makes: of its table and of the rest, asked for and possible."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from orientc.errors import FitError
+from orientc.models.source import ModelSource
+from orientc.storage.artifact import Artifact
+from orientc.storage.sizes import MB
+from orientc.storage.table_info import TableInfo
+
+DRY = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # bits per weight that a dry run shows
+_MOST = 8.0  # bits per weight
+_HEADER = 160, 8192  # bytes of a weight file for each tensor, and for the rest
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes in the folder that is written.
+
+    Args:
+        source: The model.
+        info: Its table.
+        dtype: Type of the folder's weights.
+        asked: The size that was asked for, by its field; None where a tolerance was.
+    """
+
+    source: ModelSource
+    info: TableInfo
+    dtype: str
+    asked: tuple[str, float] | None
+
+    @property
+    def body(self) -> int:
+        """Bytes of a weight file in the folder without the table."""
+        info, itemsize = self.info, getattr(torch, self.dtype).itemsize
+        each, rest = _HEADER
+        header = each * len(self.source.skeleton.state_dict()) + rest
+        return int((info.model_parameters - info.vocab * info.dim) * itemsize + header)
+
+    @property
+    def wanted(self) -> float:
+        """The bytes that the table may take in the folder."""
+        assert self.asked is not None
+        info, (name, value) = self.info, self.asked
+        if name == "target_bits":
+            return value * info.vocab * info.dim / 8
+        if name == "target_ratio":
+            return info.nbytes / value
+        if name == "target_mb":
+            return value * MB
+        if value * MB <= self.body:
+            half = "" if self.dtype != "float32" else ", or halve it with `dtype` float16"
+            raise FitError(
+                f"what is not the table takes {self.body / MB:.1f} MB in {self.dtype}: `model_mb` must be "
+                f"more than that{half}"
+            )
+        return value * MB - self.body
+
+    @property
+    def shown_bits(self) -> tuple[float, ...]:
+        """The sizes that a dry run shows."""
+        if self.asked is None:
+            return DRY
+        return (8 * self.wanted / (self.info.vocab * self.info.dim),)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The fewest and the most bits per weight that are looked at."""
+        info = self.info
+        fewest = (info.vocab + 16 * info.dim) / (info.vocab * info.dim)  # one bit a row, and one column of a decoder
+        most = min(_MOST, 8 * info.nbytes / (info.vocab * info.dim))
+        return round(max(fewest, 0.01), 2), math.floor(100 * most) / 100
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Why no fewer and no more bits are looked at, a line each."""
+        lowest, highest = self.range
+        dim, own = self.info.dim, 8 * self.info.nbytes / (self.info.vocab * self.info.dim)
+        above = f"more than the checkpoint's own {own:.3g} bits" if own <= _MOST else "more changes no figure"
+        return (
+            f"at least {lowest:g} bits per weight: rank 1 of {dim}, a bit a row",
+            f"at most {highest:g} bits per weight: all {dim} columns in {min(8, math.ceil(highest))} bits; {above}",
+        )
+
+
+def stored_bytes(artifact: Artifact, dtype: str) -> int:
+    """What a compressed table takes in a model of a type, in which all its floats are."""
+    itemsize: int = getattr(torch, dtype).itemsize
+    return sum(
+        tensor.numel() * (itemsize if tensor.is_floating_point() else tensor.element_size())
+        for tensor in artifact.factors.tensors.values()
+    )
