@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.storage import artifact as artifacts
 
+LONG = ("workflows", "distillation")  # rooms whose pages train, or search
 LAUNCHER = "torchrun --nproc_per_node 2 -m "
 
 
@@ -145,7 +146,7 @@ def world(hub: Hub, published: dict[tuple[str, str], Path]) -> Hub:
 @pytest.mark.parametrize(
     "readme",
     [
-        pytest.param(readme, marks=[pytest.mark.slow] if readme.parent.name == "workflows" else [], id=name_of(readme))
+        pytest.param(readme, marks=[pytest.mark.slow] if readme.parent.name in LONG else [], id=name_of(readme))
         for readme in READMES
     ],
 )

@@ -198,6 +198,7 @@ class _Slow(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_slow_but_there_is_waited_for(tmp_path: Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Slow) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
