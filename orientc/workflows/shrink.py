@@ -148,7 +148,7 @@ def shrink(
         return work.predicted()
     assert to is not None
     folder = Path(to)
-    state = setup.folder / f"shrink-{short_hash(work.identity(folder, name))}.json"
+    state = setup.folder / f"shrink-{short_hash(work.identity(folder, name))}.state"  # JSON, but no record
     done = None if overwrite else _done(state, folder)
     if done is None:
         folders.check_place(folder, overwrite=overwrite)

@@ -17,6 +17,7 @@ from support.commands import Ended, files_in, one_line, run_here
 from support.data import SENTENCES
 
 import orientc as library
+from orientc.comparison.compare import compare
 from orientc.errors import ExportError, FitError, GateError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
@@ -48,7 +49,7 @@ class Made:
 
     @property
     def result(self) -> Shrunk:
-        state = min(self.runs.rglob("shrink-*.json"), key=lambda path: path.stat().st_mtime)
+        state = min(self.runs.rglob("shrink-*.state"), key=lambda path: path.stat().st_mtime)
         return Shrunk.from_dict(json.loads(state.read_text()))
 
 
@@ -118,6 +119,12 @@ def test_the_card_has_the_verdict_and_no_figure_of_the_search(made: Made) -> Non
     assert "perplexity on village.txt/verdict" in card.content
     assert "search" not in card.content
     assert json.loads((made.folder / "orientc_files.json").read_text())["files"].keys() >= {"README.md"}
+
+
+def test_what_it_leaves_among_the_runs_is_no_problem_to_compare(made: Made) -> None:
+    found = compare(made.runs)
+    assert found.problems == ()
+    assert len(found.comparisons[0].rows) > 1
 
 
 def test_the_same_again_makes_nothing(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
