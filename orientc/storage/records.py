@@ -16,6 +16,7 @@ from typing import Any
 from orientc.errors import RecordError
 from orientc.storage.table_info import TableInfo
 from orientc.utils.files import INFINITY, read_bytes, short_hash, strict_json, write_json
+from orientc.utils.messages import printable
 
 FORMAT = "orientc-record"
 VERSION = 1
@@ -201,7 +202,7 @@ def read(path: Path) -> Record:
     except KeyError as error:
         raise RecordError(f"{path} is damaged: {error.args[0]} is missing") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error!s:.200}") from None
+        raise RecordError(f"{path} is damaged: {printable(str(error)):.200}") from None
     return record
 
 

@@ -304,3 +304,9 @@ def test_models_and_what_lies_beside_a_record_of_their_name_are_passed_over(tmp_
     assert found(tmp_path / "model") == ["model/config.json", "model/part/x.json"]
     assert found(tmp_path / "run") == ["run/deep/er.json", "run/predictions.json"]
     assert found(tmp_path / "model" / "config.json") == ["model/config.json"]
+
+
+def test_a_strangers_name_of_a_metric_stays_within_one_line(tmp_path: Path) -> None:
+    values = RECORD.as_dict()
+    line = refused(tmp_path / "a.json", values | {"metrics": values["metrics"] | {"a\nb\x1b[2J": "N"}})
+    assert line.isprintable()

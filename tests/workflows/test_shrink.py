@@ -124,7 +124,7 @@ def test_the_card_has_the_verdict_and_no_figure_of_the_search(made: Made) -> Non
 def test_what_it_leaves_among_the_runs_is_no_problem_to_compare(made: Made) -> None:
     found = compare(made.runs)
     assert found.problems == ()
-    assert len(found.comparisons[0].rows) > 1
+    assert any(len(one.rows) > 1 for one in found.comparisons)
 
 
 def test_the_same_again_makes_nothing(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
