@@ -31,6 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(_COLLECT_EVERY)
     atexit.register(gc.freeze)  # nor is there any point in a last search among them: it took most of a second
+    atexit.register(distributed.leave)
     _open_closed_streams()
     if not distributed.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,6 +89,16 @@ def wait() -> None:
     """Wait until every process has come here."""
     if count() > 1:
         joined().wait_for_everyone()
+
+
+def leave() -> None:
+    """Leave the other processes, at the end: of one that ends while still joined, threads may end it with an abort."""
+    if count() == 1 or "torch" not in sys.modules:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def joined(*, cpu: bool = False) -> Any:

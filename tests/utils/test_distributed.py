@@ -289,7 +289,7 @@ def test_two_processes_train_and_leave_one_model(two: Two) -> None:
 
 @pytest.mark.slow
 def test_only_the_main_process_writes_and_shows(two: Two) -> None:
-    for name in NAMES[:-1]:
+    for name in set(NAMES) - {"indivisible"}:
         assert two.ended(name).out
         assert two.ended(name, 1) == Ended(0, "", "")
     assert files_in(two.folder / "both") == files_in(two.folder / "alone")
