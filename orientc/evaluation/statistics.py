@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from orientc.storage.records import Estimate
 
-# By simulation (`tests/benchmarks/coverage.py`): with more waves the shortest is shorter than what neighbours have in
+# By simulation (`tests/benchmarks/intervals.py`): with more waves the shortest is shorter than what neighbours have in
 # common; with fewer the error is uncertain itself, and intervals are wide. Lines of an article have something in
 # common over dozens of lines: their losses correlate by 0.03 to 0.07 in the texts that were tried. Examples have it
 # with a few.
