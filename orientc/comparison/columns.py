@@ -9,8 +9,7 @@ from typing import Any
 
 from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
-from orientc.evaluation import statistics
-from orientc.evaluation.figures import sample
+from orientc.evaluation.figures import over_seeds
 from orientc.evaluation.statistics import Sample, Spread
 from orientc.storage.records import DIVERGENCES, Record
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
@@ -104,8 +103,4 @@ def _sample(column: Column, own: list[Record]) -> Sample | None:
     """How a column's figure varies with what was measured on; None where the records don't tell."""
     subject, _, rest = column.name.partition(".")
     metric = subject if own[0].kind == "perplexity" else rest
-    known = [sample(metric, record.blocks) for record in own]
-    first = known[0]
-    if first is None or not all(each and each.is_pair(first) for each in known):
-        return None
-    return statistics.mean([each for each in known if each])
+    return over_seeds(metric, own)

@@ -189,8 +189,10 @@ def _met(
     condition: Condition, row: Row, name: str, value: float | str | None, original: float | None, scale: float
 ) -> bool:
     """Whether a row meets a condition in one column, with all of its interval where that is asked."""
-    if not condition.holds(value, original, scale=scale) or not condition.sure:
-        return condition.holds(value, original, scale=scale)
+    if not condition.holds(value, original, scale=scale):
+        return False
+    if not condition.sure:
+        return True
     end = condition.bound(row.figures.get(name), scale=scale)
     return end is not None and replace(condition, unit="").holds(end)
 

@@ -7,14 +7,15 @@ others; a Spearman correlation alone needs its pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orientc.evaluation.blocks import BLOCKS
-from orientc.evaluation.statistics import EXAMPLE_WAVES, TEXT_WAVES, Sample, Scale
+from orientc.evaluation.statistics import EXAMPLE_WAVES, TEXT_WAVES, Sample, Scale, mean
+from orientc.storage.records import Record
 
 Array = NDArray[np.float64]
 Blocks = Mapping[str, list[float]]
@@ -104,6 +105,15 @@ def sample(metric: str, blocks: Blocks | None) -> Sample | None:
         if len(lists) == len(form.names) and len({*map(len, lists)}) == 1:
             return _of_sums(form, [np.array(own, dtype=np.float64) for own in lists])
     return None
+
+
+def over_seeds(metric: str, records: Sequence[Record]) -> Sample | None:
+    """How the mean of a metric varies over records that differ in their seed; None where they don't tell."""
+    known = [sample(metric, record.blocks) for record in records]
+    first = known[0]
+    if first is None or not all(each and each.is_pair(first) for each in known):
+        return None
+    return mean([each for each in known if each])
 
 
 def errors(metrics: Mapping[str, float], blocks: Blocks | None) -> dict[str, dict[str, float]]:

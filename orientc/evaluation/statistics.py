@@ -229,11 +229,6 @@ def paired(one: Sample, other: Sample) -> Difference | None:
     return Difference(value, error, low, high, p, p, relative)
 
 
-def unpaired(one: Estimate, other: Estimate) -> bool:
-    """Whether two figures differ, by a test that knows their errors alone."""
-    return abs(one.value - other.value) > 1.96 * math.hypot(one.standard_error, other.standard_error)
-
-
 def holm(ps: Sequence[float]) -> list[float]:
     """Holm's correction of probabilities for their number, in the order given."""
     corrected = [0.0] * len(ps)

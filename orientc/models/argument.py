@@ -7,9 +7,11 @@ from pathlib import Path
 
 from orientc import demo
 from orientc.errors import ModelError, ModelNotFoundError, UsageError
+from orientc.storage.records import MODEL_CONFIG
 
 DEMO = demo.NAME
-_MARKS = ("config.json", "adapter_config.json")  # of a folder that is a model, or part of one
+ADAPTER = "adapter_config.json"
+_MARKS = (MODEL_CONFIG, ADAPTER)  # of a folder that is a model, or part of one
 
 
 def place_of(model: str) -> Path | None:

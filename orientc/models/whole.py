@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orientc.errors import ModelError, ModelNotFoundError
+from orientc.models.argument import ADAPTER
 
 if TYPE_CHECKING:
     from orientc.models.files import ModelFiles
 
-ADAPTER = "adapter_config.json"
 _PARTS = "split.count"  # in a GGUF file's metadata
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orientc.evaluation import statistics
-from orientc.evaluation.figures import sample
+from orientc.evaluation.figures import over_seeds
 from orientc.evaluation.glue.averages import averages
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.statistics import Difference, Sample
@@ -122,9 +122,7 @@ def _by_figure(read: Iterable[Record]) -> Mapping[tuple[str, str], list[Record]]
 
 def _measured(metric: str, several: Sequence[Record]) -> Measured:
     values = [float(record.metrics[metric]) for record in several]
-    samples = [found for record in several if (found := sample(metric, record.blocks)) is not None]
-    pairable = len(samples) == len(several) and all(samples[0].is_pair(each) for each in samples)
-    if not pairable:
+    whole = over_seeds(metric, several)
+    if whole is None:
         return Measured(plain.fmean(values), None, len(values))
-    whole = statistics.mean(samples)
     return Measured(whole.value, whole.estimate().standard_error, len(values), whole)

@@ -22,7 +22,7 @@ from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.storage.records import Record
-from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN
+from orientc.workflows.tolerance import FIGURES, PERPLEXITY, SIMILARITY, SPEARMAN
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Ruler:
 
     def _outcome(self, original: Record, record: Record) -> Outcome:
         difference, error = self._lost(original, record)
-        name = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.measure]
+        name = FIGURES[self.measure]
         also = {"cosine": float(record.metrics["cosine"])} if self.measure == SPEARMAN and record.artifact else {}
         return Outcome(float(original.metrics[name]), float(record.metrics[name]), difference, error, also)
 
@@ -106,7 +106,7 @@ class Ruler:
 
         Raises `EvaluationError` where there is too little text to tell an error from.
         """
-        name = {PERPLEXITY: "loss", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.measure]
+        name = "loss" if self.measure == PERPLEXITY else FIGURES[self.measure]  # a difference in nats
         if math.isinf(float(record.metrics[name])):
             return math.inf, 0.0
         before, after = sample(name, original.blocks), sample(name, record.blocks)

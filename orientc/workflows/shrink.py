@@ -48,7 +48,7 @@ from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.search import MEASUREMENTS, Tried
 from orientc.workflows.shrunk import Predicted, Shrunk, Verdict
 from orientc.workflows.sizes import Sizes, stored_bytes
-from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN, Tolerance, difference_in_words
+from orientc.workflows.tolerance import FIGURES, PERPLEXITY, SIMILARITY, SPEARMAN, Tolerance, difference_in_words
 
 SIZES = ("target_bits", "target_mb", "target_ratio", "model_mb")
 _SEARCHED: dict[str, int | None] = {PERPLEXITY: 1500, SIMILARITY: 1000, SPEARMAN: 4000}  # lines, or pairs
@@ -281,7 +281,7 @@ class _Work:
     def _search(self, calibration: Path) -> tuple[Tried, ...]:
         """Measure sizes on the search's text until the smallest one inside is found."""
         ruler = self._ruler(self.texts.search, _SEARCHED, _SEARCHED_TOKENS)
-        name = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}[self.tolerance.measure]
+        name = FIGURES[self.tolerance.measure]
         original = 1.0 if self.tolerance.measure == SIMILARITY else float(ruler.original.metrics[name])
         allowed = self.tolerance.allowed(original)
         begun, count = time.perf_counter(), 0

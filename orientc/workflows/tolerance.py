@@ -10,6 +10,8 @@ from orientc.errors import UsageError
 
 PERPLEXITY, SIMILARITY, SPEARMAN = "perplexity", "similarity", "spearman"
 MEASURES = (PERPLEXITY, SIMILARITY, SPEARMAN)
+# the figure of a record that each of them is
+FIGURES = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}
 DEFAULTS = {PERPLEXITY: "1%", SIMILARITY: "1%", SPEARMAN: "0.5pt"}  # a mean cosine of at least 0.99
 _FORM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|x|×|pt)")
 
