@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from orientc.storage.artifact import Artifact, load, save
     from orientc.storage.calibration import Calibration
     from orientc.storage.description import Description
+    from orientc.utils.documents import schema
     from orientc.utils.progress import Progress
     from orientc.workflows.reproduce import Reproduction, reproduce
     from orientc.workflows.shrink import shrink
@@ -112,6 +113,7 @@ _HOMES = {
     "read_table": "models.table",
     "reproduce": "workflows.reproduce",
     "save": "storage.artifact",
+    "schema": "utils.documents",
     "shrink": "workflows.shrink",
     "similarity": "evaluation.similarity",
     "squad": "evaluation.squad.squad",
@@ -187,6 +189,7 @@ __all__ = [
     "read_table",
     "reproduce",
     "save",
+    "schema",
     "shrink",
     "similarity",
     "squad",

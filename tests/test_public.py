@@ -79,6 +79,7 @@ NAMES = [
     "read_table",
     "reproduce",
     "save",
+    "schema",
     "shrink",
     "similarity",
     "squad",

@@ -21,6 +21,7 @@ from orientc.storage import runs
 from orientc.storage.calibration import Calibration
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 
@@ -46,7 +47,7 @@ class Calibrated:
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of the command."""
         about = {"calibration": str(self.path), "fresh": self.fresh, "seconds": self.seconds}
-        return about | self.calibration.facts | self.calibration.description.as_dict()
+        return document("calibration", about | self.calibration.as_dict())
 
 
 def calibration_file(source: ModelSource, text: Text, config: CalibrationConfig, out: Path | None) -> Path:

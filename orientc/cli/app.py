@@ -21,6 +21,7 @@ from orientc.cli import (
     perplexity,
     quantize,
     reproduce,
+    schema,
     shrink,
     similarity,
     squad,
@@ -43,6 +44,7 @@ PANELS = {
         inspect.inspect,
     ),
     "Ship": (export.export,),
+    "Program": (schema.schema,),
 }
 
 app = typer.Typer(

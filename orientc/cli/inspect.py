@@ -109,7 +109,7 @@ def _show_artifact(found: ArtifactInspection) -> None:
             ("padding index", str(base.padding_idx)),
             ("embedding scale", figure(base.embed_scale, 6)),
             ("head", "tied" if base.tied else "untied, or none"),
-            ("written by", f"orientc {description.version}"),
+            ("written by", f"orientc {description.written_by}"),
         ]
     )
 
@@ -124,6 +124,6 @@ def _show_calibration(found: CalibrationInspection) -> None:
             ("settings", settings),
             ("base revision", description.base.revision or "local"),
             ("base sha256", description.base.sha256),
-            ("written by", f"orientc {description.version}"),
+            ("written by", f"orientc {description.written_by}"),
         ]
     )

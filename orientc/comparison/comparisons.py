@@ -7,6 +7,7 @@ from typing import Any
 
 from orientc.comparison.gates import Failure
 from orientc.comparison.rows import Comparison
+from orientc.utils.documents import document
 
 
 @dataclass(frozen=True)
@@ -26,4 +27,4 @@ class Comparisons:
 
     def as_dict(self) -> dict[str, Any]:
         """The comparisons as plain values for JSON, with every column."""
-        return {"comparisons": [comparison.as_dict() for comparison in self.comparisons]}
+        return document("compare", {"comparisons": [comparison.as_dict() for comparison in self.comparisons]})

@@ -20,6 +20,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration
 from orientc.storage.description import Description
 from orientc.utils import distributed
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 from orientc.utils.tracking import trackers
 
@@ -46,7 +47,7 @@ class Compressed:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: path, `fresh`, `seconds`, and the description with its sizes."""
         about = {"artifact": str(self.path), "fresh": self.fresh, "seconds": self.seconds}
-        return about | self.description.as_dict()
+        return document("artifact", about | self.description.as_dict())
 
 
 def fit_and_store(

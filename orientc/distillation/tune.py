@@ -28,6 +28,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 
@@ -69,7 +70,7 @@ class Tuned:
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of the command."""
         about = {"artifact": str(self.path), "fresh": self.fresh, "seconds": self.seconds, "tuning": self.tuning}
-        return about | self.description.as_dict()
+        return document("artifact", about | self.description.as_dict())
 
 
 def tune(
@@ -218,7 +219,7 @@ def _tuned(
         base=table.info,
         settings=plan.settings,
         distances=asdict(losses.distances(factors, table.weight)),
-        version=__version__,
+        written_by=__version__,
     )
     return Artifact(description, factors)
 

@@ -37,6 +37,7 @@ from orientc.storage import records
 from orientc.storage.records import Record
 from orientc.storage.sizes import UNTIED
 from orientc.utils import distributed
+from orientc.utils.documents import document
 from orientc.utils.files import check_writable, strict_json, write_json
 from orientc.utils.folders import check_place, remove_others, write_folder
 from orientc.utils.logging import quietly
@@ -285,7 +286,7 @@ def run(
                     checkpoints.clear(others=True)
                 checkpoints.begin()
             ready.train(resume_from_checkpoint=str(last) if last else None)
-            history = {"run": identity, "log": ready.state.log_history}
+            history = document("training", {"run": identity, "log": ready.state.log_history})
             if distributed.is_main():
                 _save(ready.model if keep_model else None, source.tokenizer, history, this.folder)
         scored = {name: outputs(name, examples) for name, examples in benchmark.evaluation.items()}

@@ -32,6 +32,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.storage.sizes import TIED, UNTIED
 from orientc.utils import distributed
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 KIND = "perplexity"
@@ -60,7 +61,8 @@ class Perplexities:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return {"protocol": self.protocol, "records": [record.as_dict() for record in self.records]}
+        own = {"protocol": self.protocol, "records": [record.as_dict() for record in self.records]}
+        return document("perplexity", own)
 
 
 def perplexity(

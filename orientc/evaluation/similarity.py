@@ -39,6 +39,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
 from orientc.storage.sizes import UNTIED
 from orientc.utils import distributed
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 KIND = "similarity"
@@ -73,7 +74,7 @@ class Similarities:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return {"records": [record.as_dict() for record in self.records]}
+        return document("similarity", {"records": [record.as_dict() for record in self.records]})
 
 
 def similarity(

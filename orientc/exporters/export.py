@@ -33,6 +33,7 @@ from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import MB
 from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
+from orientc.utils.documents import document
 from orientc.utils.files import check_writable, copy_files
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
@@ -60,7 +61,7 @@ class Exported:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         others = {"weights": self.weights, "nbytes": self.nbytes, "halved": self.halved, "url": self.url}
-        return {"folder": str(self.folder)} | asdict(self.facts) | others
+        return document("export", {"folder": str(self.folder)} | asdict(self.facts) | others)
 
 
 def export(

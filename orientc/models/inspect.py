@@ -19,6 +19,7 @@ from orientc.storage.calibration import Calibration
 from orientc.storage.description import Description
 from orientc.storage.sizes import MB, choose_rank, parameter_ratio
 from orientc.storage.table_info import TableInfo
+from orientc.utils.documents import document
 
 if TYPE_CHECKING:
     from orientc.models.source import ModelSource
@@ -55,7 +56,7 @@ class TableInspection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return document("table", asdict(self))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class ArtifactInspection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"artifact": str(self.path)} | self.description.as_dict()
+        return document("artifact", {"artifact": str(self.path)} | self.description.as_dict())
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class CalibrationInspection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"calibration": str(self.path)} | self.calibration.facts | self.calibration.description.as_dict()
+        return document("calibration", {"calibration": str(self.path)} | self.calibration.as_dict())
 
 
 def inspect(

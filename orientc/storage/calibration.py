@@ -43,7 +43,7 @@ class CalibrationDescription:
         metrics: Names of the importance matrices that are there.
         settings: All settings of the measurement, a flat dictionary.
         seed: Seed of the measurement.
-        version: The orientc that wrote it.
+        written_by: The orientc that wrote it, by its version.
     """
 
     base: TableInfo
@@ -56,7 +56,7 @@ class CalibrationDescription:
     metrics: tuple[str, ...]
     settings: dict[str, Any]
     seed: int
-    version: str = __version__
+    written_by: str = __version__
 
     @property
     def fingerprint(self) -> str | None:
@@ -99,6 +99,10 @@ class Calibration(TokenStatistics):
         matrices = {"input_trace": self.input_importance, "head_trace": self.head_importance}
         traces = {name: None if matrix is None else float(matrix.trace()) for name, matrix in matrices.items()}
         return {"types": int((self.counts > 0).sum()), **traces}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The description and the facts as JSON values."""
+        return self.facts | self.description.as_dict()
 
     def check_base(self, sha256: str) -> None:
         """Raise `CalibrationMismatchError` unless `sha256` is the hash of the table this was measured on."""
@@ -168,7 +172,7 @@ def _to_metadata(description: CalibrationDescription) -> dict[str, str]:
         "measured": description.measured,
         "settings": canonical_json(description.settings),
         "seed": description.seed,
-        "version": description.version,
+        "version": description.written_by,
     }
     return table_metadata(description.base) | as_strings(own)
 
@@ -205,7 +209,7 @@ def _from_header(header: Header) -> CalibrationDescription:
         metrics=matrices,
         settings=flat(metadata, "settings"),
         seed=int(metadata["seed"]),
-        version=metadata["version"],
+        written_by=metadata["version"],
     )
 
 

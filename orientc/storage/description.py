@@ -32,7 +32,7 @@ class Description:
         seed: Seed of the fit; None where nothing was drawn at random.
         distances: Distances to the base table, as `methods.losses.Distances` has them, and costs where calibrated.
         dtype: Type of the floats other than scales; "float16" where there are none.
-        version: The orientc that wrote it.
+        written_by: The orientc that wrote it, by its version.
     """
 
     base: TableInfo
@@ -42,7 +42,7 @@ class Description:
     seed: int | None
     distances: dict[str, float]
     dtype: str
-    version: str = __version__
+    written_by: str = __version__
 
     @property
     def rank(self) -> int:
@@ -103,7 +103,7 @@ def to_metadata(description: Description) -> dict[str, str]:
         "settings": canonical_json(description.settings),
         "seed": description.seed,
         "distances": canonical_json(description.distances),
-        "version": description.version,
+        "version": description.written_by,
     }
     return table_metadata(description.base) | as_strings(own | (coding if layout.codec != PLAIN else {}))
 
@@ -135,7 +135,7 @@ def from_header(header: Header) -> Description:
         seed=int(metadata["seed"]) if metadata["seed"] else None,
         distances=distances,
         dtype=DTYPES[floats.pop()][0],
-        version=metadata["version"],
+        written_by=metadata["version"],
     )
 
 

@@ -15,11 +15,10 @@ from typing import Any
 
 from orientc.errors import RecordError
 from orientc.storage.table_info import TableInfo
+from orientc.utils import documents
 from orientc.utils.files import INFINITY, read_bytes, short_hash, strict_json, write_json
 from orientc.utils.messages import printable
 
-FORMAT = "orientc-record"
-VERSION = 1
 ORIGINAL = "original"
 # metrics that count, and are no figures: what was measured on, and what was left out of it
 COUNTS = (
@@ -100,7 +99,7 @@ class Record:
         values = asdict(self)
         extra: dict[str, Any] = values.pop("extra")
         values["metrics"] = strict_json(values["metrics"])
-        return {"format": FORMAT, "version": VERSION} | extra | values
+        return documents.document("record", extra | values)
 
     @property
     def table(self) -> TableInfo:
@@ -183,13 +182,14 @@ def read(path: Path) -> Record:
         raise RecordError(f"{path} can't be read as a record: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} can't be read as a record: {error!s:.200}") from None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+    marks = documents.marks("record")
+    if not isinstance(values, dict) or values.pop("format", None) != marks["format"]:
         raise RecordError(f"{path} is not a record")
     version = values.pop("version", None)
     if not isinstance(version, int):
         raise RecordError(f"{path} is damaged: its version is missing")
-    if version > VERSION:
-        raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
+    if version > marks["version"]:
+        raise RecordError(f"{path} has record version {version!s:.20}, newer than {marks['version']}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
     absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}}
     complete = absent | values

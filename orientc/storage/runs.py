@@ -21,6 +21,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.description import Description
 from orientc.utils import distributed
+from orientc.utils.documents import document, marks
 from orientc.utils.files import check_writable, read_bytes, short_hash, write_json, writing
 from orientc.utils.versions import versions
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 HISTORY_SUFFIX = ".history.json"
 UNFINISHED_SUFFIX = ".unfinished"
-_HISTORY = "orientc-history"
+_HISTORY = "history"
 _LARGEST = 100_000_000  # bytes of a history
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
@@ -169,15 +170,13 @@ def produce(
     artifact = fit(reported.append)
     seconds = round(time.perf_counter() - start + spent(), 3)
     history = {
-        "format": _HISTORY,
-        "version": 1,
         "settings": plan.settings,
         "seconds": seconds,
         "versions": versions(),
         reports: [report.as_dict() for report in reported],
     }
     if distributed.is_main():
-        write_json(history_path(path), history)
+        write_json(history_path(path), document(_HISTORY, history))
         artifacts.save(artifact, path)
     distributed.wait()
     return Stored(path, artifact.description, fresh=True, seconds=seconds)
@@ -269,7 +268,7 @@ def _check_replaceable(path: Path, history: Path | None = None) -> None:
             raise OutputError(f"{path} is in the way, and orientc did not write it: move it, or name another place")
         if history and history.exists() and history.stat().st_size:
             try:
-                ours = json.loads(history.read_text(encoding="utf-8"))["format"] == _HISTORY
+                ours = json.loads(history.read_text(encoding="utf-8"))["format"] == marks(_HISTORY)["format"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 ours = False
             if not ours:

@@ -19,6 +19,7 @@ from orientc.storage.records import ORIGINAL, Record
 from orientc.storage.runs import fit_seconds
 from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
+from orientc.utils.documents import document
 from orientc.utils.files import short_hash, write_atomically
 from orientc.utils.messages import first_line
 from orientc.utils.progress import Progress
@@ -54,7 +55,7 @@ class Reproduction:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return {
+        found = {
             "title": self.report.title,
             "facts": list(self.report.facts),
             "claims": [claim.as_dict() for claim in self.claims],
@@ -80,6 +81,7 @@ class Reproduction:
             "files": [str(path) for path in self.files],
             "cells": [cell.as_dict() for cell in self.sweep.cells],
         }
+        return document("reproduce", found)
 
 
 def reproduce(

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orientc.utils.documents import document, marks
 from orientc.workflows.fresh_process import Loaded
 from orientc.workflows.ruler import Outcome
 from orientc.workflows.search import Tried
 
+_DOCUMENT = "shrink"
 PAYS = 0.15  # of the model: where the table is less than that, making it smaller still hardly changes the model
 
 
@@ -112,16 +114,16 @@ class Shrunk:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        values = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
         for name in ("folder", "artifact", "calibration"):
             values[name] = None if values[name] is None else str(values[name])
         values["tried"] = [dataclasses.asdict(entry) | {"upper": entry.upper} for entry in self.tried]
-        return values | {"inside": self.inside, "share": self.share}
+        return document(_DOCUMENT, values | {"inside": self.inside, "share": self.share})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Shrunk:
         """Read what `as_dict` wrote. Raises `KeyError`, `TypeError` or `ValueError` where it is something else."""
-        if values["format"] != FORMAT or values["version"] != VERSION:
+        if any(values[mark] != value for mark, value in marks(_DOCUMENT).items()):
             raise ValueError("another format")
         known = {entry.name: values[entry.name] for entry in dataclasses.fields(cls)}
         for name in ("folder", "artifact", "calibration"):
@@ -135,6 +137,3 @@ class Shrunk:
         if known["loaded"] is not None:
             known["loaded"] = Loaded(**known["loaded"])
         return cls(**known)
-
-
-FORMAT, VERSION = "orientc-shrink", 1

@@ -25,6 +25,7 @@ from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.utils import distributed
 from orientc.utils.devices import pick_device
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 from orientc.workflows.cells import FAILED, Cell, Cells
 from orientc.workflows.fits import Fit, fits
@@ -55,8 +56,9 @@ class Sweep:
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison, and the cells, as plain values for JSON."""
-        compared = self.compared.as_dict() if self.compared else {"comparisons": []}
-        return compared | {"cells": [cell.as_dict() for cell in self.cells]}
+        compared = self.compared.comparisons if self.compared else ()
+        found = {"comparisons": [comparison.as_dict() for comparison in compared]}
+        return document("sweep", found | {"cells": [cell.as_dict() for cell in self.cells]})
 
 
 def sweep(

@@ -18,7 +18,7 @@ import orientc
 from orientc.cli.app import PANELS
 
 COMMANDS = {command.__name__: command for commands in PANELS.values() for command in commands}
-AGREEING = [name for name in COMMANDS if name != "demo"]
+AGREEING = [name for name in COMMANDS if name not in ("demo", "schema")]
 # of the command or of the function alone; `format` and `latex` are how a command prints, as `--json` is
 APART = {"as_json", "format", "latex", "quiet", "debug", "config", "progress"}
 PUBLIC = {name: getattr(orientc, name) for name in orientc.__all__}  # modules import some for type checkers only

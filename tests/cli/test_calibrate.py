@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def document(ended: Ended) -> dict[str, Any]:
     assert (ended.code, ended.err) == (0, "")
-    found: dict[str, Any] = json.loads(ended.out)
+    found: dict[str, Any] = ended.document
     return found
 
 
@@ -53,7 +52,7 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
 
     again = orientc("calibrate", bert_folder, "--text", text_file, *QUICK, "--json")
     assert again.code == 0
-    assert json.loads(again.out) == made | {"fresh": False, "seconds": None}
+    assert again.document == made | {"fresh": False, "seconds": None}
     assert "done already" in again.err
     over = document(orientc("calibrate", bert_folder, "--text", text_file, *QUICK, "--json", "--overwrite", "--quiet"))
     assert over["fresh"]

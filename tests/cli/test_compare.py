@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
@@ -72,8 +71,8 @@ def test_the_table_has_every_row_and_says_how_figures_were_measured(compare: Ori
 
 
 def test_every_form_tells_the_same_figures(compare: Orientc) -> None:
-    document = json.loads(compare("--json").out)
-    assert json.loads(compare("--format", "json").out) == document
+    document = compare("--json").document
+    assert compare("--format", "json").document == document
     (found,) = document["comparisons"]
     rows = list(csv.DictReader(io.StringIO(compare("--format", "csv").out)))
     assert [row["name"] for row in rows] == [row["name"] for row in found["rows"]] == ALL
@@ -139,7 +138,7 @@ def test_rows_are_chosen_and_sorted(compare: Orientc) -> None:
 
 
 def test_choices_hold_for_programs_too(compare: Orientc) -> None:
-    (found,) = json.loads(compare("--json", "--where", "rank <= 1").out)["comparisons"]
+    (found,) = compare("--json", "--where", "rank <= 1").document["comparisons"]
     assert [row["name"] for row in found["rows"]] == [ALL[0], ALL[2]]
     rows = list(csv.DictReader(io.StringIO(compare("--format", "csv", "--sort", "rank").out)))
     assert [row["name"] for row in rows] == [ALL[0], ALL[2], ALL[1]]

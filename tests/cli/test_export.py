@@ -60,14 +60,14 @@ def tuned(one_thread: None, tmp_path_factory: pytest.TempPathFactory, artifact: 
     asked = ["glue", "--task", "mrpc", "--embeddings", path, "--data", glue_folder, *QUICK, "--json", "-q"]
     ended = run_here(*asked)
     assert (ended.code, ended.err) == (0, "")
-    return Path(json.loads(ended.out)["runs"][0]["model"])
+    return Path(ended.document["runs"][0]["model"])
 
 
 def exported(orientc: Orientc, *arguments: object, to: str = "out") -> tuple[dict[str, Any], Path]:
     """What a run that works says with --json, and the folder it wrote."""
     ended = orientc("export", *arguments, "--to", to, "--json")
     assert (ended.code, ended.err) == (0, ""), ended
-    return json.loads(ended.out), Path(to)
+    return ended.document, Path(to)
 
 
 def substituted(bert_folder: Path, artifact: Path, head: str = "tied") -> Any:
@@ -245,7 +245,7 @@ def test_the_base_checkpoints_type_is_kept_unless_another_is_asked_for(
     model = AutoModelForMaskedLM.from_pretrained(bert_folder).to(torch.float16)
     model.save_pretrained("half")
     AutoTokenizer.from_pretrained(bert_folder).save_pretrained("half")
-    artifact = json.loads(orientc("svd", "half", "--rank", 4, "--json").out)["artifact"]
+    artifact = orientc("svd", "half", "--rank", 4, "--json").document["artifact"]
     facts, folder = exported(orientc, artifact)
     assert facts["dtype"] == "float16"
     assert facts["table"] == (120 * 4 + 32 * 4) * 2
@@ -322,13 +322,13 @@ def test_the_folder_is_a_model_to_orientcs_commands(
 ) -> None:
     asked = ("--text", text_file, "--limit", "8", "--device", "cpu", "--json", "-q")
     mine = Path(shutil.copy(artifact, "svd-r4.safetensors"))
-    records = json.loads(orientc("perplexity", mine, *asked).out)["records"]
+    records = orientc("perplexity", mine, *asked).document["records"]
     expected = {record["head"]: record["metrics"]["loss"] for record in records if record["artifact"]}
     for head in ("tied", "input-only"):
         _, folder = exported(orientc, mine, "--head", head, to=head)
-        (found,) = json.loads(orientc("perplexity", folder, *asked).out)["records"]
+        (found,) = orientc("perplexity", folder, *asked).document["records"]
         assert found["metrics"]["loss"] == pytest.approx(expected[head], abs=1e-6)
-        table = json.loads(orientc("inspect", folder, "--json").out)["table"]
+        table = orientc("inspect", folder, "--json").document["table"]
         assert (table["vocab"], table["dim"], table["tied"]) == (120, 32, head == "tied")
     assert expected["tied"] != expected["input-only"]
 
@@ -475,7 +475,7 @@ def test_an_artifact_of_another_model_needs_force(
 
 def test_an_artifact_whose_base_is_gone_asks_where_it_is(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(bert_folder, "moved")
-    artifact = json.loads(orientc("svd", tmp_path / "moved", "--rank", 4, "--json").out)["artifact"]
+    artifact = orientc("svd", tmp_path / "moved", "--rank", 4, "--json").document["artifact"]
     Path("moved").rename("here")
     said = one_line(orientc("export", artifact, "--to", "out"), 1)
     assert said.endswith("say where it is with --model")
@@ -509,7 +509,7 @@ def test_a_damaged_artifact_is_one_line(orientc: Orientc, artifact: Path, tmp_pa
 def test_a_causal_model_takes_its_generation_settings_along(
     orientc: Orientc, gpt2_folder: Path, tmp_path: Path
 ) -> None:
-    artifact = json.loads(orientc("svd", gpt2_folder, "--rank", 6, "--json").out)["artifact"]
+    artifact = orientc("svd", gpt2_folder, "--rank", 6, "--json").document["artifact"]
     facts, folder = exported(orientc, artifact)
     assert facts["auto_class"] == "AutoModelForCausalLM"
     assert files_in(folder) == sorted([*COMPACT, "generation_config.json"])

@@ -78,7 +78,7 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory, lively: 
     asked = ["glue", "--task", "stsb", "--data", glue_folder, *TRAINED, "--json", "--quiet"]
     ended = [run_here(*asked, "--model", lively, "--out", runs), run_here(*asked, "--embeddings", artifact)]
     assert [(one.code, one.err) for one in ended] == [(0, ""), (0, "")]
-    return Trained(runs, artifact, *(json.loads(one.out) for one in ended))
+    return Trained(runs, artifact, *(one.document for one in ended))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_run_leaves_a_table_a_record_and_a_model(
     assert record.stat().st_mtime_ns == written
     as_json = orientc(*arguments, "--json", "--quiet")
     assert (as_json.code, as_json.err) == (0, "")
-    document = json.loads(as_json.out)
+    document = as_json.document
     (run,) = document.pop("runs")
     assert (run["path"], run["model"], run["fresh"]) == (str(record.relative_to(tmp_path)), str(model), False)
     assert run["record"] == json.loads(record.read_text())
@@ -126,7 +126,7 @@ def test_a_run_leaves_a_table_a_record_and_a_model(
         "submissions": [],
     }
 
-    fresh = json.loads(orientc(*arguments, "--overwrite", "--json", "-q").out)["runs"][0]
+    fresh = orientc(*arguments, "--overwrite", "--json", "-q").document["runs"][0]
     assert (fresh["fresh"], fresh["record"]["metrics"]) == (True, metrics)
     assert record.stat().st_mtime_ns != written
     assert not list(tmp_path.rglob("*checkpoint*"))
@@ -196,7 +196,7 @@ def every(one_thread: None, tmp_path_factory: pytest.TempPathFactory, bert_folde
     arguments += ["--epochs", "0", "--predict", "--out", out]
     ended = run_here(*arguments, "--json", "-q")
     assert (ended.code, ended.err) == (0, "")
-    document = json.loads(ended.out)
+    document = ended.document
     (submission,) = document["submissions"]
     return Every(arguments, document, Path(submission))
 
@@ -270,7 +270,7 @@ def test_files_to_submit_can_be_asked_for_later(
     assert len(weights) == 1
     ended = orientc(*asked, "--predict", "--json", "-q")
     assert (ended.code, ended.err) == (0, "")
-    document = json.loads(ended.out)
+    document = ended.document
     assert len(document["submissions"]) == 3  # of each seed its own
     for name, spread in document["summary"]["stsb"].items():
         assert spread["mean"] == pytest.approx(trained.original["summary"]["stsb"][name]["mean"], abs=1e-4)
@@ -282,7 +282,7 @@ def test_files_to_submit_can_be_asked_for_later(
 def test_limits_are_part_of_what_was_measured(orientc: Orientc, bert_folder: Path, glue_folder: Path) -> None:
     asked = ["glue", "--task", "cola", "--model", bert_folder, "--data", glue_folder, *QUICK, "--json", "-q"]
     asked += ["--limit-train", "8", "--limit-eval", "4"]
-    scored, tuned = (json.loads(orientc(*asked, "--epochs", epochs).out)["runs"][0] for epochs in (0, 1))
+    scored, tuned = (orientc(*asked, "--epochs", epochs).document["runs"][0] for epochs in (0, 1))
     limits = [[run["record"]["data"][f"limit_{name}"] for name in ("train", "eval")] for run in (scored, tuned)]
     assert limits == [[None, 4], [8, 4]]
     log = json.loads((Path(tuned["model"]) / "training.json").read_text())["log"]
@@ -301,7 +301,7 @@ def test_a_fine_tuned_folder_scores_as_it_did_after_training(
         "glue", "--task", "stsb", "--model", model, "--data", glue_folder, *QUICK, "--epochs", "0", "--json"
     )
     assert (ended.code, ended.err) == (0, "")  # no word of a random head
-    (run,) = json.loads(ended.out)["runs"]
+    (run,) = ended.document["runs"]
     assert run["record"]["metrics"] == pytest.approx(metrics, abs=1e-4)
     assert run["record"]["settings"] == {"epochs": 0, "max_length": 64, "precision": "float32", "attention": None}
     assert run["model"] is None
@@ -312,13 +312,13 @@ def test_a_fine_tuned_folder_is_a_model_to_every_command(
     trained: Trained, orientc: Orientc, text_file: Path, of: str
 ) -> None:
     model, _ = trained.model(of)
-    table = json.loads(orientc("inspect", model, "--json").out)["table"]
+    table = orientc("inspect", model, "--json").document["table"]
     assert (table["vocab"], table["dim"], table["tied"]) == (120, 32, False)
     for command in (["svd"], ["compress", "--epochs", "1", "--device", "cpu"]):
         made = orientc(*command, model, "--rank", "2", "--json")
         assert made.code == 0
-        assert Path(json.loads(made.out)["artifact"]).parent == Path("runs", model.name)
-    for argument in (model, json.loads(made.out)["artifact"]):
+        assert Path(made.document["artifact"]).parent == Path("runs", model.name)
+    for argument in (model, made.document["artifact"]):
         assert "no language-model head" in one_line(orientc("perplexity", argument, "--text", text_file), 1)
 
 
@@ -329,18 +329,18 @@ def test_what_is_made_of_a_model_in_the_runs_folder_lies_beside_it(
     model, _ = trained.model("compressed")
     inside = Path("runs") / model.name
     shutil.copytree(model, inside)
-    made = json.loads(orientc("svd", inside, "--rank", "2", "--json").out)["artifact"]
+    made = orientc("svd", inside, "--rank", "2", "--json").document["artifact"]
     scored = orientc("glue", "--task", "stsb", "--embeddings", made, "--data", glue_folder, *QUICK, "--epochs", "0")
     assert scored.code == 0
     assert files_in(inside) == COMPACT_FILES
-    (comparison,) = json.loads(orientc("compare", "--json").out)["comparisons"]
+    (comparison,) = orientc("compare", "--json").document["comparisons"]
     assert comparison["rows"][1]["path"] == made
 
 
 def test_compare_shows_the_scores_and_passes_over_the_models(trained: Trained, orientc: Orientc) -> None:
     ended = orientc("compare", trained.runs, "--json")
     assert (ended.code, ended.err) == (0, "")
-    (comparison,) = json.loads(ended.out)["comparisons"]
+    (comparison,) = ended.document["comparisons"]
     assert [(column["key"], column["measured"]["on"]) for column in comparison["columns"]] == [
         ("stsb.pearson", "glue"), ("stsb.spearman", "glue")
     ]  # fmt: skip
@@ -461,7 +461,7 @@ def test_an_artifact_of_another_table_can_be_forced(
     forced = orientc(*asked)
     assert forced.code == 0
     assert "--force: going on with an artifact of another table" in forced.err
-    assert json.loads(forced.out)["runs"][0]["record"]["model"]["id"] == str(subjects["other"])
+    assert forced.document["runs"][0]["record"]["model"]["id"] == str(subjects["other"])
     assert orientc(*asked, "--quiet").err == ""
 
 
@@ -482,7 +482,7 @@ def test_a_killed_run_goes_on_to_the_same_figures_and_weights(
 ) -> None:
     asked = ["glue", "--task", "stsb", "--model", bert_folder, "--data", glue_folder, *QUICK]
     asked += ["--epochs", "6", "--learning-rate", "0.003", "--save-steps", "3", "--json", "-q"]
-    whole = json.loads(orientc(*asked, "--out", "whole").out)["runs"][0]
+    whole = orientc(*asked, "--out", "whole").document["runs"][0]
     with subprocess.Popen(
         [sys.executable, "-m", "orientc", *map(str, asked), "--out", "killed"],
         stdout=subprocess.DEVNULL,
@@ -504,7 +504,7 @@ def test_a_killed_run_goes_on_to_the_same_figures_and_weights(
     assert "--overwrite" in said
     resumed = orientc(*asked, "--resume")
     assert (resumed.code, resumed.err) == (0, "")
-    run = json.loads(resumed.out)["runs"][0]
+    run = resumed.document["runs"][0]
     assert run["record"]["metrics"] == whole["record"]["metrics"]
     first, second = (load_file(Path(entry["model"]) / "model.safetensors") for entry in (whole, run))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -63,7 +63,7 @@ def folder(tmp_path: Path, bert_folder: Path) -> Path:
 
 def document(ended: Ended) -> dict[str, Any]:
     assert ended.code == 0, ended.err
-    found: dict[str, Any] = json.loads(ended.out)
+    found: dict[str, Any] = ended.document
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def test_a_file_says_each_thing_under_a_name_of_its_own(orientc: Orientc, artifa
         names = [line.split("  ")[0] for line in ended.out.splitlines()]
         assert names[0] == first
         assert len({*names}) == len(names)
-        assert json.loads(orientc("inspect", path, "--json").out)[first] == str(path)
+        assert orientc("inspect", path, "--json").document[first] == str(path)
 
 
 def test_the_base_models_weights_are_told(orientc: Orientc, artifact: Path) -> None:

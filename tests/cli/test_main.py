@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -246,7 +245,7 @@ def test_an_artifact_of_another_table_needs_force(
     forced = orientc(*arguments, "--force")
     assert forced.code == 0
     assert "--force" in forced.err
-    assert len(json.loads(forced.out)["records"]) == 3
+    assert len(forced.document["records"]) == 3
     assert orientc(*arguments, "--force", "--quiet").err == ""
     compared = orientc("compare", tmp_path)
     assert compared.code == 0
@@ -364,7 +363,7 @@ def test_a_fit_tells_where_it_went(orientc: Orientc, bert_folder: Path, tmp_path
     ended = orientc("compress", bert_folder, "--rank", "4", *QUICK, "--json")
     assert "made without a calibration" in ended.err  # once, and nothing else
     assert len(ended.err.splitlines()) == 1
-    result = json.loads(ended.out)
+    result = ended.document
     path = Path(result["artifact"])
     assert path.parent == Path("runs") / bert_folder.name
     assert files_in(tmp_path) == sorted([str(path), str(path.with_suffix(".history.json"))])
@@ -378,11 +377,11 @@ def test_the_same_again_is_done_already(orientc: Orientc, bert_folder: Path) -> 
     arguments = ["svd", bert_folder, "--rank", "4", "--json"]
     first, again = orientc(*arguments), orientc(*arguments)
     assert (first.code, again.code) == (0, 0)
-    assert json.loads(first.out)["fresh"]
-    assert json.loads(again.out) == json.loads(first.out) | {"fresh": False}
+    assert first.document["fresh"]
+    assert again.document == first.document | {"fresh": False}
     assert "done already" in again.err
     assert orientc(*arguments, "--quiet").err == ""
-    assert json.loads(orientc(*arguments, "--overwrite").out)["fresh"]
+    assert orientc(*arguments, "--overwrite").document["fresh"]
 
 
 def test_another_artifact_at_the_name_needs_overwrite(orientc: Orientc, artifact: Path, bert_folder: Path) -> None:
@@ -398,26 +397,26 @@ def test_runs_go_where_the_environment_says(
     orientc: Orientc, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORIENTC_RUNS", str(tmp_path / "mine"))
-    result = json.loads(orientc("svd", bert_folder, "--rank", "4", "--json").out)
+    result = orientc("svd", bert_folder, "--rank", "4", "--json").document
     assert Path(result["artifact"]).parent == tmp_path / "mine" / bert_folder.name
     assert orientc("compare").code == 0
 
 
 def settings(ended: Ended) -> dict[str, Any]:
     assert ended.code == 0, ended.err
-    found: dict[str, Any] = json.loads(ended.out)["settings"]
+    found: dict[str, Any] = ended.document["settings"]
     return found
 
 
 def test_like_replays_another_artifact(orientc: Orientc, bert_folder: Path, gpt2_folder: Path) -> None:
     options = ["--seed", "5", "--nonlinear", "decoder", "--dtype", "float16"]
     first = orientc("compress", bert_folder, "--rank", "4", *QUICK, *options, "--json")
-    path = json.loads(first.out)["artifact"]
+    path = first.document["artifact"]
     again = orientc("compress", bert_folder, "--like", path, "--out", "again.safetensors", "--json", "-q")
     assert settings(again) == settings(first)
     assert Path("again.safetensors").read_bytes() == Path(path).read_bytes()
     other = orientc("compress", gpt2_folder, "--like", path, "--ratio", "5", "--epochs", "1", "--json")
-    changed = {"rank": json.loads(other.out)["rank"], "epochs": 1}
+    changed = {"rank": other.document["rank"], "epochs": 1}
     assert settings(other) == settings(first) | changed
     assert "another method" in one_line(orientc("svd", bert_folder, "--like", path), 2)
 
@@ -458,11 +457,9 @@ def test_a_file_of_settings_that_makes_no_sense_is_refused(
 def test_a_fit_can_start_from_an_artifact(orientc: Orientc, artifact: Path, bert_folder: Path) -> None:
     ended = orientc("compress", bert_folder, "--rank", "4", "--init", artifact, *QUICK, "--json")
     assert settings(ended)["init"] == "artifact"
-    path = json.loads(ended.out)["artifact"]
+    path = ended.document["artifact"]
     assert "--init" in one_line(orientc("compress", bert_folder, "--like", path), 2)
-    assert (
-        json.loads(orientc("compress", bert_folder, "--like", path, "--init", artifact, "--json").out)["fresh"] is False
-    )
+    assert orientc("compress", bert_folder, "--like", path, "--init", artifact, "--json").document["fresh"] is False
     assert settings(orientc("compress", bert_folder, "--like", path, "--init", "random", "--json"))["init"] == "random"
     wrong_rank = orientc("compress", bert_folder, "--rank", "5", "--init", artifact)
     assert "rank 4, not 5" in one_line(wrong_rank, 1)
@@ -475,20 +472,20 @@ def test_every_command_gives_one_json_document(
     orientc: Orientc, artifact: Path, bert_folder: Path, text_file: Path
 ) -> None:
     measured = orientc("perplexity", artifact, "--text", text_file, "--limit", "5", "--json")
-    document = json.loads(measured.out)
+    document = measured.document
     assert document["protocol"] == "masked"
     assert [record["head"] for record in document["records"]] == ["tied", "input-only", "tied"]
-    inspected = json.loads(orientc("inspect", bert_folder, "--ratio", "2", "--json").out)
+    inspected = orientc("inspect", bert_folder, "--ratio", "2", "--json").document
     assert (inspected["table"]["vocab"], inspected["table"]["dim"]) == (120, 32)
-    assert json.loads(orientc("inspect", artifact, "--json").out)["rank"] == 4
-    (comparison,) = json.loads(orientc("compare", artifact.parent, "--json").out)["comparisons"]
+    assert orientc("inspect", artifact, "--json").document["rank"] == 4
+    (comparison,) = orientc("compare", artifact.parent, "--json").document["comparisons"]
     assert [row["method"] for row in comparison["rows"]] == ["original", "svd"]
 
 
 def test_json_is_ascii_so_that_any_pipe_carries_it(orientc: Orientc, bert_folder: Path) -> None:
     ended = orientc("svd", bert_folder, "--rank", "4", "--out", "größe.safetensors", "--json")
     assert ended.out.isascii()
-    assert json.loads(ended.out)["artifact"] == "größe.safetensors"
+    assert ended.document["artifact"] == "größe.safetensors"
 
 
 def test_no_table_is_cut_or_folded_in_a_pipe(
@@ -537,13 +534,13 @@ def commands() -> dict[str, Command]:
 def test_the_commands() -> None:
     assert list(commands()) == [
         "shrink", "demo", "compress", "svd", "quantize", "calibrate", "tune", "perplexity", "similarity", "glue",
-        "squad", "sweep", "reproduce", "compare", "inspect", "export",
+        "squad", "sweep", "reproduce", "compare", "inspect", "export", "schema",
     ]  # fmt: skip
 
 
 def test_help_has_the_commands_in_groups(orientc: Orientc) -> None:
     help = orientc("--help").out
-    places = [help.index(f"─ {panel} ─") for panel in ("Start here", "Compress", "Measure", "Ship")]
+    places = [help.index(f"─ {panel} ─") for panel in ("Start here", "Compress", "Measure", "Ship", "Program")]
     assert places == sorted(places)
 
 
@@ -659,7 +656,7 @@ def test_another_process_gives_the_same_bytes_and_says_nothing_else(
     threads = str(torch.get_num_threads())
     there = orientc_process(*arguments, "there.safetensors", PYTHONHASHSEED="7", OMP_NUM_THREADS=threads)
     assert (there.code, there.err) == (0, "")
-    assert json.loads(there.out)["artifact"] == "there.safetensors"
+    assert there.document["artifact"] == "there.safetensors"
     assert Path("there.safetensors").read_bytes() == Path("here.safetensors").read_bytes()
 
 

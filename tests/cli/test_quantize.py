@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +47,7 @@ def bert_calibration(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory
 
 def document(ended: Ended) -> dict[str, Any]:
     assert ended.code == 0, ended.err
-    found: dict[str, Any] = json.loads(ended.out)
+    found: dict[str, Any] = ended.document
     return found
 
 

@@ -61,7 +61,7 @@ def trained(
     arguments = ["squad", "--embeddings", artifact, "--data", squad_folder, *TRAINED]
     ended = run_here(*arguments, "--json", "--quiet")
     assert (ended.code, ended.err) == (0, "")
-    return Trained(artifact, arguments, json.loads(ended.out))
+    return Trained(artifact, arguments, ended.document)
 
 
 def test_a_run_leaves_a_record_a_model_and_predictions(trained: Trained, orientc: Orientc) -> None:
@@ -112,7 +112,7 @@ def test_predictions_are_answers_from_the_contexts_and_score_as_the_record_says(
     assert (scored.code, scored.err) == (0, "")
     counts = {"questions": len(questions), "missing": 0, "extra": 0}
     kept = trained.document["runs"][-1]["record"]["errors"]
-    assert json.loads(scored.out) == trained.metrics | counts | {"errors": kept}
+    assert scored.document == trained.metrics | counts | {"errors": kept}
     shown = orientc("squad", "--score", trained.predictions, "--data", squad_folder)
     assert [row.split()[:3] for row in shown.out.splitlines()[2:]] == [
         [name, f"{value:.4f}", "±"] for name, value in trained.metrics.items()
@@ -122,7 +122,7 @@ def test_predictions_are_answers_from_the_contexts_and_score_as_the_record_says(
 def test_the_gold_answers_score_100(orientc: Orientc, squad_folder: Path, tmp_path: Path) -> None:
     golds = {entry["id"]: entry["answers"]["text"][0] for entry in squad_questions("validation")}
     (tmp_path / "golds.json").write_text(json.dumps(golds))
-    found = json.loads(orientc("squad", "--score", "golds.json", "--data", squad_folder, "--json").out)
+    found = orientc("squad", "--score", "golds.json", "--data", squad_folder, "--json").document
     assert (found["exact_match"], found["f1"]) == (100, 100)
 
 
@@ -132,14 +132,14 @@ def test_missing_and_extra_predictions_are_told_of(orientc: Orientc, squad_folde
     (tmp_path / "some.json").write_text(json.dumps(given))
     asked = ["squad", "--score", "some.json", "--data", squad_folder, "--json"]
     ended = orientc(*asked)
-    found = json.loads(ended.out)
+    found = ended.document
     assert found.pop("errors")["f1"]["low"] < 20 < found["f1"] + 1
     assert found == {"exact_match": 20, "f1": 20, "questions": 5, "missing": 4, "extra": 2}
     missing, extra = ended.err.splitlines()
     assert missing == "orientc: 4 of 5 questions have no prediction and count as wrong"
     assert extra.startswith("orientc: 2 predictions")
     assert orientc(*asked, "--quiet").err == ""
-    limited = json.loads(orientc(*asked, "--limit-eval", "1").out)
+    limited = orientc(*asked, "--limit-eval", "1").document
     assert (limited["exact_match"], limited["questions"], limited["missing"]) == (100, 1, 0)
 
 
@@ -173,7 +173,7 @@ def test_a_fine_tuned_folder_scores_as_it_did_after_training(
     model = trained.document["runs"][-1]["model"]
     ended = orientc("squad", "--model", model, "--data", squad_folder, *QUICK, "--epochs", "0", "--json")
     assert (ended.code, ended.err) == (0, "")
-    found = json.loads(ended.out)
+    found = ended.document
     assert json.loads(Path(found["predictions"][0]).read_text()) == json.loads(trained.predictions.read_text())
     assert found["runs"][0]["record"]["metrics"] == trained.metrics
     assert found["runs"][0]["model"] is None
@@ -190,7 +190,7 @@ def test_lost_predictions_are_made_again_by_the_model_that_is_there(
     written = model.stat().st_mtime_ns
     ended = orientc(*arguments, "--json", "--quiet")
     assert (ended.code, ended.err) == (0, "")
-    assert [run["fresh"] for run in json.loads(ended.out)["runs"]] == [False, True]
+    assert [run["fresh"] for run in ended.document["runs"]] == [False, True]
     assert json.loads(lost.read_text()) == json.loads(trained.predictions.read_text())
     assert model.stat().st_mtime_ns == written
 
@@ -198,7 +198,7 @@ def test_lost_predictions_are_made_again_by_the_model_that_is_there(
 def test_compare_shows_both_figures(trained: Trained, orientc: Orientc) -> None:
     ended = orientc("compare", trained.artifact.parent, "--json")
     assert (ended.code, ended.err) == (0, "")
-    (comparison,) = json.loads(ended.out)["comparisons"]
+    (comparison,) = ended.document["comparisons"]
     assert [column["key"] for column in comparison["columns"]] == ["squad.exact_match", "squad.f1"]
     assert comparison["columns"][0]["measured"]["on"] == "squad"
     original, row = comparison["rows"]

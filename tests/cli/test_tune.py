@@ -43,7 +43,7 @@ def artifact(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> Path:
 
 def document(ended: Ended) -> dict[str, Any]:
     assert (ended.code, ended.err) == (0, "")
-    found: dict[str, Any] = json.loads(ended.out)
+    found: dict[str, Any] = ended.document
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_tuned_artifact_goes_beside_the_one_it_is_made_from_and_is_done_once(
 
     again = orientc(*arguments)
     assert "done already" in again.err
-    assert json.loads(again.out) == made | {"fresh": False}
+    assert again.document == made | {"fresh": False}
     assert document(orientc(*arguments, "--overwrite", "--quiet"))["fresh"]
     assert path.read_bytes() == content
     assert len(files_in(artifact.parent)) == 5  # two artifacts with their histories, and the text
@@ -88,7 +88,7 @@ def test_a_tuned_artifact_is_inspected_scored_and_compared_as_any_other(
     tuned = document(orientc("tune", artifact, "--text", text, *QUICK, "--json"))["artifact"]
     assert "tuned_steps 2" in orientc("inspect", tuned).out
     assert orientc("perplexity", tuned, "--text", text, "--limit", "5").code == 0
-    (comparison,) = json.loads(orientc("compare", artifact.parent, "--json").out)["comparisons"]
+    (comparison,) = orientc("compare", artifact.parent, "--json").document["comparisons"]
     assert sorted(row["name"] for row in comparison["rows"]) == ["bert", Path(tuned).stem, "original"]
     assert "tuned artifact" in one_line(orientc("svd", bert_folder, "--like", tuned), 2)
 

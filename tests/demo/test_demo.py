@@ -82,7 +82,7 @@ def test_the_demo_shows_its_own_artifacts_alone_and_does_nothing_twice(shown: Sh
     assert orientc("demo", "--out", shown.folder).out == shown.ended.out
     again = orientc("demo", "--out", shown.folder, "--json")
     assert {path: path.stat().st_ino for path in shown.folder.rglob("*")} == files
-    [comparison] = json.loads(again.out)["comparisons"]
+    [comparison] = again.document["comparisons"]
     assert [row["rank"] for row in comparison["rows"]] == [192, 192, 37, 37, 18, 18]
     _, shrunk, *others = comparison["rows"]
     assert shrunk["figures"]["perplexity.tied"]["ratio"] <= 1.01

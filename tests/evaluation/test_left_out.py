@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -80,7 +79,7 @@ def test_perplexity_says_once_what_it_left_out_and_again_when_it_finds_the_recor
     text.write_text("\n".join(LINES) + "\rold\n")
     command = ("perplexity", bert_folder, "--text", text, "--out", tmp_path / "runs", "--json")
     first, again = orientc(*command), orientc(*command)
-    metrics = json.loads(first.out)["records"][0]["metrics"]
+    metrics = first.document["records"][0]["metrics"]
     assert (metrics["short_lines"], metrics["cut_lines"]) == (1, 1)
     ends, left_out = first.err.splitlines()
     assert "1 signs that look like line ends" in ends
@@ -96,7 +95,7 @@ def test_the_first_token_of_a_window_without_bos_is_counted(
     with_bos = orientc(*command, "--out", tmp_path / "a")
     assert with_bos.err == ""
     without = orientc(*command, "--no-bos", "--out", tmp_path / "b")
-    metrics = json.loads(without.out)["records"][0]["metrics"]
+    metrics = without.document["records"][0]["metrics"]
     assert metrics["tokens"] + metrics["unscored_tokens"] == 100
     assert metrics["unscored_tokens"] == 7
     assert "7 tokens that begin a window are not scored" in without.err
@@ -193,7 +192,7 @@ def test_a_vector_of_zeros_has_no_direction_and_is_counted(
             tensors[name] = torch.zeros_like(tensors[name])
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     ended = orientc("similarity", model, "--text", text_file, "--out", tmp_path / "runs", "--json")
-    metrics = json.loads(ended.out)["records"][0]["metrics"]
+    metrics = ended.document["records"][0]["metrics"]
     assert metrics["zero_vectors"] == metrics["sentences"]
     assert metrics["cosine"] == 0
     assert "have a vector of zeros" in ended.err
@@ -210,4 +209,4 @@ def test_constant_scores_are_no_correlation_and_no_warning(
         warnings.simplefilter("error")
         ended = orientc("similarity", bert_folder, "--data", data, "--out", tmp_path / "runs", "--json")
     assert ended.code == 0, ended
-    assert json.loads(ended.out)["records"][0]["metrics"]["spearman"] == 0
+    assert ended.document["records"][0]["metrics"]["spearman"] == 0

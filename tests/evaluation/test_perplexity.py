@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -359,7 +358,7 @@ def test_the_function_gives_the_commands_document(
     path = subject.path
     assert path
     ended = orientc("perplexity", path, "--text", text_file, "--limit", "5", "--seed", "1", "--device", "cpu", "--json")
-    document = json.loads(ended.out)
+    document = ended.document
     assert [record["head"] for record in document["records"]] == ["tied", "input-only", "tied"]
     options: dict[str, Any] = {"limit": 5, "seed": 1, "device": "cpu"}
     for found in (

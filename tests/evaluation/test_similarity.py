@@ -157,9 +157,7 @@ def test_the_command_shows_both_tables_and_compare_their_figures(
     shown = orientc("similarity", path, "--text", text)
     assert (shown.code, shown.err) == (0, "")
     assert [line.split()[0] for line in shown.out.splitlines()[3:]] == ["original", "svd"]
-    (record,) = [
-        entry for entry in json.loads(orientc("similarity", path, "--text", text, "--json").out)["records"][1:]
-    ]
+    (record,) = [entry for entry in orientc("similarity", path, "--text", text, "--json").document["records"][1:]]
     assert record["kind"] == similarity.KIND
     found = similarity.similarity(path, text=Text(text.name, TEXT.content))
     assert found.records[1].as_dict() == record

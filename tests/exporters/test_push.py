@@ -325,7 +325,7 @@ def test_a_name_alone_is_of_whoever_logged_in(pushes: Pushes, company: Hub, expo
     ended = pushes.ended("name")
 
     assert (ended.code, ended.err) == (0, "")
-    assert json.loads(ended.out)["url"] == f"{company.endpoint}/someone/name"
+    assert ended.document["url"] == f"{company.endpoint}/someone/name"
     assert pushed(company, "someone/name") == contents(exported)
 
 

@@ -73,8 +73,8 @@ def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     made = online("svd", BERT, "--rank", 4, "--json")
 
     assert (made.code, without_hint(made.err)) == (0, "")
-    artifact = json.loads(made.out)["artifact"]
-    base = json.loads(made.out)["base"]
+    artifact = made.document["artifact"]
+    base = made.document["base"]
     assert (base["id"], base["revision"]) == (BERT, commit)
     assert base["model_bytes"] == index["metadata"]["total_size"]
     shard = index["weight_map"]["bert.embeddings.word_embeddings.weight"]
@@ -83,7 +83,7 @@ def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     scored = online("perplexity", artifact, "--json")
 
     assert (scored.code, without_hint(scored.err)) == (0, "")
-    records = json.loads(scored.out)["records"]
+    records = scored.document["records"]
     assert [record["head"] for record in records] == ["tied", "input-only", "tied"]
     assert {record["model"]["revision"] for record in records} == {commit}
     text = "".join(row for sentence in SENTENCES[:24] for row in ("", f" {sentence} \n"))
@@ -100,9 +100,7 @@ def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     again = online("perplexity", artifact, "--overwrite", "--json", offline=True)
 
     assert again.code == 0
-    assert [record["metrics"] for record in json.loads(again.out)["records"]] == [
-        record["metrics"] for record in records
-    ]
+    assert [record["metrics"] for record in again.document["records"]] == [record["metrics"] for record in records]
     assert len(hub.log) == asked
 
 
@@ -112,14 +110,14 @@ def test_a_model_in_one_file_is_compressed_and_is_there_offline(hub: Hub, single
     made = online("compress", BERT, "--rank", 4, "--epochs", 2, "--json")
 
     assert (made.code, without_hint(made.err)) == (0, "")
-    assert json.loads(made.out)["method"] == "autoencoder"
-    assert json.loads(made.out)["base"]["revision"] == commit
+    assert made.document["method"] == "autoencoder"
+    assert made.document["base"]["revision"] == commit
     assert hub.downloads(BERT_NOW) == {"config.json", "model.safetensors"}
 
     offline = online("svd", BERT, "--rank", 4, "--json", offline=True)
 
     assert (offline.code, without_hint(offline.err)) == (0, "")
-    assert json.loads(offline.out)["base"] == json.loads(made.out)["base"]
+    assert offline.document["base"] == made.document["base"]
 
 
 def test_a_revision_is_found_or_refused(hub: Hub, single: Path, tmp_path: Path, online: Client) -> None:
@@ -136,7 +134,7 @@ def test_a_revision_is_found_or_refused(hub: Hub, single: Path, tmp_path: Path, 
     found = online("svd", BERT, "--rank", 4, "--revision", "refs/pr/1", "--json")
 
     assert (found.code, without_hint(found.err)) == (0, "")
-    base = json.loads(found.out)["base"]
+    base = found.document["base"]
     table = model.get_input_embeddings().weight.detach().numpy()
     assert (base["revision"], base["sha256"]) == (commit, hashlib.sha256(table.tobytes()).hexdigest())
 
@@ -157,7 +155,7 @@ def test_a_gated_model_asks_for_a_token(hub: Hub, single: Path, online: Client) 
     allowed = online("inspect", "meta/closed", "--json", HF_TOKEN=hub.token)
 
     assert (allowed.code, without_hint(allowed.err)) == (0, "")
-    assert json.loads(allowed.out)["table"]["revision"] == commit
+    assert allowed.document["table"]["revision"] == commit
 
 
 def test_pickled_weights_are_not_even_downloaded_unasked(
@@ -212,7 +210,7 @@ def test_model_and_task_come_from_the_hub_and_are_there_offline(
     tuned = online("glue", "--task", "sst2", *TUNING, "--predict")
 
     assert (tuned.code, tuned.err.count("\n")) == (0, 0), tuned.err
-    document = json.loads(tuned.out)
+    document = tuned.document
     (run,) = document["runs"]
     record = run["record"]
     assert (record["model"]["id"], record["model"]["revision"]) == (BERT, commit)
@@ -227,7 +225,7 @@ def test_model_and_task_come_from_the_hub_and_are_there_offline(
     again = online("glue", "--task", "sst2", *TUNING, "--overwrite", offline=True)
 
     assert (again.code, without_hint(again.err)) == (0, "")
-    assert json.loads(again.out)["runs"][0]["record"]["metrics"] == record["metrics"]
+    assert again.document["runs"][0]["record"]["metrics"] == record["metrics"]
     assert len(hub.log) == asked
 
 
@@ -239,7 +237,7 @@ def test_questions_come_from_the_hub(hub: Hub, single: Path, tmp_path: Path, onl
     tuned = online("squad", "--model", BERT, *TUNING)
 
     assert (tuned.code, without_hint(tuned.err)) == (0, "")
-    document = json.loads(tuned.out)
+    document = tuned.document
     (run,) = document["runs"]
     assert run["record"]["data"]["name"] == SQUAD
     (predictions,) = document["predictions"]
@@ -248,4 +246,4 @@ def test_questions_come_from_the_hub(hub: Hub, single: Path, tmp_path: Path, onl
 
     assert (scored.code, without_hint(scored.err)) == (0, "")
     counts = {"questions": 5, "missing": 0, "extra": 0}
-    assert json.loads(scored.out) == run["record"]["metrics"] | counts | {"errors": run["record"]["errors"]}
+    assert scored.document == run["record"]["metrics"] | counts | {"errors": run["record"]["errors"]}

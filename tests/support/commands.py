@@ -11,8 +11,11 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from support.documents import valid
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Ended:
     code: int
     out: str
     err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document on stdout, which is as its schema says."""
+        return valid(json.loads(self.out))
 
 
 def run_here(*arguments: object) -> Ended:

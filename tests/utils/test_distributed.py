@@ -166,7 +166,7 @@ def tuned(
         learning = ["--epochs", "4", "--learning-rate", "0.01", "--batch-size", "4", "--out", out]
         ended = run_here(name, "--model", bert_folder, *data, *QUICK, *learning, "--json", "-q")
         assert (ended.code, ended.err) == (0, "")
-        (run,) = json.loads(ended.out)["runs"]
+        (run,) = ended.document["runs"]
         found[name] = ([name, "--model", run["model"], *data, *QUICK, "--epochs", "0", "--json"], run["record"])
     return found
 
@@ -200,7 +200,7 @@ def two(
     ended = launched(folder / "both.py", listed, folder, cwd=folder)
     assert ended.code == 0, ended.err
     return Two(
-        {name: json.loads(one.out) for name, one in alone.items()},
+        {name: one.document for name, one in alone.items()},
         [json.loads((folder / f"{index}.json").read_text()) for index in range(2)],
         (folder / "order").read_text(),
         folder,
@@ -223,7 +223,7 @@ def test_there_are_two_and_each_gets_the_whole(two: Two) -> None:
 def test_two_processes_score_exactly_as_one(two: Two, name: str) -> None:
     ended = two.ended(name)
     assert ended.code == 0
-    (alone,), (both,) = (document["runs"] for document in (two.alone[name], json.loads(ended.out)))
+    (alone,), (both,) = (document["runs"] for document in (two.alone[name], ended.document))
     assert both["fresh"]
     assert both["record"]["metrics"] == alone["record"]["metrics"]
     apart: dict[str, Any] = {"seconds": 0, "environment": {}}
@@ -237,13 +237,13 @@ def test_those_scores_are_those_of_the_training_run(
     two: Two, tuned: dict[str, tuple[list[object], dict[str, Any]]]
 ) -> None:
     for name, (_, record) in tuned.items():
-        assert json.loads(two.ended(name).out)["runs"][0]["record"]["metrics"] == record["metrics"]
+        assert two.ended(name).document["runs"][0]["record"]["metrics"] == record["metrics"]
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_perplexity_of_one(two: Two) -> None:
     (alone,), (both,) = (
-        document["records"] for document in (two.alone["perplexity"], json.loads(two.ended("perplexity").out))
+        document["records"] for document in (two.alone["perplexity"], two.ended("perplexity").document)
     )
     assert both["metrics"] == alone["metrics"]
     assert both["metrics"]["tokens"] > 100
@@ -251,9 +251,7 @@ def test_two_processes_give_the_perplexity_of_one(two: Two) -> None:
 
 @pytest.mark.slow
 def test_two_processes_give_the_divergences_of_one(two: Two) -> None:
-    alone, both = (
-        document["records"] for document in (two.alone["divergence"], json.loads(two.ended("divergence").out))
-    )
+    alone, both = (document["records"] for document in (two.alone["divergence"], two.ended("divergence").document))
     assert [record["environment"]["processes"] for record in both] == [2, 2, 2]
     for one, other in zip(alone, both, strict=True):
         assert other["metrics"] == one["metrics"]
@@ -263,7 +261,7 @@ def test_two_processes_give_the_divergences_of_one(two: Two) -> None:
 
 @pytest.mark.slow
 def test_two_processes_fit_as_one_does_and_leave_one_artifact(two: Two) -> None:
-    both, alone = json.loads(two.ended("fit").out), two.alone["fit"]
+    both, alone = two.ended("fit").document, two.alone["fit"]
     assert both["fresh"]
     assert both["settings"] == alone["settings"]
     for name, distance in alone["distances"].items():
@@ -275,7 +273,7 @@ def test_two_processes_fit_as_one_does_and_leave_one_artifact(two: Two) -> None:
 def test_two_processes_train_and_leave_one_model(two: Two) -> None:
     ended = two.ended("training")
     assert ended.code == 0
-    (run,) = json.loads(ended.out)["runs"]
+    (run,) = ended.document["runs"]
     model = Path(run["model"])
     assert run["fresh"]
     assert 0 <= run["record"]["metrics"]["accuracy"] <= 1
@@ -311,7 +309,7 @@ def test_on_a_machine_without_gpus_the_processes_find_each_other_by_themselves(
     asked = ["perplexity", bert_folder, "--text", text_file, "--batch-size", "4", "--json", "--out", tmp_path / "runs"]
     ended = launched("-m", "orientc", *asked, cwd=tmp_path)
     assert ended.code == 0, ended.err
-    (alone,), (both,) = (document["records"] for document in (two.alone["perplexity"], json.loads(ended.out)))
+    (alone,), (both,) = (document["records"] for document in (two.alone["perplexity"], ended.document))
     assert both["metrics"] == alone["metrics"]
     assert len(files_in(tmp_path / "runs")) == 1
     assert "orientc: " not in ended.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -61,7 +60,7 @@ def reproduced(
     arguments += ["--squad-data", squad_folder, "--out", root / "runs"]
     ended = run_here(*arguments)
     as_json = run_here(*arguments, "--json", "--quiet")
-    return Reproduced(root / "runs", arguments, ended, json.loads(as_json.out))
+    return Reproduced(root / "runs", arguments, ended, as_json.document)
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +187,7 @@ def test_the_papers_figures_stand_beside_ours_with_their_table(
 
 def test_a_text_that_is_not_there_leaves_the_tasks(orientc: Orientc, bert_folder: Path) -> None:
     asked = ["reproduce", "--model", bert_folder, "--ratios", "4", "--text", "none.txt", "--task", "none", "--json"]
-    document = json.loads(orientc(*asked, "--quiet", "--device", "cpu").out)
+    document = orientc(*asked, "--quiet", "--device", "cpu").document
     assert list(document["missing"]) == ["perplexity"]
     assert "none.txt" in document["missing"]["perplexity"]
     assert {claim["verdict"] for claim in document["claims"]} == {"not measured"}

@@ -133,7 +133,7 @@ def test_only_what_was_asked_for_is_shown_though_more_is_there(swept: Swept, no_
     model = swept.arguments[0]
     ended = orientc("sweep", model, "--ratios", "4", "--methods", "svd", "--out", swept.runs, "--json", "--quiet")
     assert ended.code == 0
-    (comparison,) = json.loads(ended.out)["comparisons"]
+    (comparison,) = ended.document["comparisons"]
     assert [(row["method"], row["rank"]) for row in comparison["rows"]] == [("original", 32), ("svd", 6)]
     assert comparison["columns"] == []
 
@@ -141,9 +141,9 @@ def test_only_what_was_asked_for_is_shown_though_more_is_there(swept: Swept, no_
 def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, orientc: Orientc) -> None:
     ended = orientc("sweep", *swept.arguments, "--out", swept.runs, "--json")
     assert (ended.code, ended.err) == (0, "")
-    document = json.loads(ended.out)
+    document = ended.document
     cells = document.pop("cells")
-    assert document == json.loads(orientc("compare", swept.runs, "--json").out)
+    assert document == orientc("compare", swept.runs, "--json").document
     assert [(cell["name"], cell["status"], len(cell["paths"])) for cell in cells[:5]] == [
         ("svd, ratio 2", "skipped", 1),
         ("autoencoder, ratio 2", "skipped", 1),
@@ -163,7 +163,7 @@ def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, ori
 def test_a_method_named_twice_is_fitted_once(orientc: Orientc, bert_folder: Path, tmp_path: Path) -> None:
     ended = orientc("sweep", bert_folder, "--ratios", "4,4.0", "--methods", "svd, svd", "--device", "cpu", "--json")
     assert ended.code == 0
-    (comparison,) = json.loads(ended.out)["comparisons"]
+    (comparison,) = ended.document["comparisons"]
     assert len(comparison["rows"]) == 2
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
@@ -185,7 +185,7 @@ def test_a_ratio_no_rank_can_reach_fails_its_cell_alone(
     assert len(list(tmp_path.rglob("svd-r6*.perplexity-*.json"))) == 2
     as_json = orientc("sweep", *arguments, "--ratios", "500,4", "--json")
     assert as_json.code == 1
-    assert len(json.loads(as_json.out)["comparisons"][0]["rows"]) == 2
+    assert len(as_json.document["comparisons"][0]["rows"]) == 2
     assert failed in as_json.err
 
 
@@ -279,7 +279,7 @@ def test_a_line_for_each_cell_where_no_terminal_is(orientc: Orientc, bert_folder
     ]
     assert first[3].startswith("orientc: 4/4 perplexity of svd-r6-")
     assert [line.rpartition(": ")[2] for line in again if "/4 " in line] == ["there already"] * 2
-    document = json.loads(orientc("sweep", *arguments, "--json", "--quiet").out)
+    document = orientc("sweep", *arguments, "--json", "--quiet").document
     assert [cell["status"] for cell in document["cells"]] == ["skipped", "failed", "skipped", "skipped"]
     assert [bool(cell["error"]) for cell in document["cells"]] == [False, True, False, False]
 
@@ -291,7 +291,7 @@ def test_every_method_calibrated_and_not(orientc: Orientc, bert_folder: Path, te
     both = ["--calibration", "none", "--calibration", calibration]
     ended = orientc("sweep", bert_folder, *sizes, *both, "--device", "cpu", "--json", "--quiet")
     assert (ended.code, ended.err) == (0, "")
-    document = json.loads(ended.out)
+    document = ended.document
     assert [cell["name"] for cell in document["cells"]] == [
         f"{name}{calibrated}"
         for name in (
@@ -312,7 +312,7 @@ def test_a_calibration_that_is_asked_for_is_measured_once_and_kept(
     )
     asked = ["sweep", bert_folder, "--target-bits", "2,3", "--calibration", "auto", "--device", "cpu", "--json", "-q"]
     for status in ("made", "skipped"):
-        document = json.loads(orientc(*asked).out)
+        document = orientc(*asked).document
         assert [(cell["name"], cell["status"]) for cell in document["cells"]] == [
             ("calibration", status),
             ("target, target bits 2, calibrated", status),
@@ -343,7 +343,7 @@ def test_a_study_is_read_from_a_file_and_options_go_over_it(
     )
     ended = orientc("sweep", bert_folder, "--config", "study.toml", "--ratios", "4", "--device", "cpu", "-q", "--json")
     assert (ended.code, ended.err) == (0, "")
-    found = [records.read(Path(path)) for cell in json.loads(ended.out)["cells"][1:] for path in cell["paths"]]
+    found = [records.read(Path(path)) for cell in ended.document["cells"][1:] for path in cell["paths"]]
     told = {(each.kind, (each.data or {}).get("task")): [] for each in found}  # type: ignore[var-annotated]
     for each in found:
         told[(each.kind, (each.data or {}).get("task"))].append(
@@ -420,7 +420,7 @@ def test_the_function_does_what_the_command_does(
     assert len(done.paths) == 4 + 9 + 5
     found = json.loads(json.dumps(done.as_dict()))
     assert len(found.pop("cells")) == len(done.cells)
-    assert found == json.loads(orientc("compare", swept.runs, "--json").out)
+    assert found == orientc("compare", swept.runs, "--json").document
 
 
 def test_the_function_returns_what_failed(bert_folder: Path) -> None:

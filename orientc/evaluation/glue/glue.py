@@ -19,6 +19,7 @@ from orientc.evaluation.setup import Setup
 from orientc.evaluation.statistics import Spread
 from orientc.models.source import ModelSource
 from orientc.utils import distributed, tracking
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 
@@ -38,7 +39,7 @@ class GlueResult:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return {
+        found = {
             "runs": [run.as_dict() for run in self.runs],
             "summary": {
                 task: {name: asdict(spread) for name, spread in figures.items()}
@@ -47,6 +48,7 @@ class GlueResult:
             "averages": self.averages,
             "submissions": [str(folder) for folder in self.submissions],
         }
+        return document("glue", found)
 
 
 def glue(

@@ -13,6 +13,7 @@ from orientc.evaluation.configs import SquadConfig, check_counts
 from orientc.evaluation.squad import data as sets
 from orientc.evaluation.squad import metrics
 from orientc.utils import distributed, tracking
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 if TYPE_CHECKING:  # a file of predictions is scored without torch
@@ -32,11 +33,12 @@ class SquadResult:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return {
+        found = {
             "runs": [run.as_dict() for run in self.runs],
             "summary": {name: asdict(spread) for name, spread in self.summary.items()},
             "predictions": [str(path) for path in self.predictions],
         }
+        return document("squad", found)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class SquadScore:
 
     def as_dict(self) -> dict[str, Any]:
         """The command's JSON document."""
-        return asdict(self)
+        return document("squad-score", asdict(self))
 
 
 def squad(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def test_the_function_gives_the_commands_document(
     assert found.summary["rte"]["accuracy"].count == 2
     assert all(run.fresh and run.model is None for run in found.runs)
     asked = ["glue", "--task", "rte", "--embeddings", path, "--data", glue_folder, "--seeds", "1,2", "--epochs", "0"]
-    document = json.loads(orientc(*asked, "--max-length", "64", "--device", "cpu", "--json", "-q").out)
+    document = orientc(*asked, "--max-length", "64", "--device", "cpu", "--json", "-q").document
     assert all(not run.pop("fresh") for run in document["runs"])
     expected = found.as_dict()
     assert all(run.pop("fresh") for run in expected["runs"])

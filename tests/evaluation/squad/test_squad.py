@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def test_the_function_gives_the_commands_document(
     assert isinstance(found, SquadResult)
     assert [path.name for path in found.predictions] == ["predictions.json"]
     asked = ["squad", "--model", bert_folder, "--data", squad_folder, "--epochs", "0", "--window-step", "24"]
-    document = json.loads(orientc(*asked, "--device", "cpu", "--out", tmp_path, "--json", "-q").out)
+    document = orientc(*asked, "--device", "cpu", "--out", tmp_path, "--json", "-q").document
     assert (document["runs"][0].pop("fresh"), found.runs[0].fresh) == (False, True)
     expected = found.as_dict()
     del expected["runs"][0]["fresh"]
