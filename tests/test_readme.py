@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import transformers
 from support.coded import CODINGS, KEPT, SHAPES, filled, layout, stored
 from support.commands import Client, Ended
 from support.data import SENTENCES
+from support.documents import valid
 from support.hub import Hub, write_dataset
 from support.pairwise import pairwise
 from support.readme import READMES, ROOT, differences, plain, refreshed, setup, steps
+from support.words import unexplained
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.storage import artifact as artifacts
@@ -103,6 +106,8 @@ class Reader:
             ended = self._online(*found[0][1:])
             if found[1]:
                 (self._online.folder / found[1]).write_text(ended.out)
+                if found[1].endswith(".json"):
+                    valid(json.loads(ended.out))
                 ended = Ended(ended.code, "", ended.err)
         else:
             done = subprocess.run(
@@ -127,6 +132,8 @@ def check(readme: Path, reader: Reader, online: Client, refresh: bool) -> None:
         announced = following is not None and following.text == "echo $?"
         assert announced or ended.code == 0, f"{step.text}\n{ended.err}"
         assert "Traceback" not in ended.err, f"{step.text}\n{ended.err}"
+        if step.text.startswith("orientc ") and not ended.out.startswith("{"):
+            assert unexplained(ended.out) == [], step.text
         printed[step.text] = ((ended.out + ended.err) if announced else ended.out).rstrip("\n").splitlines()
         if step.shown and not refresh and (found := differences(step.shown, printed[step.text])):
             wrong.append("\n".join([f"$ {step.text}", *found]))

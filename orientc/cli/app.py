@@ -29,6 +29,7 @@ from orientc.cli import (
     sweep,
     tune,
 )
+from orientc.utils import words
 
 PANELS = {
     "Start here": (shrink.shrink, demo.demo),
@@ -44,12 +45,13 @@ PANELS = {
         inspect.inspect,
     ),
     "Ship": (export.export,),
-    "Program": (schema.schema,),
+    "Scripts": (schema.schema,),
 }
 
 app = typer.Typer(
     name="orientc",
     help="Make the token-embedding table of a Transformer small, and measure what that cost.",
+    epilog=f"Words on screen:\n\n{words.glossary()}",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -58,7 +60,12 @@ app = typer.Typer(
 
 
 class Command(TyperCommand):
-    """A command whose options errors can name, and whose `--help` has no panel of its own."""
+    """A command whose options errors can name, and whose help explains its words and has `--help` in no own panel."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        texts = (getattr(self, "help", None), *(text for each in self.params for text in (each.metavar, each.help)))
+        self.epilog = "\n\n".join(words.explained(*filter(None, texts)))
 
     def get_params(self, ctx: Any) -> Any:
         """The options as help shows them."""

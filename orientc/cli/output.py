@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orientc.cli import messages
-from orientc.utils import distributed
+from orientc.utils import distributed, words
 from orientc.utils.files import strict_json
 from orientc.utils.messages import printable
 
@@ -39,7 +39,7 @@ def show_json(value: Any) -> None:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout; the first column reads from the left, figures from the right."""
+    """A table on stdout, with its words explained; the first column reads from the left, figures from the right."""
     if title:
         print(plain(title))  # noqa: T201
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
@@ -48,6 +48,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     for row in rows:
         table.add_row(*map(plain, row))
     Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
+    _explain(title or "", *header, *(cell for row in rows for cell in row))
 
 
 def show(text: str) -> None:
@@ -56,10 +57,16 @@ def show(text: str) -> None:
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Names and values in two columns on stdout."""
+    """Names and values in two columns on stdout, with their words explained."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         print(f"{name:<{width}}  {plain(value)}")  # noqa: T201
+    _explain(*(text for fact in facts for text in fact))
+
+
+def _explain(*texts: str) -> None:
+    for line in words.explained(*texts):
+        print(line)  # noqa: T201
 
 
 def note(message: str, *, quiet: bool = False) -> None:

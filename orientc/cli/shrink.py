@@ -233,4 +233,3 @@ def _show_predicted(done: Shrunk) -> None:
     header = ["bits per weight", "table MB", "model MB", "predicted loss"]
     was = f"table {done.base_table / MB:.2f} MB, model {done.base_weights / MB:.1f} MB"
     output.show_table(header, rows, title=f"{done.model}; {was}; calibrated on {done.texts['calibration']}")
-    output.show("predicted loss: nats per token that the calibration expects; nothing was measured, nothing written\n")

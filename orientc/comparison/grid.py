@@ -8,6 +8,7 @@ from string import ascii_lowercase
 
 from orientc.comparison.numbers import figure, with_error
 from orientc.comparison.rows import FACTS, Column, Comparison, Figure, Row
+from orientc.utils.words import explained
 
 FRONT = "◆"
 _NAME = "table"
@@ -73,7 +74,7 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
         (*header, *([_SECONDS] if timed else [])),
         tuple(rows),
         frozenset(comparison.pareto(quality)) if quality else frozenset(),
-        (*_notes(columns, tags), *_meanings(columns, comparison)),
+        (*_notes(columns, tags), *_meanings(columns, comparison), *explained(*header)),
         heading(quality, tags) if quality else None,
     )
 

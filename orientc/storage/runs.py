@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 HISTORY_SUFFIX = ".history.json"
 UNFINISHED_SUFFIX = ".unfinished"
-_HISTORY = "history"
 _LARGEST = 100_000_000  # bytes of a history
 _Found = TypeVar("_Found", Description, CalibrationDescription)
 
@@ -176,7 +175,7 @@ def produce(
         reports: [report.as_dict() for report in reported],
     }
     if distributed.is_main():
-        write_json(history_path(path), document(_HISTORY, history))
+        write_json(history_path(path), document("history", history))
         artifacts.save(artifact, path)
     distributed.wait()
     return Stored(path, artifact.description, fresh=True, seconds=seconds)
@@ -268,7 +267,7 @@ def _check_replaceable(path: Path, history: Path | None = None) -> None:
             raise OutputError(f"{path} is in the way, and orientc did not write it: move it, or name another place")
         if history and history.exists() and history.stat().st_size:
             try:
-                ours = json.loads(history.read_text(encoding="utf-8"))["format"] == marks(_HISTORY)["format"]
+                ours = json.loads(history.read_text(encoding="utf-8"))["format"] == marks("history")["format"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 ours = False
             if not ours:

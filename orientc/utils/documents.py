@@ -7,7 +7,6 @@ in common is in `schemas/parts/`. A file refers to others by their place, so tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from orientc.errors import UsageError
 _SCHEMAS = Path(__file__).parent / "schemas"
 
 
-def document(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def document(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Values as the document of a name, its marks first."""
     return marks(name) | values
 

@@ -17,7 +17,6 @@ from orientc.utils.documents import document, marks
 from orientc.utils.files import beside, file_sha256, umask, write_atomically, write_json, writing
 
 LIST = "orientc_files.json"  # in each folder: the names of all its other files, with their sha256
-_DOCUMENT = "files"
 
 
 def write_folder(path: Path, fill: Callable[[Path], object], *, overwrite: bool) -> None:
@@ -97,7 +96,7 @@ def remove_others(folder: Path, kept: Iterable[str]) -> None:
 
 
 def _write_list(folder: Path, files: dict[str, str]) -> None:
-    write_json(folder / LIST, document(_DOCUMENT, {"files": dict(sorted(files.items()))}))
+    write_json(folder / LIST, document("files", {"files": dict(sorted(files.items()))}))
 
 
 def _check_replaceable(path: Path, *, overwrite: bool) -> None:
@@ -157,7 +156,7 @@ def _listed(folder: Path) -> dict[str, str] | None:
     """The sha256 of each file on a folder's list, by its name in the folder; None where there is no such list."""
     try:
         values: Any = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        if values["format"] != marks(_DOCUMENT)["format"]:
+        if values["format"] != marks("files")["format"]:
             return None
         return {str(name): str(sha256) for name, sha256 in values["files"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -12,6 +12,7 @@ from orientc.comparison.numbers import figure
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.storage.records import ORIGINAL
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.utils.words import explained
 from orientc.workflows import paper
 from orientc.workflows.claims import Claim
 from orientc.workflows.paper import Published
@@ -131,7 +132,7 @@ def _perplexities(results: Sequence[Result], published: Mapping[Any, Published])
     header = ["table", "ratio", "rank", "MB", "cos dist"]
     for head in heads:
         header += [f"ppl {head}", "× original"]
-    notes: list[str] = []
+    notes = [*explained(*header)]
     rows = []
     for each in results:
         row = [_name(each), _NONE if each.ratio is None else f"{each.ratio:g}"]

@@ -13,7 +13,6 @@ from orientc.workflows.fresh_process import Loaded
 from orientc.workflows.ruler import Outcome
 from orientc.workflows.search import Tried
 
-_DOCUMENT = "shrink"
 PAYS = 0.15  # of the model: where the table is less than that, making it smaller still hardly changes the model
 
 
@@ -118,12 +117,12 @@ class Shrunk:
         for name in ("folder", "artifact", "calibration"):
             values[name] = None if values[name] is None else str(values[name])
         values["tried"] = [dataclasses.asdict(entry) | {"upper": entry.upper} for entry in self.tried]
-        return document(_DOCUMENT, values | {"inside": self.inside, "share": self.share})
+        return document("shrink", values | {"inside": self.inside, "share": self.share})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Shrunk:
         """Read what `as_dict` wrote. Raises `KeyError`, `TypeError` or `ValueError` where it is something else."""
-        if any(values[mark] != value for mark, value in marks(_DOCUMENT).items()):
+        if any(values[mark] != value for mark, value in marks("shrink").items()):
             raise ValueError("another format")
         known = {entry.name: values[entry.name] for entry in dataclasses.fields(cls)}
         for name in ("folder", "artifact", "calibration"):

@@ -540,7 +540,7 @@ def test_the_commands() -> None:
 
 def test_help_has_the_commands_in_groups(orientc: Orientc) -> None:
     help = orientc("--help").out
-    places = [help.index(f"─ {panel} ─") for panel in ("Start here", "Compress", "Measure", "Ship", "Program")]
+    places = [help.index(f"─ {panel} ─") for panel in ("Start here", "Compress", "Measure", "Ship", "Scripts")]
     assert places == sorted(places)
 
 

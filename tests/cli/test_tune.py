@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import documents
 from support.commands import Ended, files_in, one_line
 from support.data import SENTENCES
 
@@ -57,7 +57,7 @@ def test_a_tuned_artifact_goes_beside_the_one_it_is_made_from_and_is_done_once(
     assert path.name.startswith("bert-tuned-")
     assert (made["fresh"], made["method"], made["tuning"]["steps"]) == (True, "svd", 2)
     assert made["tuning"]["after"] < made["tuning"]["before"]
-    history = json.loads(path.with_name(path.stem + ".history.json").read_text())
+    history = documents.read(path.with_name(path.stem + ".history.json"))
     assert [entry["step"] for entry in history["evaluations"]] == [0, 2]
     assert history["settings"] == made["settings"] == artifacts.read_description(path).settings
     content = path.read_bytes()

@@ -21,6 +21,7 @@ from orientc.storage import calibration as calibrations
 from orientc.storage import runs
 from orientc.storage.calibration import Calibration
 from orientc.storage.table_info import TableInfo
+from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 FAST: dict[str, Any] = {"epochs": 2, "batch_size": 32, "device": "cpu"}
@@ -90,7 +91,7 @@ def test_another_artifact_in_the_way_needs_overwrite() -> None:
 def test_as_dict_is_the_document_of_the_command() -> None:
     made = fit_and_store(table(), SvdConfig(rank=3))
     about = {"artifact": str(made.path), "fresh": True, "seconds": made.seconds}
-    assert made.as_dict() == about | made.description.as_dict()
+    assert made.as_dict() == document("artifact", about | made.description.as_dict())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from support import documents
 from support.data import SENTENCES
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -282,7 +283,7 @@ def test_a_compact_model_folder_is_compressed_again(compressed: Run, tmp_path: P
 def test_nothing_but_the_record_and_the_model_is_left(dense: Run) -> None:
     assert sorted(os.listdir(dense.path.parent)) == sorted([dense.path.name, dense.folder.name])
     assert {"config.json", "model.safetensors", "tokenizer.json", HISTORY} <= set(os.listdir(dense.folder))
-    history = json.loads((dense.folder / HISTORY).read_text())
+    history = documents.read(dense.folder / HISTORY)
     assert any("loss" in entry for entry in history["log"])
 
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 from support.calibrations import made
 from support.comparisons import DIM, VOCAB, put, table
+from support.documents import valid
 
 from orientc.errors import ArtifactError, FitError, UsageError
 from orientc.models.inspect import ArtifactInspection, CalibrationInspection, TableInspection, inspect
 from orientc.models.source import ModelSource
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
+from orientc.utils.documents import document
 
 
 def test_a_model_is_measured_however_it_is_named(bert_folder: Path) -> None:
@@ -22,8 +24,7 @@ def test_a_model_is_measured_however_it_is_named(bert_folder: Path) -> None:
     assert isinstance(found, TableInspection)
     assert [size.ratio for size in found.sizes] == [2.5, 5.0, 10.0]
     assert inspect(str(bert_folder)) == inspect(ModelSource.resolve(str(bert_folder))) == found
-    document = json.loads(json.dumps(found.as_dict()))
-    assert document.keys() == {"table", "share", "norms", "energy", "sizes"}
+    document = valid(json.loads(json.dumps(found.as_dict())))
     assert document["table"]["sha256"] == found.table.sha256
 
 
@@ -50,7 +51,7 @@ def test_a_file_is_told_by_what_it_holds(tmp_path: Path) -> None:
     found = inspect(artifact)
     assert isinstance(found, ArtifactInspection)
     assert found.description == artifacts.read_description(artifact)
-    assert found.as_dict() == {"artifact": str(artifact)} | found.description.as_dict()
+    assert found.as_dict() == document("artifact", {"artifact": str(artifact)} | found.description.as_dict())
     measured = inspect(str(calibration))
     assert isinstance(measured, CalibrationInspection)
     assert measured.as_dict().items() >= {"calibration": str(calibration), "objective": "masked"}.items()

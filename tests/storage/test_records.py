@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import documents
 
 from orientc.errors import RecordError
 from orientc.storage import records
@@ -20,13 +21,19 @@ TABLE = {
 RECORD = Record(
     kind="perplexity",
     model={"id": "some/model", "revision": "abc", "table_sha256": "0" * 64, "fingerprint": "9" * 64, "table": TABLE},
-    artifact={"path": "runs/x/svd-r2-1234abcd.safetensors", "sha256": "1" * 64, "method": "svd", "rank": 2},
+    artifact={
+        "path": "runs/x/svd-r2-1234abcd.safetensors",
+        "sha256": "1" * 64,
+        "method": "svd",
+        "rank": 2,
+        "bits_per_weight": 6.5,
+    },
     head="tied",
     settings={"protocol": "masked", "seed": 0},
     metrics={"perplexity": 12.5, "loss": 2.5, "tokens": 100},
     seconds=1.5,
-    environment={"device": "cpu", "threads": 1},
-    versions={"orientc": "0.1.0"},
+    environment={"device": "cpu", "threads": 1, "processes": 1},
+    versions={"orientc": "0.1.0", "python": "3.11.0", "torch": "2.9.0", "transformers": "5.23.0"},
     text={"name": "text.txt", "sha256": "2" * 64},
 )
 ORIGINAL = replace(RECORD, artifact=None)
@@ -66,7 +73,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, record: Record) -> None:
 
 
 def test_what_is_written_is_one_json_object_with_its_format_and_version(tmp_path: Path) -> None:
-    values = json.loads(records.write(RECORD, tmp_path).read_text())
+    values = documents.read(records.write(RECORD, tmp_path))
     assert (values["format"], values["version"]) == ("orientc-record", 1)
     assert values["metrics"] == RECORD.metrics
     assert values["head"] == "tied"

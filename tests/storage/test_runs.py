@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import documents
 from support.calibrations import made as made_calibration
 
 from orientc.compression.configs import AutoencoderConfig, Config, SvdConfig
@@ -137,7 +138,7 @@ def test_a_fit_leaves_an_artifact_and_its_history(tmp_path: Path) -> None:
 
 def test_the_history_tells_every_epoch(tmp_path: Path) -> None:
     stored = put(tmp_path / "x.safetensors")
-    history = json.loads((tmp_path / "x.history.json").read_text())
+    history = documents.read(tmp_path / "x.history.json")
     assert history["settings"] == PLAN.settings == stored.description.settings
     assert history["seconds"] == stored.seconds
     assert {"orientc", "python", "torch", "transformers"} <= history["versions"].keys()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import documents
 
 from orientc.errors import OutputError
 from orientc.utils import folders
@@ -195,7 +195,7 @@ def test_an_untouched_folder_is_replaced_wherever_it_was_moved_and_with_parts_go
 
 def test_the_list_names_every_file_by_its_hash(tmp_path: Path) -> None:
     folder = made(tmp_path / "out", ü="3")
-    listed = json.loads((folder / folders.LIST).read_text(encoding="utf-8"))
+    listed = documents.read(folder / folders.LIST)
     assert listed == {
         "format": "orientc-files",
         "version": 1,

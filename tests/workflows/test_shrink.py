@@ -15,6 +15,7 @@ import transformers
 from huggingface_hub import ModelCard
 from support.commands import Ended, files_in, one_line, run_here
 from support.data import SENTENCES
+from support.documents import valid
 
 import orientc as library
 from orientc.comparison.compare import compare
@@ -135,6 +136,7 @@ def test_the_same_again_makes_nothing(made: Made, monkeypatch: pytest.MonkeyPatc
     assert again.code == 0
     assert "done already" in again.err
     assert again.out == made.ended.out
+    assert run_here(*made.arguments, "--json").document["inside"]
     assert files_in(made.folder) == before
 
 
@@ -239,6 +241,7 @@ def test_a_dry_run_predicts_and_leaves_nothing(bert_folder: Path, text: Path, tm
     before = files_in(made.runs)
     ended = run_here("shrink", bert_folder, "--dry-run", "--text", text, "--out", made.runs)
     assert "predicted loss" in ended.out
+    valid(json.loads(json.dumps(found.as_dict())))
     assert files_in(made.runs) == before
 
 
