@@ -38,9 +38,10 @@ class Grid:
     weighed: str | None
 
     def legend(self, best: str) -> tuple[str, ...]:
-        """The notes, and what the marks mean; `best` says what the best of a column is marked with."""
+        """The notes, and what marks and words mean; `best` says what the best of a column is marked with."""
         front = f"{FRONT} nothing else is as small and as good in {self.weighed}"
-        return (*self.notes, f"{front}; {best} best of its column") if self.weighed else self.notes
+        marks = [f"{front}; {best} best of its column"] if self.weighed else []
+        return (*self.notes, *marks, *explained(*self.header))
 
 
 def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality: Column | None = None) -> Grid:
@@ -74,7 +75,7 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
         (*header, *([_SECONDS] if timed else [])),
         tuple(rows),
         frozenset(comparison.pareto(quality)) if quality else frozenset(),
-        (*_notes(columns, tags), *_meanings(columns, comparison), *explained(*header)),
+        (*_notes(columns, tags), *_meanings(columns, comparison)),
         heading(quality, tags) if quality else None,
     )
 

@@ -13,6 +13,7 @@ from support.architectures import build
 from support.commands import Client, Ended, files_in, one_line
 from support.data import SENTENCES
 from support.hub import Hub, write_dataset
+from support.words import facts
 from transformers import PreTrainedTokenizerFast
 
 from orientc.storage import calibration as calibrations
@@ -62,7 +63,7 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
 def test_people_are_told_what_was_counted_and_measured(orientc: Orientc, gpt2_folder: Path, text_file: Path) -> None:
     ended = orientc("calibrate", gpt2_folder, "--text", text_file, *QUICK, "--out", "gpt2.safetensors")
     assert (ended.code, ended.err) == (0, "")
-    told = dict(line.split("  ", 1) for line in ended.out.splitlines())
+    told = dict(line.split("  ", 1) for line in facts(ended.out))
     assert [name.strip() for name in told] == [
         "calibration", "model", "text", "tokens", "types", "objective", "input importance", "head importance",
         "measured in",

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from support.architectures import inputs_of
 from support.commands import Ended, files_in, one_line, run_here
 from support.compact_models import assert_equal, outputs_of, own_modules_cache
+from support.words import facts
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from orientc.models.compact_code import FILE
@@ -87,7 +88,7 @@ def test_an_artifact_becomes_a_folder_that_loads(
     assert shown["folder"].startswith("deep/er/out, 0.1")
     assert shown["form"] == "compact, head tied, float32"
     assert shown["table"].endswith("was 0.02 MB")
-    last = ended.out.splitlines()[-1]
+    last = facts(ended.out)[-1]
     assert last.endswith('AutoModelForMaskedLM.from_pretrained("deep/er/out", trust_remote_code=True)')
 
     assert files_in(tmp_path) == [f"deep/er/out/{name}" for name in COMPACT]
@@ -193,6 +194,8 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
     facts, folder = exported(orientc, artifact)
     files = {path: path.stat().st_size for path in folder.iterdir()}
     assert facts == {
+        "format": "orientc-export",
+        "version": 1,
         "folder": "out",
         "base": str(bert_folder),
         "form": "compact",

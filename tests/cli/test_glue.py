@@ -117,14 +117,11 @@ def test_a_run_leaves_a_table_a_record_and_a_model(
     as_json = orientc(*arguments, "--json", "--quiet")
     assert (as_json.code, as_json.err) == (0, "")
     document = as_json.document
-    (run,) = document.pop("runs")
+    (run,) = document["runs"]
     assert (run["path"], run["model"], run["fresh"]) == (str(record.relative_to(tmp_path)), str(model), False)
     assert run["record"] == json.loads(record.read_text())
-    assert document == {
-        "summary": {"mrpc": {name: {"mean": metrics[name], "std": None, "count": 1} for name in metrics}},
-        "averages": {},
-        "submissions": [],
-    }
+    assert document["summary"] == {"mrpc": {name: {"mean": metrics[name], "std": None, "count": 1} for name in metrics}}
+    assert (document["averages"], document["submissions"]) == ({}, [])
 
     fresh = orientc(*arguments, "--overwrite", "--json", "-q").document["runs"][0]
     assert (fresh["fresh"], fresh["record"]["metrics"]) == (True, metrics)

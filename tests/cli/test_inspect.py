@@ -10,6 +10,7 @@ from support.calibrations import made
 from support.commands import Ended, run_here
 
 from orientc.storage import calibration as calibrations
+from orientc.utils.words import explained
 
 Orientc = Callable[..., Ended]
 
@@ -26,7 +27,8 @@ def test_a_models_tables_stand_apart_under_their_titles(orientc: Orientc, bert_f
     assert (ended.code, ended.err) == (0, "")
     facts, spectrum, sizes = (part.splitlines() for part in ended.out.split("\n\n"))
     assert [line.split("  ")[0] for line in facts] == [
-        "model", "table", "share", "head", "padding index", "embedding scale", "row norms", "sha256"
+        "model", "table", "share", "head", "padding index", "embedding scale", "row norms", "sha256",
+        *explained("tied"),
     ]  # fmt: skip
     assert (spectrum[0], len(spectrum)) == ("spectrum", 3 + 5)
     assert (sizes[0], len(sizes)) == ("with a decoder and its bias", 3 + 2)

@@ -10,6 +10,7 @@ import pytest
 from support import documents
 from support.commands import Ended, files_in, one_line
 from support.data import SENTENCES
+from support.words import facts
 
 from orientc.storage import artifact as artifacts
 
@@ -73,7 +74,7 @@ def test_a_tuned_artifact_goes_beside_the_one_it_is_made_from_and_is_done_once(
 def test_people_are_told_what_it_brought(orientc: Orientc, artifact: Path, text: Path) -> None:
     ended = orientc("tune", artifact, "--text", text, *QUICK, "--head", "input-only", "--out", "out.safetensors")
     assert (ended.code, ended.err) == (0, "")
-    told = dict(line.split("  ", 1) for line in ended.out.splitlines())
+    told = dict(line.split("  ", 1) for line in facts(ended.out))
     assert told["artifact"].strip() == "out.safetensors"
     assert [name.strip() for name in told][-3:] == ["held-out loss", "steps", "tuned in"]
     assert "before" in told["held-out loss"]

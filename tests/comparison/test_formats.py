@@ -24,6 +24,7 @@ from orientc.comparison.numbers import figure
 from orientc.comparison.rows import Column, Comparison, Figure
 from orientc.errors import OutputError, UsageError
 from orientc.utils.files import strict_json
+from orientc.utils.words import explained
 
 TIED, SST2 = "perplexity.tied", "sst2.accuracy"
 NASTY = ["a|b", r"back\slash", r"a\|b", "*bold*", "_under_score_", "<b>&amp;", "`x`", "[to](there)", "~~no~~", "$x$",
@@ -133,7 +134,7 @@ def test_the_best_and_the_front_are_marked() -> None:
 
 def test_without_figures_there_is_no_front_to_explain() -> None:
     made = grid(comparison([], row(), row("svd", 2)))
-    assert (made.front, made.legend("*")) == (frozenset(), ())
+    assert (made.front, made.legend("*")) == (frozenset(), explained("tied"))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_the_table_lines_up_with_its_marks_and_legend() -> None:
 def test_any_name_keeps_to_its_line_and_column_of_the_table(name: str) -> None:
     found = comparison([column(TIED)], row(figures={TIED: 1.0}), row(name or "svd", 2, {TIED: 1.0}), model=name)
     lines = formats.table([grid(found)]).split("\n")
-    assert len(lines) == 3 + 2 + 2 + 1
+    assert len(lines) == 3 + 2 + 3 + 1
     assert {cell_len(line) for line in lines[1:5]} == {cell_len(lines[2])}
 
 

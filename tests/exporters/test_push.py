@@ -18,6 +18,7 @@ import pytest
 from huggingface_hub import constants
 from support.commands import Client, Ended, files_in, one_line, run_here
 from support.hub import MAIN, Answer, Fault, File, Hub
+from support.words import facts
 
 Orientc = Callable[..., Ended]
 
@@ -258,7 +259,7 @@ def test_what_is_pushed_loads_from_the_hub_where_there_is_no_orientc(
     ended = online("export", artifact, "--to", "small", "--push", "someone/small", HF_TOKEN=hub.token)
 
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines()[-1].split() == ["on", "the", "hub", f"{hub.endpoint}/someone/small"]
+    assert facts(ended.out)[-1].split() == ["on", "the", "hub", f"{hub.endpoint}/someone/small"]
     assert contents(tmp_path / "small") == contents(exported)
     assert not [path for path in (tmp_path / "small").rglob("*") if path.is_dir()]  # nor a cache
     assert pushed(hub, "someone/small") == contents(exported)
@@ -316,7 +317,7 @@ def test_pushing_the_same_again_changes_nothing(pushes: Pushes, company: Hub) ->
     ended = pushes.ended("same")
 
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines()[-1].endswith(f" {company.endpoint}/someone/same")
+    assert facts(ended.out)[-1].endswith(f" {company.endpoint}/someone/same")
     assert not any("same/commit" in exchange.address for exchange in company.log)
 
 

@@ -246,4 +246,5 @@ def test_questions_come_from_the_hub(hub: Hub, single: Path, tmp_path: Path, onl
 
     assert (scored.code, without_hint(scored.err)) == (0, "")
     counts = {"questions": 5, "missing": 0, "extra": 0}
-    assert scored.document == run["record"]["metrics"] | counts | {"errors": run["record"]["errors"]}
+    found = run["record"]["metrics"] | counts | {"errors": run["record"]["errors"]}
+    assert scored.document.items() >= found.items()
