@@ -64,8 +64,8 @@ class Command(TyperCommand):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        texts = (getattr(self, "help", None), *(text for each in self.params for text in (each.metavar, each.help)))
-        self.epilog = "\n\n".join(words.explained(*filter(None, texts)))
+        shown = [self.help, *(text for each in self.params for text in (each.metavar, getattr(each, "help", None)))]
+        self.epilog = "\n\n".join(words.explained(*filter(None, shown)))
 
     def get_params(self, ctx: Any) -> Any:
         """The options as help shows them."""

@@ -41,7 +41,7 @@ class Grid:
         """The notes, and what marks and words mean; `best` says what the best of a column is marked with."""
         front = f"{FRONT} nothing else is as small and as good in {self.weighed}"
         marks = [f"{front}; {best} best of its column"] if self.weighed else []
-        return (*self.notes, *marks, *explained(*self.header))
+        return (*self.notes, *marks, *explained(*self.header, *marks))
 
 
 def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality: Column | None = None) -> Grid:
