@@ -56,9 +56,8 @@ class Sweep:
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison, and the cells, as plain values for JSON."""
-        compared = self.compared.comparisons if self.compared else ()
-        found = {"comparisons": [comparison.as_dict() for comparison in compared]}
-        return document("sweep", found | {"cells": [cell.as_dict() for cell in self.cells]})
+        compared = self.compared.as_dict()["comparisons"] if self.compared else []
+        return document("sweep", {"comparisons": compared, "cells": [cell.as_dict() for cell in self.cells]})
 
 
 def sweep(
