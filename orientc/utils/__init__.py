@@ -1,4 +1,4 @@
-"""Helpers that know nothing of tables: atomic files, processes, devices, progress, messages, versions.
+"""Helpers that know nothing of tables: atomic files, JSON documents, processes, devices, progress, messages, versions.
 
 May import `errors` and `_version`.
 """
