@@ -8,4 +8,5 @@ BOTH = "both"
 HEADS = (BOTH, INPUT_ONLY, TIED)  # which of a tied model's two figures is measured
 POOLINGS = ("mean", "cls", "max", "last")  # of token states into a sentence's vector
 TRAIN_EMBEDDINGS = ("decoder", "all", "none")  # what of a compressed table fine-tuning trains
-NONE, LAST, BEST = KEEP = ("none", "last", "best")  # which of the models fine-tuned with several seeds stay
+NONE = "none"  # the word for nothing of what an option offers
+_, LAST, BEST = KEEP = (NONE, "last", "best")  # which of the models fine-tuned with several seeds stay
