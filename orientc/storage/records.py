@@ -76,6 +76,8 @@ class Record:
             there are none, as of an infinite loss.
         errors: By the name of a metric its `standard_error`, and `low` and `high`, the ends of its 95 % interval.
         finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
+        chosen: The settings, limits and text among them, that are not what the evaluation takes by itself, which figures
+            are named by in comparisons; None where the record does not tell.
         extra: Keys of a record that this version does not know.
     """
 
@@ -93,6 +95,7 @@ class Record:
     blocks: dict[str, list[float]] | None = None
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     finetuned: str | None = None
+    chosen: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -191,7 +194,7 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}}
+    absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}, "chosen": None}
     complete = absent | values
     try:
         known = {name: complete[name] for name in names}
@@ -242,9 +245,9 @@ def _check(record: Record) -> None:
     mappings = (record.model, record.settings, record.metrics, record.environment, record.versions)
     if not all(isinstance(value, dict) for value in mappings):
         raise ValueError("model, settings, metrics, environment and versions must be JSON objects")
-    for value in (record.artifact, record.text, record.data):
+    for value in (record.artifact, record.text, record.data, record.chosen):
         if value is not None and not isinstance(value, dict):
-            raise ValueError("artifact, text and data must be JSON objects or null")
+            raise ValueError("artifact, text, data and chosen must be JSON objects or null")
     names = [record.kind, record.head, *(record.model[key] for key in ("id", "fingerprint", "table_sha256"))]
     names += [record.file_name]
     names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact is not None else []
