@@ -76,8 +76,8 @@ class Record:
             there are none, as of an infinite loss.
         errors: By the name of a metric its `standard_error`, and `low` and `high`, the ends of its 95 % interval.
         finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
-        chosen: The settings, limits and text among them, that are not what the evaluation takes by itself, which figures
-            are named by in comparisons; None where the record does not tell.
+        chosen: What was chosen of the settings, limits and text: what is not as it is by default. Figures are named by
+            it in comparisons. None where the record does not tell.
         extra: Keys of a record that this version does not know.
     """
 
@@ -194,7 +194,14 @@ def read(path: Path) -> Record:
     if version > VERSION:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {VERSION}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}, "chosen": None}
+    absent: dict[str, Any] = {
+        "text": None,
+        "data": None,
+        "finetuned": None,
+        "blocks": None,
+        "errors": {},
+        "chosen": None,
+    }
     complete = absent | values
     try:
         known = {name: complete[name] for name in names}
