@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from orientc.comparison.grid import FRONT, Cell, Grid, grid
+from orientc.comparison.grid import FRONT, Cell, Grid, grid, shown_columns
 from orientc.comparison.rows import FACTS, Comparison
 from orientc.errors import UsageError
 from orientc.utils.files import encoded, strict_json
@@ -37,7 +37,8 @@ th[aria-sort=ascending] button::after { content: " ▲" } th[aria-sort=descendin
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; border-right: 1px solid #ddd }
 .best { font-weight: 700 } tr.front td:first-child { color: #07c }
 p { color: #555; margin: .2rem 0; overflow-wrap: anywhere }
-figure { margin: 1.5rem 0 } svg { max-width: 100%; height: auto }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem 2rem }
+figure { margin: 1rem 0; max-width: 45rem } svg { max-width: 100%; height: auto }
 @media (max-width: 40rem) {
   body { font-size: 14px; margin: 1rem auto; padding: 0 .7rem }
   th, td, th button { padding: .3rem .45rem } th { padding: 0 }
@@ -96,7 +97,10 @@ def _text(found: Comparisons, format: str) -> str:
         return markdown(grids)
     from orientc.comparison import plot
 
-    drawn = [[plot.svg(picture) for picture in plot.pictures(entry)] for entry in found.comparisons]
+    drawn = [
+        [plot.svg(picture) for picture in plot.pictures(entry, shown_columns(entry, found.columns))]
+        for entry in found.comparisons
+    ]
     return page(zip(grids, drawn, strict=True))
 
 
@@ -181,7 +185,8 @@ def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
         drawn = "".join(f"<figure>{plot}</figure>" for plot in plots)
         body.append(
             f'<h2>{html.escape(entry.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>{notes}{drawn}"
+            f"<tbody>{rows}</tbody></table></div>{notes}"
+            f'<div class="plots">{drawn}</div>'
         )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

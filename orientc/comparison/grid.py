@@ -57,7 +57,7 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
         quality: The figure that size is weighed against; of those shown the one asked for first unless given.
     """
     facts = [name for name in FACTS if shown is None or name in shown]
-    columns = [column for column in comparison.shown(shown) if shown is not None or not column.divergence]
+    columns = shown_columns(comparison, shown)
     quality = quality or comparison.preferred(columns)
     columns += [quality] if quality and quality not in columns else []
     tags = _tags(columns)
@@ -92,6 +92,11 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
         (*_notes(columns, tags), *_meanings(columns, comparison)),
         heading(quality, tags) if quality else None,
     )
+
+
+def shown_columns(comparison: Comparison, shown: Sequence[str] | None) -> list[Column]:
+    """The figures that are shown, by the names of those to keep; see `grid`."""
+    return [column for column in comparison.shown(shown) if shown is not None or not column.divergence]
 
 
 def heading(column: Column, tags: dict[tuple[str, str], str]) -> str:

@@ -80,7 +80,7 @@ def shown(value: Any) -> str:
     """A setting's value as text."""
     if isinstance(value, str):
         return value
-    return f"{value:g}" if isinstance(value, float) else canonical_json(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else canonical_json(value)
 
 
 def same(wanted: str, value: Any) -> bool:

@@ -219,7 +219,7 @@ class Comparison:
         return [column for column in self.columns if parsed.fits(column.name)]
 
     def shown(self, names: Sequence[str] | None) -> list[Column]:
-        """The columns that some of `names` speak of, all for None; where an artifact has one, those that artifacts have.
+        """The columns that some of `names` speak of, all for None; of these those that an artifact has, if any.
 
         By its very key a column is shown that the uncompressed model alone has.
         """
