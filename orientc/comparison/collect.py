@@ -22,6 +22,9 @@ from orientc.storage.table_info import TableInfo
 from orientc.utils.files import canonical_json
 
 
+_SIZES = ("rank", "ratio", "target_bits", "target_mb", "target_ratio")  # settings that a row has columns for
+
+
 @dataclass(frozen=True)
 class _Found:
     path: Path
@@ -163,7 +166,7 @@ def _told_apart(found: list[_Found]) -> dict[str, str]:
             (
                 name
                 for name, seen in values[entry.description.method].items()
-                if len(seen) > 1 and name not in ("rank", "ratio")
+                if len(seen) > 1 and name not in _SIZES
             ),
         )
         for entry in found
