@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,13 +217,25 @@ def read(path: Path) -> Record:
 
 
 def reusable(record: Record, folder: Path) -> Record | None:
-    """Find a record of the same identity in a folder; None where there is none."""
+    """Find a record of the same identity in a folder; None where there is none.
+
+    What was chosen is as in `record` from then on: figures go by that.
+
+    Raises:
+        OutputError: It has to be written anew, and the file system refuses.
+    """
     path = folder / record.file_name
     try:
         found = read(path)
     except RecordError:
         return None
-    return found if found.identity == record.identity else None
+    if found.identity != record.identity:
+        return None
+    if found.chosen == record.chosen:
+        return found
+    renamed = replace(found, chosen=record.chosen)
+    write(renamed, folder)
+    return renamed
 
 
 def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
