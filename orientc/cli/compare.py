@@ -25,7 +25,7 @@ def compare(
         typer.Option(
             metavar="CONDITION",
             help="A gate: 'perplexity.tied <= 1.2x', 'sst2.accuracy >= -0.5pt', 'kl.tied < 0.1 @95%' (all of the 95 % "
-            "interval). Exit code 3 if missed.",
+            "interval), 'perplexity.tied[limit=100] <= 1.2x' (measured so). Exit code 3 if missed.",
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
@@ -112,8 +112,8 @@ def compare(
     show(found, "json" if as_json else format, quiet=quiet)
     if plot == "-":
         output.show(terminal_plot(found))
-    for failure in found.failures:
-        output.note(str(failure))
+    for line in (*found.notes, *map(str, found.failures)):
+        output.note(line)
     if missed := len(found.failures):
         raise GateError(f"the gate is not met: {missed} required figure{'s' * (missed > 1)} missed")
 

@@ -21,6 +21,8 @@ from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes
 from orientc.storage.table_info import TableInfo
 from orientc.utils.files import canonical_json
 
+_SIZES = ("rank", "ratio", "target_bits", "target_mb", "target_ratio")  # settings that a row has columns for
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -160,11 +162,7 @@ def _told_apart(found: list[_Found]) -> dict[str, str]:
     return {
         entry.sha256: words(
             entry.description.settings,
-            (
-                name
-                for name, seen in values[entry.description.method].items()
-                if len(seen) > 1 and name not in ("rank", "ratio")
-            ),
+            (name for name, seen in values[entry.description.method].items() if len(seen) > 1 and name not in _SIZES),
         )
         for entry in found
     }

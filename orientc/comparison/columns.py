@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import Any
 
+from orientc.comparison.names import OF_A_POLICY, POLICIES, TEXT, label
 from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
 from orientc.evaluation.figures import over_seeds
 from orientc.evaluation.statistics import Sample, Spread
-from orientc.storage.records import DIVERGENCES, Record
+from orientc.storage.records import Record
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 from orientc.utils.files import canonical_json, short_hash
 
@@ -22,16 +23,38 @@ def columns_of(read: list[Record]) -> tuple[tuple[Column, ...], dict[str, list[t
     for record in read:
         for name, value in _figures(record).items():
             ways.setdefault(name, {}).setdefault(canonical_json(way_of(record)), []).append((record, value))
-    columns: list[Column] = []
-    by_column: dict[str, list[tuple[Record, float]]] = {}
+    found: list[tuple[Column, list[tuple[Record, float]]]] = []
     for name in sorted(ways, key=_order):
         several = [ways[name][way] for way in sorted(ways[name])]
-        measured = [way_of(own[0][0]) for own in several]
-        for own, way, differs in zip(several, measured, told_apart(measured), strict=True):
-            column = Column(name, differs, way)
-            columns.append(column)
-            by_column[column.key] = own
-    return tuple(columns), by_column
+        columns = [
+            Column(
+                name,
+                _chosen(own[0][0]),
+                way_of(own[0][0]),
+                of_artifacts=any(record.artifact for record, _ in own),
+            )
+            for own in several
+        ]
+        told = zip(told_apart(columns), several, strict=True)
+        found += sorted(told, key=lambda entry: (bool(entry[0].chosen), entry[0].key))
+    return tuple(column for column, _ in found), {column.key: own for column, own in found}
+
+
+def _chosen(record: Record) -> dict[str, Any]:
+    """What a figure is named by beside its metric; of a record that does not tell, all that it was measured by.
+
+    A text of someone's own is named with its hash: under the same name there may be another one tomorrow.
+    """
+    on = record.text or {}
+    if record.chosen is None:
+        told = {name: value for name, value in way_of(record).items() if name not in ("on", "sha256")}
+        chosen = {name: value for name, value in told.items() if value is not None}
+        chosen |= {TEXT: on["name"]} if on else {}
+    else:
+        chosen = dict(record.chosen)
+    if TEXT in chosen:
+        chosen[TEXT] = f"{chosen[TEXT]}:{str(on.get('sha256'))[:8]}"
+    return chosen
 
 
 def _figures(record: Record) -> dict[str, float]:
@@ -51,18 +74,25 @@ def way_of(record: Record) -> dict[str, Any]:
     return {"on": on.get("name"), **described, **settings, "sha256": str(on.get("sha256"))[:8]}
 
 
-def told_apart(measured: list[dict[str, Any]]) -> list[str]:
-    """For each of several ways to measure a figure, what tells it from the others, in words; hashes if all else fails.
+def told_apart(columns: Sequence[Column]) -> list[Column]:
+    """Columns of one name, with what tells those apart for which all that was chosen is the same.
 
-    The ways differ among themselves; of one alone there is nothing to tell.
+    That is the content of a data set, or what a model says of itself; of the same files it is always the same.
     """
-    names = dict.fromkeys(name for way in measured for name in way)
-    differing = [name for name in names if len({canonical_json(way.get(name)) for way in measured}) > 1]
-    for told in ([name for name in differing if name != "sha256"], differing):
-        found = [words(way, told) for way in measured]
-        if len(set(found)) == len(found):
-            return found
-    return [short_hash(way) for way in measured]  # 3 and 3.0, or null and nothing at all
+    alike: dict[str, list[Column]] = {}
+    for column in columns:
+        alike.setdefault(column.key, []).append(column)
+    return [column if len(alike[column.key]) == 1 else _beside(column, alike[column.key]) for column in columns]
+
+
+def _beside(column: Column, alike: Sequence[Column]) -> Column:
+    names = dict.fromkeys(name for each in alike for name in each.measured)
+    differing = [name for name in names if len({canonical_json(each.measured.get(name)) for each in alike}) > 1]
+    for told in ([name for name in differing if name not in ("on", "sha256")], differing):
+        besides = [{name: each.measured.get(name) for name in told} for each in alike]
+        if len(set(map(label, besides))) == len(alike):
+            return replace(column, besides=besides[alike.index(column)])
+    return replace(column, besides={"way": short_hash(column.measured)})  # 3 and 3.0, or null and nothing at all
 
 
 def words(values: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -75,7 +105,7 @@ def words(values: Mapping[str, Any], names: Iterable[str]) -> str:
 
 def _order(name: str) -> tuple[int, str]:
     """Perplexities first, by head policy, then divergences; the rest by name."""
-    ours = [f"{figure}.{head}" for figure in ("perplexity", *DIVERGENCES) for head in (INPUT_ONLY, TIED, UNTIED)]
+    ours = [f"{figure}.{head}" for figure in OF_A_POLICY for head in POLICIES]
     return (ours.index(name), "") if name in ours else (len(ours), name)
 
 

@@ -1,8 +1,8 @@
 """`compare`: artifacts and records side by side, one table for each base model. Never imports torch.
 
 A row is a table, the uncompressed one or an artifact's; a column is one figure, measured in one way. Figures that were
-measured in different ways (another text, limit, setting) are different columns, and what differs is in the column's
-name. Only the seed of a fine-tuning is not: over seeds a figure is the mean, with its deviation.
+measured in different ways (another text, limit, setting) are different columns, whose names say what was chosen of the
+way: `names`. Only the seed of a fine-tuning is not: over seeds a figure is the mean, with its deviation.
 """
 
 from __future__ import annotations
@@ -64,15 +64,17 @@ def compare(
         raise RecordError(f"nothing to compare: {'; '.join(why)}")
     if results is not None:
         comparisons = with_results(comparisons, [results] if isinstance(results, str | Path) else results)
-    names = [condition.name for condition in wanted]
-    gates.check_names(comparisons, [*names, *([sort.removeprefix("-")] if sort else [])])
-    gates.check_names(comparisons, shown or (), [*FACTS, "seconds"])
+    gates.check_names(comparisons, [condition.name for condition in (*required, *wanted)])
+    gates.check_names(comparisons, [sort.removeprefix("-")] if sort else [], there=True)
+    gates.check_names(comparisons, shown or (), [*FACTS, "seconds"], there=True)
     chosen = tuple(gates.select(comparison, wanted, sort) for comparison in comparisons)
     for comparison in chosen:
         comparison.chosen(quality)
     if against is not None:
         chosen = _held_against(chosen, against)
-    found = Comparisons(chosen, problems, tuple(gates.failures(chosen, required)), shown, quality)
+    left = [gates.nothing_left(*each, wanted) for each in zip(comparisons, chosen, strict=True)]
+    notes = tuple(line for line in left if line)
+    found = Comparisons(chosen, problems, tuple(gates.verdicts(chosen, required)), notes, shown, quality)
     if plot is not None:
         plots.save_plot(found, Path(plot))
     return found

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from orientc.comparison.grid import FRONT, Cell, Grid, grid
+from orientc.comparison.grid import FRONT, Cell, Grid, grid, shown_columns
 from orientc.comparison.rows import FACTS, Comparison
 from orientc.errors import UsageError
 from orientc.utils.files import encoded, strict_json
@@ -23,11 +23,42 @@ FORMATS = ("table", "markdown", "csv", "json", "html")
 
 _FORMULA = "'*[=+\\-@\t\r\n＝＋－＠]"  # with their full-width forms, which spreadsheets read the same way
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #222 }
-h2 { margin-top: 2.5rem } table { border-collapse: collapse; display: block; overflow-x: auto }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } .best { font-weight: 700 } tr.front td:first-child { color: #07c }
-p { color: #555; margin: .2rem 0 } svg { max-width: 100%; height: auto }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222;
+  background: #fff }
+h1 { font-size: 1.6rem } h2 { margin-top: 2.5rem; overflow-wrap: anywhere }
+.wide { overflow-x: auto; margin-bottom: .7rem } table { border-collapse: separate; border-spacing: 0 }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap;
+  font-variant-numeric: tabular-nums }
+th { padding: 0; vertical-align: bottom }
+th button { all: unset; box-sizing: border-box; width: 100%; padding: .3rem .7rem; cursor: pointer }
+th button:hover { color: #07c } th button:focus-visible { outline: 2px solid #07c; outline-offset: -2px }
+th[aria-sort=ascending] button::after { content: " ▲" } th[aria-sort=descending] button::after { content: " ▼" }
+.text { text-align: left }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; border-right: 1px solid #ddd }
+.best { font-weight: 700 } tr.front td:first-child { color: #07c }
+p { color: #555; margin: .2rem 0; overflow-wrap: anywhere }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem 2rem }
+figure { margin: 1rem 0; max-width: 45rem } svg { max-width: 100%; height: auto }
+@media (max-width: 40rem) {
+  body { font-size: 14px; margin: 1rem auto; padding: 0 .7rem }
+  th, td, th button { padding: .3rem .45rem } th { padding: 0 }
+  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 38vw }
+}
+"""
+_SCRIPT = """
+for (const head of document.querySelectorAll("th")) head.querySelector("button").onclick = () => {
+  const up = head.getAttribute("aria-sort") !== "ascending", place = head.cellIndex;
+  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const body = head.closest("table").tBodies[0], text = head.className === "text";
+  const of = row => text ? row.cells[place].textContent : row.cells[place].dataset.v;
+  const compared = (a, b) => text ? a.localeCompare(b, undefined, {numeric: true}) : a - b;
+  body.append(...[...body.rows].sort((one, other) => {
+    const a = of(one), b = of(other);
+    if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
+    return up ? compared(a, b) : compared(b, a);
+  }));
+};
 """
 
 
@@ -56,14 +87,20 @@ def render(found: Comparisons, format: str = "table") -> str:
 def _text(found: Comparisons, format: str) -> str:
     if format == "csv":
         return as_csv(found.comparisons, found.columns)
-    grids = [grid(entry, shown=found.columns, quality=entry.chosen(found.quality)) for entry in found.comparisons]
+    grids = [
+        grid(entry, shown=found.columns, quality=None if found.quality is None else entry.chosen(found.quality))
+        for entry in found.comparisons
+    ]
     if format == "table":
         return table(grids)
     if format == "markdown":
         return markdown(grids)
     from orientc.comparison import plot
 
-    drawn = [[plot.svg(picture) for picture in plot.pictures(entry)] for entry in found.comparisons]
+    drawn = [
+        [plot.svg(picture) for picture in plot.pictures(entry, shown_columns(entry, found.columns))]
+        for entry in found.comparisons
+    ]
     return page(zip(grids, drawn, strict=True))
 
 
@@ -80,7 +117,7 @@ def table(grids: Iterable[Grid]) -> str:
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
         padded = [
             "  ".join(
-                cell + space if place == 0 else space + cell
+                cell + space if place < entry.words else space + cell
                 for place, (cell, width) in enumerate(zip(line, widths, strict=True))
                 for space in [" " * (width - cell_len(cell))]
             )
@@ -96,7 +133,7 @@ def markdown(grids: Iterable[Grid]) -> str:
     parts = []
     for entry in grids:
         lines = [f"**{escaped(entry.title)}**", "", _line(map(escaped, entry.header))]
-        lines.append(_line(["---", *["---:"] * (len(entry.header) - 1)]))
+        lines.append(_line([*["---"] * entry.words, *["---:"] * (len(entry.header) - entry.words)]))
         for number, row in enumerate(entry.rows):
             first = f"{FRONT} " if number in entry.front else ""
             lines.append(_line([first + escaped(row[0].text), *map(_bold, row[1:])]))
@@ -113,7 +150,8 @@ def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None
 
     `shown` are the names of facts and figures to keep, all unless given.
     """
-    keys = dict.fromkeys(column.key for comparison in comparisons for column in comparison.shown(shown))
+    columns = [entry.columns if shown is None else entry.shown(shown) for entry in comparisons]
+    keys = dict.fromkeys(column.key for own in columns for column in own)
     heads = dict.fromkeys(head for comparison in comparisons for head in comparison.rows[0].model_mb)
     kept = [name for name in (*FACTS, "seconds") if shown is None or name in shown]
     facts = [f"model_mb.{head}" for head in heads] if "model_mb" in kept else []
@@ -132,23 +170,29 @@ def as_csv(comparisons: Sequence[Comparison], shown: Sequence[str] | None = None
 
 
 def page(sections: Iterable[tuple[Grid, Sequence[str]]]) -> str:
-    """One self-contained page: tables, each with its plots as SVG."""
+    """One self-contained page: tables that a click on a heading sorts, each with its plots as SVG."""
     body = []
     for entry, plots in sections:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in entry.header)
+        head = "".join(
+            f"<th{_kind(place, entry)}><button>{html.escape(name)}</button></th>"
+            for place, name in enumerate(entry.header)
+        )
         rows = "".join(
-            f'<tr class="front">{_cells(row, f"{FRONT} ")}</tr>' if number in entry.front else f"<tr>{_cells(row)}</tr>"
+            f"{'<tr class=front>' if number in entry.front else '<tr>'}{_cells(row, entry, number)}</tr>"
             for number, row in enumerate(entry.rows)
         )
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in entry.legend("bold:"))
         drawn = "".join(f"<figure>{plot}</figure>" for plot in plots)
         body.append(
-            f"<h2>{html.escape(entry.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            f"{notes}{drawn}"
+            f'<h2>{html.escape(entry.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>{notes}"
+            f'<div class="plots">{drawn}</div>'
         )
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>orientc compare</title>'
-        f"<style>{_STYLE}</style></head><body><h1>orientc compare</h1>{''.join(body)}</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>orientc compare</title>'
+        f"<style>{_STYLE}</style></head><body><h1>orientc compare</h1>{''.join(body)}<script>{_SCRIPT}</script></body>"
+        "</html>\n"
     )
 
 
@@ -180,9 +224,18 @@ def escaped(text: str) -> str:
     return signs.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _cells(row: Sequence[Cell], mark: str = "") -> str:
-    first, *rest = row
-    return f"<td>{mark}{html.escape(first.text)}</td>" + "".join(
-        f'<td class="best">{html.escape(cell.text)}</td>' if cell.best else f"<td>{html.escape(cell.text)}</td>"
-        for cell in rest
+def _kind(place: int, entry: Grid, *, best: bool = False) -> str:
+    """A cell's class: text reads from the left."""
+    return ' class="text"' if place < entry.words else ' class="best"' if best else ""
+
+
+def _cells(row: Sequence[Cell], entry: Grid, number: int) -> str:
+    mark = f"{FRONT} " if number in entry.front else ""
+    return "".join(
+        f"<td{_kind(place, entry, best=cell.best)}{_sorted_by(cell)}>{mark * (place == 0)}{html.escape(cell.text)}</td>"
+        for place, cell in enumerate(row)
     )
+
+
+def _sorted_by(cell: Cell) -> str:
+    return "" if cell.value is None else f' data-v="{str(float(cell.value)).replace("inf", "Infinity")}"'

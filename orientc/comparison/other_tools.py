@@ -34,6 +34,7 @@ class Outcome:
         error: Its standard error, where the tool tells one.
         lower_is_better: Whether the tool says so.
         measured: How, in names and values: `on`, and what the tool says of its settings.
+        chosen: What of that goes into its name: examples in the prompt, and on how many of all it was measured.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Outcome:
     error: float | None
     lower_is_better: bool
     measured: dict[str, Any]
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,11 @@ def _of_harness(path: Path, values: Mapping[str, Any]) -> Iterator[Outcome]:
                 "filter": None if filtered == _UNFILTERED else filtered,
             }
             name = f"{task}.{metric}" + ("" if filtered == _UNFILTERED else f" {filtered}")
-            yield Outcome(
-                name, _finite(path, name, value), float(error) if _is_number(error) else None, higher is False, measured
-            )
+            whole = _within(values, "n-samples", task, "original")
+            chosen = {"shots": measured["shots"]} if measured["shots"] else {}
+            chosen |= {"samples": measured["samples"]} if measured["samples"] not in (None, whole) else {}
+            found = float(error) if _is_number(error) else None
+            yield Outcome(name, _finite(path, name, value), found, higher is False, measured, chosen)
 
 
 def _of_mteb(path: Path, values: Mapping[str, Any]) -> Iterator[Outcome]:

@@ -6,6 +6,7 @@ import importlib
 import io
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from orientc.comparison.comparisons import Comparisons
 
 FORMATS = (".png", ".svg", ".pdf")
+_NARROW = 1.1  # up to here all sizes are about one
 _WIDE_RANGE = 8  # from here on an axis is logarithmic
 # told apart in grey by marker and dash, in colour by a palette made for colour-blind readers
 _STYLES = (("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", "-."), ("#cc79a7", "D", ":"))
@@ -81,12 +83,10 @@ def picture(comparison: Comparison, quality: Column) -> Picture:
     return Picture(printable(comparison.model), printable(quality.key), series, original)
 
 
-def pictures(comparison: Comparison) -> list[Picture]:
-    """One picture for each figure that some artifact has."""
+def pictures(comparison: Comparison, columns: Iterable[Column]) -> list[Picture]:
+    """One picture for each of some figures that an artifact has."""
     return [
-        picture(comparison, column)
-        for column in comparison.columns
-        if any(_drawable(row, column) for row in comparison.rows[1:])
+        picture(comparison, column) for column in columns if any(_drawable(row, column) for row in comparison.rows[1:])
     ]
 
 
@@ -187,6 +187,9 @@ def _figure(drawn: Picture) -> Any:
     if drawn.original:
         size, value = drawn.original
         axes.axhline(value, color="#555", linewidth=1, linestyle=(0, (1, 1)), label=f"original, {size:.3g} MB")
+    sizes = [size for entry in drawn.series for size in entry.sizes]
+    if max(sizes) < _NARROW * min(sizes):  # else hairs between tables of one size would fill the picture
+        axes.set_xlim(min(sizes) / _NARROW, max(sizes) * _NARROW)
     for axis, log in ((axes.xaxis, drawn.log_x), (axes.yaxis, drawn.log_y)):
         if log:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
+from math import hypot, isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
+from orientc.comparison.names import Name, label, same, subject_of
 from orientc.errors import UsageError
 from orientc.storage.records import DIVERGENCES
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
@@ -26,7 +27,11 @@ FACTS = {
     "rmse": "RMSE",
 }
 LARGER_IS_BETTER = {"parameter_ratio", "byte_ratio"}
-PREFERRED = tuple(f"perplexity.{head}" for head in (TIED, UNTIED, INPUT_ONLY))  # as the quality that size is up against
+SIZES = ("parameter_ratio", "byte_ratio", "table_mb", "bits_per_weight", "model_mb")
+# As the quality that size is up against: what a model is used for comes before how far its numbers moved.
+PREFERRED = (*(f"perplexity.{head}" for head in (TIED, UNTIED, INPUT_ONLY)), "similarity.spearman", "similarity.cosine")
+Z95 = 1.96  # standard errors to the end of an interval of which nothing but a standard error is known
+EQUAL = 0.01  # sizes that differ by no more than this share count as equal
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Figure:
 
         return paired(self.sample, other.sample) if self.sample and other.sample else None
 
+    @property
+    def own_error(self) -> float:
+        """Its standard error by whatever is known: what was measured on, else how seeds differ; 0 for nothing."""
+        if self.error is not None:
+            return self.error
+        return self.std / sqrt(len(self.seeds)) if self.std and self.seeds else 0.0
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = asdict(replace(self, sample=None))
@@ -75,30 +87,54 @@ class Figure:
 class Column:
     """A figure measured in one way.
 
-    `name` is what it is called: "perplexity.tied", "sst2.accuracy"; `differs` says what tells it from other columns of
-    the name, "" where there are none; `measured` is the way in full: `on`, the text's or data's name, and settings.
-    `lower` is whether another tool says of its figure that less is better.
+    Attributes:
+        name: Its metric: "perplexity.tied", "sst2.accuracy".
+        chosen: What of the way is not as it is by default, by the names of settings; `text` for another text.
+        measured: The way in full: `on`, the text's or data's name, and settings.
+        lower: Whether another tool says of its figure that less is better.
+        of_artifacts: Whether an artifact was measured so, and not the uncompressed model alone.
+        besides: What tells it from one of the same name for which the same was chosen, as other data does.
     """
 
     name: str
-    differs: str
+    chosen: dict[str, Any]
     measured: dict[str, Any]
     lower: bool = False
+    of_artifacts: bool = True
+    besides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Its name, unique within a comparison."""
-        return f"{self.name} ({self.differs})" if self.differs else self.name
+        """Its name with what was chosen, which is the same whatever else there is to compare."""
+        return self.name + self.label
+
+    @property
+    def label(self) -> str:
+        """What was chosen, as at the end of the key."""
+        return label(self.chosen | self.besides)
+
+    def is_named(self, name: Name) -> bool:
+        """Whether a name means it: the metric or its subject, with all that was chosen and nothing else."""
+        for own in (self.chosen, self.chosen | self.besides):
+            if own.keys() == name.chosen.keys() and all(same(name.chosen[key], value) for key, value in own.items()):
+                return name.fits(self.name)
+        return False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        del values["lower"]
+        return {"key": self.key} | values | {"lower_is_better": self.lower_is_better}
 
     @property
     def lower_is_better(self) -> bool:
         """True of perplexities, and of how far predictions are from the uncompressed model's; else as a tool says."""
-        return self.lower or self.name.partition(".")[0] in ("perplexity", "kl", "kl_p99", "kl_max")
+        return self.lower or subject_of(self.name) in ("perplexity", "kl", "kl_p99", "kl_max")
 
     @property
     def divergence(self) -> bool:
         """Whether the figure is measured against the uncompressed model's predictions, which has none itself."""
-        return self.name.partition(".")[0] in DIVERGENCES
+        return subject_of(self.name) in DIVERGENCES
 
 
 @dataclass(frozen=True)
@@ -167,21 +203,47 @@ class Comparison:
     held_against: str | None = None
 
     def columns_named(self, name: str) -> list[Column]:
-        """The columns of a key, a name, or the part of a name before its dot ("perplexity" stands for every policy)."""
-        exact = [column for column in self.columns if name in (column.key, column.name)]
-        return exact or [column for column in self.columns if column.name.partition(".")[0] == name]
+        """The columns that a name means: the one of that key, or those of its metric or subject.
+
+        A name that says nothing of how a figure was measured means the default way, whatever others there are.
+        """
+        parsed = Name.parse(name)
+        exact = [column for column in self.columns if name == column.key]
+        return exact or [column for column in self.columns if column.is_named(parsed)]
+
+    def columns_like(self, name: str) -> list[Column]:
+        """The columns that a name means or, for one that says nothing of how, all of its metric or subject."""
+        parsed = Name.parse(name)
+        if parsed.chosen:
+            return self.columns_named(name)
+        return [column for column in self.columns if parsed.fits(column.name)]
 
     def shown(self, names: Sequence[str] | None) -> list[Column]:
-        """The columns that some of `names` speak of; all of them for None."""
-        if names is None:
-            return [*self.columns]
-        return [column for column in self.columns if any(column in self.columns_named(name) for name in names)]
+        """The columns that some of `names` speak of, all for None; of these those that an artifact has, if any.
+
+        By its very key a column is shown that the uncompressed model alone has.
+        """
+        found = [
+            column
+            for column in self.columns
+            if names is None or any(column in self.columns_like(name) for name in names)
+        ]
+        keys = names or ()
+        return [column for column in found if column.of_artifacts or column.key in keys] or found
+
+    def preferred(self, columns: Sequence[Column]) -> Column | None:
+        """The one of some columns that size is weighed against unless another is chosen: what people ask for first."""
+
+        def place(column: Column) -> tuple[bool, int, bool]:
+            known = PREFERRED.index(column.name) if column.name in PREFERRED else len(PREFERRED)
+            return not column.of_artifacts, known, bool(column.label)
+
+        return min(columns, key=place, default=None)
 
     @property
     def quality(self) -> Column | None:
-        """The figure that size is weighed against unless another is chosen: perplexity of the smallest model first."""
-        by_name = {column.name: column for column in reversed(self.columns)}
-        return next((by_name[name] for name in PREFERRED if name in by_name), next(iter(self.columns), None))
+        """The figure that size is weighed against unless another is chosen."""
+        return self.preferred(self.columns)
 
     def chosen(self, name: str | None) -> Column | None:
         """The figure that size is weighed against: the one named, or `quality`.
@@ -190,15 +252,16 @@ class Comparison:
         """
         if name is None:
             return self.quality
-        if not (found := self.columns_named(name)):
+        if not (found := self.columns_like(name)):
             there = ", ".join(column.key for column in self.columns) or "none"
             raise UsageError(f"{self.model} has no figure {name!r}; there are: {there}")
-        return next(column for column in found if column.name == found[-1].name)
+        return self.preferred(found)
 
     def best(self, name: str) -> set[int]:
         """The rows, by number, that are best in a fact or column; none where fewer than two artifacts have it.
 
-        A figure that is infinite is the best of nothing.
+        Sizes that differ by no more than 1 % are equal, and where all are there is no best. A figure that is infinite
+        is the best of nothing, nor is one that is not told apart from all others.
         """
         if name == "rank":
             return set()
@@ -209,17 +272,26 @@ class Comparison:
         column = next((column for column in self.columns if column.key == name), None)
         largest = not column.lower_is_better if column else name in LARGER_IS_BETTER
         best = (max if largest else min)(numbers.values())
-        found = {number for number, value in numbers.items() if value == best and isfinite(value)}
+        near = EQUAL * abs(best) if name in SIZES else 0.0
+        found = {number for number, value in numbers.items() if isfinite(value) and abs(value - best) <= near}
+        if name in SIZES and len(found) == len(numbers):
+            return set()
         return found if column is None or self._is_ahead(column, found, numbers.keys() - found) else set()
 
     def _is_ahead(self, column: Column, first: Collection[int], rest: Collection[int]) -> bool:
         """Whether rows are told apart from all others in a column, as far as the records tell errors."""
-        for one in first:
-            for other in rest:
-                known = self.rows[one].figures[column.key].paired(self.rows[other].figures[column.key])
-                if known and not known.told_apart:
-                    return False
-        return True
+        return all(self._differ(column, one, other) for one in first for other in rest)
+
+    def _differ(self, column: Column, one: int, other: int) -> bool:
+        """Whether two rows' figures are told apart: by the paired test, or by both errors where they are no pair.
+
+        Figures of which no error is known are as they are.
+        """
+        first, second = (self.rows[number].figures[column.key] for number in (one, other))
+        if known := first.paired(second):
+            return known.told_apart
+        distance = abs(first.value - second.value)
+        return not distance <= Z95 * hypot(first.own_error, second.own_error)
 
     def row_named(self, name: str) -> Row | None:
         """The row of a name or path; None where there is none."""
@@ -251,7 +323,8 @@ class Comparison:
     def pareto(self, quality: Column) -> set[int]:
         """The rows, by number, that no other is at least as small and as good as, and better in one of both.
 
-        Size is the table's; rows without the figure, or with an infinite one, are not among them.
+        Size is the table's; sizes that differ by no more than 1 % are equal, and between tables of one size a figure
+        is better where it is told apart. Rows without the figure, or with an infinite one, are not among them.
         """
         sign = 1 if quality.lower_is_better else -1
         points = {
@@ -259,17 +332,20 @@ class Comparison:
             for number, row in enumerate(self.rows)
             if quality.key in row.figures and isfinite(row.figures[quality.key].value)
         }
-        return {
-            number
-            for number, point in points.items()
-            if not any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points.values())
-        }
+
+        def beats(one: int, other: int) -> bool:
+            (size, figure), (others, theirs) = points[one], points[other]
+            if size > others * (1 + EQUAL) or figure > theirs:
+                return False
+            return size < others * (1 - EQUAL) or (figure < theirs and self._differ(quality, one, other))
+
+        return {number for number in points if not any(beats(other, number) for other in points)}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "model": self.model,
-            "columns": [asdict(column) | {"key": column.key} for column in self.columns],
+            "columns": [column.as_dict() for column in self.columns],
             "rows": [row.as_dict() for row in self.rows],
             "held_against": self.held_against,
         }

@@ -9,11 +9,9 @@ from pathlib import Path
 from orientc.comparison.columns import told_apart
 from orientc.comparison.numbers import ratio
 from orientc.comparison.other_tools import Outcome, Results, read_results
-from orientc.comparison.rows import Column, Comparison, Figure, Row
+from orientc.comparison.rows import Z95, Column, Comparison, Figure, Row
 from orientc.errors import UsageError
 from orientc.utils.files import canonical_json
-
-_QUANTILE = 1.96  # of an interval: these tools tell the standard error alone
 
 
 def with_results(comparisons: Sequence[Comparison], given: Sequence[str | Path]) -> tuple[Comparison, ...]:
@@ -71,11 +69,20 @@ def _with(comparison: Comparison, outcomes: dict[int, list[Outcome]]) -> Compari
             ways.setdefault(each.name, {}).setdefault(canonical_json(each.measured), each)
     columns: list[Column] = []
     keys: dict[tuple[str, str], str] = {}
+    artifacts = {
+        (each.name, canonical_json(each.measured))
+        for number, measured in outcomes.items()
+        for each in measured
+        if not comparison.rows[number].original
+    }
     for name, several in ways.items():
-        differing = told_apart([each.measured for each in several.values()])
-        for (way, each), differs in zip(several.items(), differing, strict=True):
-            columns.append(Column(name, differs, each.measured, lower=each.lower_is_better))
-            keys[name, way] = columns[-1].key
+        made = [
+            Column(name, each.chosen, each.measured, lower=each.lower_is_better, of_artifacts=(name, way) in artifacts)
+            for way, each in several.items()
+        ]
+        for way, column in zip(several, told_apart(made), strict=True):
+            columns.append(column)
+            keys[name, way] = column.key
     rows: list[Row] = []
     for number, row in enumerate(comparison.rows):
         own = {keys[each.name, canonical_json(each.measured)]: each for each in outcomes.get(number, ())}
@@ -88,7 +95,7 @@ def _with(comparison: Comparison, outcomes: dict[int, list[Outcome]]) -> Compari
 def _figure(outcome: Outcome, original: Figure | None) -> Figure:
     made = Figure(outcome.value, error=outcome.error)
     if outcome.error is not None:
-        width = _QUANTILE * outcome.error
+        width = Z95 * outcome.error
         made = replace(made, low=outcome.value - width, high=outcome.value + width)
     if original is None:
         return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -192,6 +192,11 @@ class SquadConfig(FinetuningConfig):
         """Raise `UsageError` for a value no training can use."""
         super().__post_init__()
         check_counts(window_step=self.window_step)
+
+
+def not_default(settings: Mapping[str, Any], by_default: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record's settings is not as it is where nothing is asked for."""
+    return {name: value for name, value in settings.items() if value != by_default.get(name)}
 
 
 def check_counts(**values: int | None) -> None:

@@ -22,7 +22,7 @@ from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedMo
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import figures
 from orientc.evaluation.checkpoints import SUFFIX, Checkpoints
-from orientc.evaluation.configs import FinetuningConfig, check_choice
+from orientc.evaluation.configs import FinetuningConfig, check_choice, not_default
 from orientc.evaluation.option_values import BEST, KEEP, LAST, NONE
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.statistics import Spread
@@ -229,7 +229,14 @@ def run(
     new_head = not has_head(source, benchmark.auto_class)
     settings = config.recorded(new_head=new_head)
     # the model of a task has no language-model head
-    record = setup.record(benchmark.kind, subject, head=UNTIED, settings=settings, data=benchmark.data)
+    record = setup.record(
+        benchmark.kind,
+        subject,
+        head=UNTIED,
+        settings=settings,
+        data=benchmark.data,
+        chosen=_chosen(settings, config, benchmark),
+    )
     this = Run(record, folder / record.file_name)
     done = distributed.from_main(lambda: None if overwrite else records.reusable(record, folder))
     if done and distributed.from_main(lambda: benchmark.written(this)):
@@ -308,6 +315,13 @@ def run(
         records.write(record, folder)
     distributed.wait()
     return Run(record, this.path)
+
+
+def _chosen(settings: dict[str, Any], config: FinetuningConfig, benchmark: Benchmark) -> dict[str, Any]:
+    """What is not as it is by default; the seed alone is not told, for over seeds a figure is a mean."""
+    cut = {name: value for name, value in benchmark.data.items() if name.startswith("limit_") and value is not None}
+    own = not_default(settings, type(config)().recorded(new_head=True))
+    return cut | {name: value for name, value in own.items() if name != "seed"}
 
 
 def limits(limit_train: int | None, limit_eval: int | None, epochs: float) -> dict[str, int | None]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from orientc.evaluation import figures
+from orientc.evaluation.configs import not_default
 from orientc.evaluation.option_values import BOTH
 from orientc.evaluation.setup import Setup
 from orientc.models.resolve import Subject
@@ -46,14 +47,26 @@ class Measurement(ABC):
         setup: The model, and how it is evaluated.
         on: The text or data set.
         settings: The record's settings: nothing in them is left to a default.
+        by_default: The same of an evaluation that nothing was asked of.
+        is_default: Whether the text or data set is that of such an evaluation.
         head: The head policy in the uncompressed model's record.
     """
 
     kind: str
     names: tuple[str, ...]  # of the metrics that every record of the kind has
 
-    def __init__(self, setup: Setup, on: Named, settings: dict[str, Any], head: str) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        on: Named,
+        settings: dict[str, Any],
+        head: str,
+        *,
+        by_default: dict[str, Any],
+        is_default: bool,
+    ) -> None:
         self.setup, self.full_settings = setup, settings
+        self._chosen = not_default(settings, by_default) | ({} if is_default else {"text": on.name})
         self.measured = 0  # records that were not there already
         self._text, self._head = {"name": on.name, "sha256": on.sha256}, head
         check_writable(setup.folder)
@@ -85,7 +98,9 @@ class Measurement(ABC):
         return [self._blank(policy, subject) for policy in self._policies(head)]
 
     def _blank(self, head: str, subject: Subject | None = None) -> Record:
-        return self.setup.record(self.kind, subject, head=head, settings=self.full_settings, text=self._text)
+        return self.setup.record(
+            self.kind, subject, head=head, settings=self.full_settings, text=self._text, chosen=self._chosen
+        )
 
     def _kept(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[Record]:
         """Each record, from the folder where it is there; those that are not are measured together."""

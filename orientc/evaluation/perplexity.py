@@ -158,7 +158,14 @@ class PerplexityMeasurement(Measurement):
         self.config, self._several = config, several
         if settings["protocol"] == MASKED and (told := other_line_ends(self.text)):
             setup.progress.warn(told)
-        super().__init__(setup, self.text, settings, TIED if setup.table.tied else UNTIED)
+        super().__init__(
+            setup,
+            self.text,
+            settings,
+            TIED if setup.table.tied else UNTIED,
+            by_default=full_settings(setup.source, PerplexityConfig()),
+            is_default=texts.is_scored_by_default(setup.source, self.text),
+        )
 
     @cached_property
     def _model(self) -> PreTrainedModel:

@@ -85,7 +85,7 @@ class Setup:
         Args:
             kind: The evaluation: "perplexity", "similarity", "glue" or "squad".
             artifact: The artifact put in, with its file; None, or a subject without one, for the uncompressed model.
-            values: The record's `head`, `settings`, and `text` or `data`.
+            values: The record's `head`, `settings`, `chosen`, and `text` or `data`.
 
         Raises:
             ArtifactMismatchError: For an artifact of another table, unless `force`.

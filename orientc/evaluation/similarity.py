@@ -43,6 +43,7 @@ from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 KIND = "similarity"
+DEV = "dev"  # the set of STS-B that is measured on by default
 Matrix = NDArray[np.float64]
 
 
@@ -160,8 +161,14 @@ class SimilarityMeasurement(Measurement):
         self._how = Sentences(setup.source, config.pooling)
         if isinstance(sentences, Text) and (told := other_line_ends(sentences)):
             setup.progress.warn(told)
-        # no language-model head is in use
-        super().__init__(setup, sentences, full_settings(setup.source, config), UNTIED)
+        super().__init__(
+            setup,
+            sentences,
+            full_settings(setup.source, config),
+            UNTIED,  # no language-model head is in use
+            by_default=full_settings(setup.source, SimilarityConfig()),
+            is_default=isinstance(sentences, Pairs) and sentences.name.endswith(f"/stsb/{DEV}"),
+        )
 
     @cached_property
     def _model(self) -> PreTrainedModel:
@@ -284,7 +291,7 @@ def cosines(first: Matrix, second: Matrix) -> Matrix:
     return found
 
 
-def stsb(folder: str | Path | None, split: str = "dev") -> Pairs:
+def stsb(folder: str | Path | None, split: str = DEV) -> Pairs:
     """STS-B's dev or train set from a folder, or through the hub; the latter shuffled, as it is sorted by origin.
 
     Raises `EvaluationError` where it is not to be had.

@@ -60,6 +60,7 @@ class Difference:
         p: How probable so large a difference would be if there were none; two-sided.
         p_holm: The same, corrected by Holm's method for how many are compared.
         relative: Whether `value` is a ratio.
+        freedom: Degrees of freedom of the standard error.
     """
 
     value: float
@@ -69,6 +70,7 @@ class Difference:
     p: float
     p_holm: float
     relative: bool
+    freedom: float
 
     @property
     def told_apart(self) -> bool:
@@ -181,9 +183,18 @@ def _error(left_out: Array, waves: int, drawn: Sequence[tuple[float, float]]) ->
     places = np.pi * (np.arange(blocks) + 0.5) / blocks
     moved = np.cos(np.outer(np.arange(1, waves + 1), places)) @ (left_out - left_out.mean())
     variance = 2 * (blocks - 1) / blocks * float(np.square(moved).mean())
-    parts = [(own, freedom) for own, freedom in ((variance, float(waves)), *drawn) if own > 0]
-    total = sum(own for own, _ in parts)
-    freedom = total**2 / sum(own**2 / own_freedom for own, own_freedom in parts) if parts else float(waves)
+    return total_error([(variance, float(waves)), *drawn])
+
+
+def total_error(parts: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Standard error of a sum of independent numbers, Student's quantile of its interval, and degrees of freedom.
+
+    Args:
+        parts: The variance of each with its degrees of freedom; there is one at least.
+    """
+    varying = [(own, freedom) for own, freedom in parts if own > 0]
+    total = sum(own for own, _ in varying)
+    freedom = total**2 / sum(own**2 / own_freedom for own, own_freedom in varying) if varying else parts[0][1]
     return math.sqrt(total), float(_special().stdtrit(freedom, (1 + LEVEL) / 2)), freedom
 
 
@@ -225,8 +236,8 @@ def paired(one: Sample, other: Sample) -> Difference | None:
     p = _two_sided(value, error, freedom)
     if relative:
         ratio = math.exp(value)
-        return Difference(ratio, ratio * error, math.exp(low), math.exp(min(high, 709)), p, p, relative)
-    return Difference(value, error, low, high, p, p, relative)
+        return Difference(ratio, ratio * error, math.exp(low), math.exp(min(high, 709)), p, p, relative, freedom)
+    return Difference(value, error, low, high, p, p, relative, freedom)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -50,6 +50,13 @@ def scored_text(source: ModelSource, text: str | Path | Text | None = None) -> T
     return demo_evaluation() if source.id == DEMO else wikitext("test")
 
 
+def is_scored_by_default(source: ModelSource, text: Text) -> bool:
+    """Whether a text is what `scored_text` gives by default, under whatever name."""
+    if source.id == DEMO:
+        return text.sha256 == demo_evaluation().sha256
+    return text.name == WIKITEXT_TEST or text.sha256 == WIKITEXT_TEST_SHA256
+
+
 def calibration_text(
     source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = COLUMN
 ) -> Text:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class Record:
             there are none, as of an infinite loss.
         errors: By the name of a metric its `standard_error`, and `low` and `high`, the ends of its 95 % interval.
         finetuned: Fingerprint of the fine-tuned model that was scored and lies beside the record, if one was trained.
+        chosen: What was chosen of the settings, limits and text: what is not as it is by default. Figures are named by
+            it in comparisons. None where the record does not tell.
         extra: Keys of a record that this version does not know.
     """
 
@@ -92,6 +94,7 @@ class Record:
     blocks: dict[str, list[float]] | None = None
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     finetuned: str | None = None
+    chosen: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -191,7 +194,14 @@ def read(path: Path) -> Record:
     if version > marks["version"]:
         raise RecordError(f"{path} has record version {version!s:.20}, newer than {marks['version']}: update orientc")
     names = [entry.name for entry in fields(Record) if entry.name != "extra"]
-    absent: dict[str, Any] = {"text": None, "data": None, "finetuned": None, "blocks": None, "errors": {}}
+    absent: dict[str, Any] = {
+        "text": None,
+        "data": None,
+        "finetuned": None,
+        "blocks": None,
+        "errors": {},
+        "chosen": None,
+    }
     complete = absent | values
     try:
         known = {name: complete[name] for name in names}
@@ -207,13 +217,25 @@ def read(path: Path) -> Record:
 
 
 def reusable(record: Record, folder: Path) -> Record | None:
-    """Find a record of the same identity in a folder; None where there is none."""
+    """Find a record of the same identity in a folder; None where there is none.
+
+    What was chosen is as in `record` from then on: figures go by that.
+
+    Raises:
+        OutputError: It has to be written anew, and the file system refuses.
+    """
     path = folder / record.file_name
     try:
         found = read(path)
     except RecordError:
         return None
-    return found if found.identity == record.identity else None
+    if found.identity != record.identity:
+        return None
+    if found.chosen == record.chosen:
+        return found
+    renamed = replace(found, chosen=record.chosen)
+    write(renamed, folder)
+    return renamed
 
 
 def files_under(paths: Iterable[Path], suffix: str) -> Iterator[Path]:
@@ -242,9 +264,9 @@ def _check(record: Record) -> None:
     mappings = (record.model, record.settings, record.metrics, record.environment, record.versions)
     if not all(isinstance(value, dict) for value in mappings):
         raise ValueError("model, settings, metrics, environment and versions must be JSON objects")
-    for value in (record.artifact, record.text, record.data):
+    for value in (record.artifact, record.text, record.data, record.chosen):
         if value is not None and not isinstance(value, dict):
-            raise ValueError("artifact, text and data must be JSON objects or null")
+            raise ValueError("artifact, text, data and chosen must be JSON objects or null")
     names = [record.kind, record.head, *(record.model[key] for key in ("id", "fingerprint", "table_sha256"))]
     names += [record.file_name]
     names += [record.artifact["path"], record.artifact["sha256"]] if record.artifact is not None else []

@@ -10,6 +10,7 @@ from typing import Any
 
 from orientc.comparison.numbers import figure
 from orientc.evaluation.glue.tasks import TASKS
+from orientc.evaluation.statistics import Difference, total_error
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 from orientc.workflows import paper
 from orientc.workflows.results import Measured, Result
@@ -17,7 +18,6 @@ from orientc.workflows.study import AE, SQUAD, SVD
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not told apart"
 UNTESTED, UNMEASURED = "not tested", "not measured"
-_WIDTH = 1.96  # standard errors to the end of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -130,20 +130,19 @@ def _part(ratio: float, own: Measured, other: Measured, name: str, whose: str) -
 def _of_tasks(text: str, pairs: Sequence[tuple[Result, Result]], names: Sequence[str], lacking: Sequence[str]) -> Claim:
     """The claim on many tasks: counts, and the mean difference with an error that tasks alone make smaller."""
     lacked = f"without {', '.join(lacking)}" if lacking else ""
-    found: dict[float, list[tuple[str, float, float | None]]] = {}
+    found: dict[float, list[tuple[str, float, Difference | None]]] = {}
     for other, own in pairs:
         for name in names:
             if name in other.figures and name in own.figures and own.ratio is not None:
                 difference = own.figures[name].against(other.figures[name])
                 value = 100 * (own.figures[name].value - other.figures[name].value)
-                error = 100 * difference.standard_error if difference else None
-                found.setdefault(own.ratio, []).append((name.partition(".")[0], value, error))
+                found.setdefault(own.ratio, []).append((name.partition(".")[0], value, difference))
     if not found:
         return Claim(text, paper.CLAIMED, UNMEASURED, (), lacked)
     parts = []
     for ratio, differences in found.items():
-        value, error = _mean_of_tasks(differences)
-        low, high = (value - _WIDTH * error, value + _WIDTH * error) if error is not None else (None, None)
+        value, width = _mean_of_tasks(differences)
+        low, high = (value - width, value + width) if width is not None else (None, None)
         ahead, behind = (sum(sign * each > 0 for _, each, _ in differences) for sign in (1, -1))
         told = f"ahead in {ahead} of {len(differences)} figures, behind in {behind}, {value:+.1f} points on average"
         told += _between(low, high, lambda end: f"{end:+.1f}")
@@ -151,17 +150,22 @@ def _of_tasks(text: str, pairs: Sequence[tuple[Result, Result]], names: Sequence
     return Claim(text, paper.CLAIMED, _together(parts), tuple(parts), lacked)
 
 
-def _mean_of_tasks(own: Sequence[tuple[str, float, float | None]]) -> tuple[float, float | None]:
-    """Mean difference over tasks, and its standard error; a task's several figures are of the same examples."""
-    tasks: dict[str, list[tuple[float, float | None]]] = {}
-    for task, value, error in own:
-        tasks.setdefault(task, []).append((value, error))
-    means = [statistics.fmean(value for value, _ in each) for each in tasks.values()]
-    errors = [error for _, _, error in own]
-    if any(error is None for error in errors):
-        return statistics.fmean(means), None
-    largest = [max(error for _, error in each if error is not None) for each in tasks.values()]
-    return statistics.fmean(means), math.sqrt(sum(error**2 for error in largest)) / len(largest)
+def _mean_of_tasks(own: Sequence[tuple[str, float, Difference | None]]) -> tuple[float, float | None]:
+    """Mean difference over tasks in points, and half the width of its 95 % interval; None where an error is not known.
+
+    A task's several figures are of the same examples: the one with the largest error stands for them.
+    """
+    tasks: dict[str, list[tuple[float, Difference | None]]] = {}
+    for task, value, difference in own:
+        tasks.setdefault(task, []).append((value, difference))
+    mean = statistics.fmean(statistics.fmean(value for value, _ in each) for each in tasks.values())
+    known = [[difference for _, difference in each if difference] for each in tasks.values()]
+    if sum(map(len, known)) < len(own):
+        return mean, None
+    largest = [max(each, key=lambda difference: difference.standard_error) for each in known]
+    parts = [((100 * each.standard_error / len(known)) ** 2, each.freedom) for each in largest]
+    error, quantile, _ = total_error(parts)
+    return mean, quantile * error
 
 
 def _verdict(value: float, low: float | None, high: float | None, even: float, *, lower: bool) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orientc.compression.configs import AutoencoderConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
-from orientc.workflows.study import AE, NONE_OF_THEM, QUANTIZE, SVD, TARGET, Study
+from orientc.evaluation.option_values import NONE
+from orientc.workflows.study import AE, QUANTIZE, SVD, TARGET, Study
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Fit:
     @property
     def calibrated(self) -> bool:
         """Whether there is a calibration."""
-        return self.calibration != NONE_OF_THEM
+        return self.calibration != NONE
 
     @property
     def name(self) -> str:

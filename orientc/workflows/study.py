@@ -21,8 +21,7 @@ from orientc.evaluation.option_values import KEEP, NONE
 SQUAD = "squad"
 GLUE = "glue"  # a file's table for all GLUE tasks
 SVD, AE, QUANTIZE, TARGET = METHODS = ("svd", "ae", "quantize", "target")
-NONE_OF_THEM, AUTO = "none", "auto"
-PLAIN = "none"  # of `bits`: numbers as they are
+AUTO = "auto"
 _ALIASES = {"autoencoder": AE}
 _OF_A_TASK = ("limit_train", "limit_eval", "seeds", "data")  # beside the fields of its config
 
@@ -67,7 +66,7 @@ class Study:
     target_bits: tuple[float, ...] = (1.5, 2.0, 3.0)
     presets: tuple[str, ...] = ("default",)
     fit_seeds: tuple[int, ...] = (0,)
-    calibration: tuple[str | Path, ...] = (NONE_OF_THEM,)
+    calibration: tuple[str | Path, ...] = (NONE,)
     perplexity: bool = False
     similarity: bool = False
     task: tuple[str, ...] = ()
@@ -167,7 +166,7 @@ def read_study(given: Mapping[str, Any], config: str | Path | None = None, base:
     values: dict[str, Any] = {
         name: _PARSED[name](name, value) if name in _PARSED else value for name, value in merged.items()
     }
-    for name, kinds in _PLAIN_TYPES.items():
+    for name, kinds in _NONE_TYPES.items():
         if name in values and (
             not isinstance(values[name], kinds) or isinstance(values[name], bool) != (kinds is bool)
         ):
@@ -211,7 +210,7 @@ def _several(name: str, value: Any, kind: Callable[[Any], T]) -> tuple[T, ...]:
 
 
 def _bits(value: Any) -> int | None:
-    return None if value == PLAIN else int(value)
+    return None if value == NONE else int(value)
 
 
 def _method(value: Any) -> str:
@@ -221,7 +220,7 @@ def _method(value: Any) -> str:
 def _tasks(name: str, value: Any) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else [*value]
     named = [each.strip() for entry in given for each in str(entry).split(",")]
-    if named == [NONE_OF_THEM]:
+    if named == [NONE]:
         return ()
     return tuple(dict.fromkeys(task for each in named for task in ([*TASKS] if each == ALL else [each])))
 
@@ -232,7 +231,7 @@ def _calibrations(name: str, value: Any) -> tuple[Any, ...]:
 
 _FINETUNING = ("epochs", "learning_rate", "train_embeddings", "precision")
 _EXAMPLES = {
-    "ratios": "2.5,5,10", "target_bits": "1.5,2,3", "bits": ",".join(map(str, (*BITS, PLAIN))),
+    "ratios": "2.5,5,10", "target_bits": "1.5,2,3", "bits": ",".join(map(str, (*BITS, NONE))),
     "seeds": "1,2,3", "fit_seeds": "1,2,3", "methods": ",".join(METHODS), "presets": ",".join(PRESETS),
 }  # fmt: skip
 _PARSED: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
@@ -246,6 +245,6 @@ _PARSED: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
     "task": _tasks,
     "calibration": _calibrations,
 }
-_PLAIN_TYPES: dict[str, type] = {
+_NONE_TYPES: dict[str, type] = {
     "perplexity": bool, "similarity": bool, "limit": int, "limit_train": int, "limit_eval": int, "keep": str,
 }  # fmt: skip

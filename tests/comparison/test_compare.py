@@ -32,7 +32,7 @@ from support.comparisons import (
 from orientc.comparison.compare import compare
 from orientc.comparison.formats import as_csv
 from orientc.comparison.grid import grid
-from orientc.comparison.rows import Comparison
+from orientc.comparison.rows import Comparison, Figure
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
 from orientc.errors import RecordError, UsageError
@@ -145,8 +145,8 @@ def test_figures_stand_beside_the_originals_by_head_policy(tmp_path: Path) -> No
     records.write(record(50.0, one), tmp_path)
     records.write(record(20.0, two, "input-only"), tmp_path)
     found = only(tmp_path)
-    assert [(entry.name, entry.differs, entry.key) for entry in found.columns] == [
-        (INPUT_ONLY, "", INPUT_ONLY), (TIED, "", TIED)
+    assert [(entry.name, entry.chosen, entry.key) for entry in found.columns] == [
+        (INPUT_ONLY, {}, INPUT_ONLY), (TIED, {}, TIED)
     ]  # fmt: skip
     assert found.columns[0].measured == {"on": "text.txt", **MASKED, "sha256": "a" * 8}
     figures = {
@@ -177,63 +177,77 @@ def test_an_infinite_perplexity_survives_the_file(tmp_path: Path) -> None:
 # -- ways of measuring
 
 
-WAYS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "seed": ({"settings": MASKED | {"seed": 1}}, "seed 0", "seed 1"),
-    "limit": ({"settings": MASKED | {"limit": 5}}, "", "limit 5"),
-    "a setting more": ({"settings": MASKED | {"max_ids": 64}}, "", "max ids 64"),
-    "text": ({"text": {"name": "other.txt", "sha256": "b" * 64}}, "on text.txt", "on other.txt"),
-    "a text of the same name": ({"text": TEXT | {"sha256": "b" * 64}}, "sha256 aaaaaaaa", "sha256 bbbbbbbb"),
+WAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"settings": MASKED | {"seed": 1}}, "[seed=1]"),
+    "limit": ({"settings": MASKED | {"limit": 5}}, "[limit=5]"),
+    "a setting more": ({"settings": MASKED | {"max_ids": 64}}, "[max_ids=64]"),
+    "text": ({"text": {"name": "other.txt", "sha256": "b" * 64}}, "[text=other.txt:bbbbbbbb]"),
+    "a text of the same name": ({"text": TEXT | {"sha256": "b" * 64}}, "[text=text.txt:bbbbbbbb]"),
     "two things": (
-        {"settings": MASKED | {"limit": 5}, "text": {"name": "other.txt", "sha256": "b" * 64}},
-        "on text.txt",
-        "on other.txt, limit 5",
+        {"settings": MASKED | {"limit": 5}, "text": {"name": "a, b=[c].txt", "sha256": "b" * 64}},
+        "[limit=5,text=a, b=[c].txt:bbbbbbbb]",
     ),
-}
+    "it does not tell": ({"settings": MASKED | {"limit": 5}, "chosen": None},
+                         "[limit=5,protocol=masked,seed=0,text=text.txt:aaaaaaaa]"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_figures_measured_in_different_ways_are_columns_that_say_what_differs(tmp_path: Path, way: str) -> None:
-    change, one, other = WAYS[way]
+def test_figures_measured_in_different_ways_are_columns_named_by_what_was_chosen(tmp_path: Path, way: str) -> None:
+    """And the names are the same whether the other way lies there or not."""
+    change, label = WAYS[way]
     path = put(tmp_path, 1)
-    records.write(record(10.0), tmp_path)
-    records.write(record(40.0, path), tmp_path)
     records.write(record(100.0, **change), tmp_path)
     records.write(record(900.0, path, **change), tmp_path)
+    alone = {entry.key for entry in only(tmp_path).columns}
+    assert f"{TIED}{label}" in alone
+    records.write(record(10.0), tmp_path)
+    records.write(record(40.0, path), tmp_path)
     found = only(tmp_path)
-    tied = {entry.differs: entry for entry in found.columns if entry.name == TIED}
-    assert tied.keys() == {one, other}
-    assert len({entry.key for entry in found.columns}) == len(found.columns) == 4
+    assert {entry.key for entry in found.columns} == alone | {INPUT_ONLY, TIED}
     original, made = found.rows
-    for differs, figures, ratio in ((one, (10.0, 40.0), 4.0), (other, (100.0, 900.0), 9.0)):
-        key = tied[differs].key
+    for key, figures, ratio in ((TIED, (10.0, 40.0), 4.0), (f"{TIED}{label}", (100.0, 900.0), 9.0)):
         assert (original.figures[key].value, made.figures[key].value) == figures
         assert made.figures[key].ratio == ratio
+        assert found.columns_named(key) == [entry for entry in found.columns if entry.key == key]
+    gate = f"{TIED}{label} <= 8x"
+    assert [failure.figure for failure in compare(tmp_path, require=gate).failures] == [f"{TIED}{label}"]
 
 
 @pytest.mark.parametrize(
-    ("change", "one", "other"),
+    ("change", "keys"),
     [
-        ({"settings": {"epochs": 1.0}}, "epochs 3", "epochs 1"),
-        ({"settings": {"learning_rate": 2.0000001e-5}}, "learning rate 2e-05", "learning rate 2.0000001e-05"),
-        ({"data": {"sha256": "other"}}, "sha256 mrpc-dat", "sha256 other"),
-        ({"data": {"limit_train": 5}}, "", "limit train 5"),
+        ({"settings": {"epochs": 1.0}}, ["mrpc.accuracy", "mrpc.accuracy[epochs=1]"]),
+        (
+            {"settings": {"learning_rate": 2.0000001e-5}},
+            ["mrpc.accuracy", "mrpc.accuracy[learning_rate=2.0000001e-05]"],
+        ),
+        ({"data": {"sha256": "other"}}, ["mrpc.accuracy[sha256=mrpc-dat]", "mrpc.accuracy[sha256=other]"]),
+        ({"data": {"limit_train": 5}}, ["mrpc.accuracy", "mrpc.accuracy[limit_train=5]"]),
     ],
     ids=["settings", "close settings", "data", "limit"],
 )
 def test_scores_that_differ_in_more_than_the_seed_never_share_a_column(
-    tmp_path: Path, change: dict[str, Any], one: str, other: str
+    tmp_path: Path, change: dict[str, Any], keys: list[str]
 ) -> None:
     path = put(tmp_path, 1)
     for changed, figures in (({}, (0.5, 0.25)), (change, (0.75, 0.625))):
         for artifact, figure in zip((None, path), figures, strict=True):
             records.write(tuned({"accuracy": figure}, artifact, **changed), tmp_path)
     found = only(tmp_path)
-    columns = {entry.differs: entry.key for entry in found.columns}
-    assert columns.keys() == {one, other}
-    for differs, figures in ((one, (0.5, 0.25)), (other, (0.75, 0.625))):
-        own = [entry.figures[columns[differs]] for entry in found.rows]
+    assert [entry.key for entry in found.columns] == keys
+    for key, figures in zip(keys, ((0.5, 0.25), (0.75, 0.625)), strict=True):
+        own = [entry.figures[key] for entry in found.rows]
         assert (own[0].value, own[1].value) == figures
         assert own[1].difference == figures[1] - figures[0]
+
+
+def test_a_gate_holds_on_all_data_that_nothing_but_its_content_tells_apart(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    for accuracy, data in ((0.9, {}), (0.4, {"sha256": "other"})):
+        records.write(tuned({"accuracy": accuracy}, path, data=data), tmp_path)
+    (failure,) = compare(tmp_path, require="mrpc.accuracy >= 0.5").failures
+    assert failure.figure == "mrpc.accuracy[sha256=other]"
 
 
 @pytest.mark.parametrize("change", [{"epochs": 3}, {"warmup": None}], ids=["3 and 3.0", "null and nothing"])
@@ -242,15 +256,8 @@ def test_ways_that_read_alike_are_still_told_apart(tmp_path: Path, change: dict[
     records.write(tuned({"accuracy": 0.75}, settings=change), tmp_path)
     found = only(tmp_path)
     assert len({entry.key for entry in found.columns}) == 2
-    assert all(entry.differs for entry in found.columns)
+    assert all(entry.label for entry in found.columns)
     assert sorted(figure.value for figure in found.rows[0].figures.values()) == [0.5, 0.75]
-
-
-def test_only_what_differs_among_the_ways_of_a_figure_is_told(tmp_path: Path) -> None:
-    records.write(record(10.0), tmp_path)
-    records.write(record(11.0, settings=MASKED | {"limit": 5}), tmp_path)
-    records.write(tuned({"accuracy": 0.5}, settings={"epochs": 1.0}), tmp_path)
-    assert {entry.key for entry in only(tmp_path).columns if entry.name.startswith("mrpc")} == {"mrpc.accuracy"}
 
 
 # -- models
@@ -412,7 +419,7 @@ def test_comparing_imports_neither_torch_nor_a_library_to_draw_with(tmp_path: Pa
         "import sys, pathlib; from orientc.comparison.compare import compare; from orientc.comparison.gates import *;"
         "from orientc.comparison import formats, plot; from orientc.comparison.grid import grid;"
         f"found = compare([pathlib.Path({str(tmp_path)!r})]).comparisons;"
-        "failures(found, [Condition.parse('rank < 9')]); formats.markdown([grid(found[0])]); formats.as_csv(found);"
+        "verdicts(found, [Condition.parse('rank < 9')]); formats.markdown([grid(found[0])]); formats.as_csv(found);"
         "heavy = {'torch', 'transformers', 'matplotlib', 'plotext'};"
         "print(len(found[0].rows), sorted(heavy & sys.modules.keys()))"
     )
@@ -518,17 +525,50 @@ def test_everything_of_a_model_is_in_one_comparison(tmp_path: Path) -> None:
 # -- names, the best, and the Pareto front
 
 
-PER_CHANNEL = [column(INPUT_ONLY), column(TIED, "limit 1"), column(TIED, "limit 2"), column("mrpc.accuracy")]
+PER_CHANNEL = [column(INPUT_ONLY), column(TIED, limit=1), column(TIED, limit=2), column("mrpc.accuracy")]
 
 
 def test_a_name_stands_for_a_column_all_of_the_name_or_all_of_its_subject() -> None:
     found = comparison(PER_CHANNEL, row())
-    assert found.columns_named("perplexity.tied (limit 2)") == [PER_CHANNEL[2]]
-    assert found.columns_named(TIED) == PER_CHANNEL[1:3]
-    assert found.columns_named("perplexity") == PER_CHANNEL[:3]
-    assert found.columns_named("mrpc") == [PER_CHANNEL[3]]
-    for name in ("perp", "accuracy", "", "perplexity.", "rank"):
-        assert found.columns_named(name) == []
+    assert found.columns_named("perplexity.tied[limit=2]") == [PER_CHANNEL[2]]
+    assert found.columns_named(TIED) == []
+    assert found.columns_like(TIED) == PER_CHANNEL[1:3]
+    assert found.columns_named("perplexity") == PER_CHANNEL[:1]
+    assert found.columns_named("perplexity[limit=1]") == found.columns_like("perplexity[limit=1]") == [PER_CHANNEL[1]]
+    assert found.columns_like("perplexity") == PER_CHANNEL[:3]
+    assert found.columns_named("mrpc") == found.columns_like("mrpc") == [PER_CHANNEL[3]]
+    for name in ("perp", "accuracy", "", "perplexity.", "rank", "perplexity.tied[limit=3]", "perplexity.tied[limit=1"):
+        assert found.columns_named(name) == found.columns_like(name) == []
+
+
+def test_sizes_within_a_hundredth_are_equal() -> None:
+    sizes = (1.005, 1.0, 1.02)
+    rows = [row(f"svd-{n}", 1, {TIED: 5.0 + n}, table_mb=size) for n, size in enumerate(sizes)]
+    found = comparison([column(TIED)], row(figures={TIED: 4.0}, table_mb=6.0), *rows)
+    assert found.best("table_mb") == {1, 2}
+    assert found.pareto(column(TIED)) == {0, 1}  # the smallest is as large as one that is better
+    assert comparison([], row(), *rows[:2]).best("table_mb") == set()  # there is no best of what is all the same
+
+
+def test_figures_that_are_no_pair_are_told_apart_by_their_errors() -> None:
+    def best(*figures: Figure) -> set[int]:
+        rows = [row(f"svd-{number}", 1, {TIED: figure}) for number, figure in enumerate(figures)]
+        return comparison([column(TIED)], row(), *rows).best(TIED)
+
+    assert best(Figure(5.0, error=0.3), Figure(6.0, error=0.4)) == {1}
+    assert best(Figure(5.0, error=0.5), Figure(6.0, error=0.4)) == set()
+    assert best(Figure(5.0, error=0.5), Figure(6.0)) == {1}
+    assert best(Figure(5.0, std=1.0, seeds=(0, 1)), Figure(6.0)) == set()
+    assert best(Figure(5.0), Figure(5.1)) == {1}  # nothing is known of their errors
+    assert best(Figure(5.0, error=0.5), Figure(math.inf)) == {1}
+
+
+def test_spearmans_correlation_is_weighed_before_the_cosine() -> None:
+    names = ["rte.accuracy", "similarity.cosine", "similarity.cosine_p5", "similarity.spearman"]
+    assert comparison([column(name) for name in names], row()).quality == column("similarity.spearman")
+    assert comparison([column(name) for name in names[:3]], row()).quality == column("similarity.cosine")
+    others = [replace(column(TIED), of_artifacts=False), column("rte.accuracy", limit_train=5), column("rte.accuracy")]
+    assert comparison(others, row()).quality == column("rte.accuracy")
 
 
 def test_size_is_weighed_against_tied_perplexity_where_there_is_any() -> None:
@@ -544,7 +584,7 @@ def test_a_figure_is_chosen_by_the_names_it_goes_by() -> None:
     assert found.chosen(None) == found.chosen("perplexity") == found.chosen(TIED) == found.quality
     assert found.chosen(PER_CHANNEL[2].key) == PER_CHANNEL[2]
     assert found.chosen("mrpc") == PER_CHANNEL[3]
-    with pytest.raises(UsageError, match=r"'sst2'.*perplexity\.tied \(limit 2\), mrpc\.accuracy"):
+    with pytest.raises(UsageError, match=r"'sst2'.*perplexity\.tied\[limit=2\], mrpc\.accuracy"):
         found.chosen("sst2")
     assert comparison([], row()).chosen(None) is None
     with pytest.raises(UsageError, match="none"):
@@ -580,7 +620,8 @@ def test_the_best_and_the_front_are_what_brute_force_finds(name: str, seed: int)
 def test_the_best_of_a_fact_is_the_smallest_but_for_ratios() -> None:
     found = comparison([], row(), row("svd-1", 4), row("svd-2", 2, seconds=1.0), row("svd-3", 2))
     assert found.best("rank") == set()
-    assert found.best("parameter_ratio") == found.best("table_mb") == found.best("model_mb") == {2, 3}
+    assert found.best("parameter_ratio") == found.best("table_mb") == {2, 3}
+    assert found.best("model_mb") == {2, 3}
     assert found.best("cosine") == found.best("rmse") == {1}
     assert found.best("seconds") == set()  # one row alone has it
     assert found.best("method") == set()
@@ -615,11 +656,14 @@ def test_everything_that_the_command_takes_can_be_asked_of_the_function(tmp_path
     )  # fmt: skip
     assert [entry.rank for entry in found.comparisons[0].rows] == [DIM, 1, 2]
     assert [str(failure) for failure in found.failures] == [
-        "model-0, svd-r1-float32: perplexity.tied is 39.00, required perplexity.tied < 39",
-        "model-0, svd-r2-float32: rank is 2, required rank <= 1",
+        "model-0, svd-r1-float32: perplexity.tied is 39.00, required < 39",
+        "model-0, svd-r2-float32: rank is 2, required ≤ 1",
     ]
     assert (found.columns, found.quality) == (("rank", "perplexity"), TIED)
-    assert found.as_dict()["comparisons"] == [found.comparisons[0].as_dict()]
+    (document,) = found.as_dict()["comparisons"]
+    assert document["met"] is False
+    assert [[gate["met"] for gate in row["gates"]] for row in document["rows"]] == [[], [True, False], [False, True]]
+    assert compare(str(tmp_path)).as_dict()["comparisons"][0]["met"] is None
     again = compare(
         [tmp_path], where=["rank < 3"], columns=["rank", "perplexity"], sort="rank", plot=tmp_path / "x.svg"
     )
@@ -732,9 +776,9 @@ def test_a_gate_is_not_met_by_the_other_text_where_one_is_in_doubt(tmp_path: Pat
     records.write(record(20.0, path), tmp_path)
     elsewhere = {"name": "another", "sha256": "c" * 64}
     copies(tmp_path, record(40.0, path, text=elsewhere), record(80.0, path, text=elsewhere))
-    found = compare([tmp_path], require="perplexity.tied <= 50")
+    found = compare([tmp_path], require=["perplexity.tied <= 50", "perplexity.tied[text=another] <= 50"])
     (failure,) = found.failures
-    assert "(on another) is not measured" in str(failure)
+    assert "perplexity.tied[text=another:cccccccc] is not measured" in str(failure)
     (one,) = found.comparisons
     assert [len(row.figures) for row in one.rows] == [0, 1]
 

@@ -33,7 +33,7 @@ NASTY = ["a|b", r"back\slash", r"a\|b", "*bold*", "_under_score_", "<b>&amp;", "
 
 def full() -> Comparison:
     """Two ways of one figure, scores over seeds, gaps, a fit's time."""
-    columns = [column(TIED, "limit 5"), column(TIED, "limit 9"), column(SST2)]
+    columns = [column(TIED, limit=5), column(TIED, limit=9), column(SST2)]
     five, nine = columns[0].key, columns[1].key
     return comparison(
         columns,
@@ -54,17 +54,21 @@ def texts(found: Comparison, **options: object) -> list[list[str]]:
 
 def test_every_row_has_a_cell_for_every_heading() -> None:
     header, *rows = texts(full())
-    assert header[:3] == ["table", "rank", "ratio"]
+    assert header[:5] == ["table", "method", "settings", "rank", "ratio"]
     assert header[-4:] == ["ppl tied [a]", "ppl tied [b]", "sst2 accuracy", "fit s"]
     assert "model MB tied" in header
     assert {len(cells) for cells in rows} == {len(header)}
     assert len(set(header)) == len(header)
 
 
-def test_a_rows_name_tells_its_method_and_settings_where_the_name_does_not() -> None:
-    assert [cells[0] for cells in texts(full())[1:]] == [
-        "original", "svd-4", "svd-2 (center True)", "mine (autoencoder)"
+def test_what_a_rows_name_does_not_tell_of_its_method_and_settings_has_columns() -> None:
+    assert [cells[:3] for cells in texts(full())] == [
+        ["table", "method", "settings"], ["original", "original", ""], ["svd-4", "svd", ""],
+        ["svd-2", "svd", "center True"], ["mine", "autoencoder", ""],
     ]  # fmt: skip
+    assert grid(full()).words == 3
+    plain = replace(full(), rows=full().rows[:2])
+    assert texts(plain)[0][:2] == ["table", "rank"]
 
 
 def test_figures_are_told_against_the_uncompressed_models() -> None:
@@ -83,19 +87,29 @@ def test_seeds_are_told_only_where_rows_differ_in_them() -> None:
 
 def test_each_way_of_measuring_is_told_in_a_note_by_its_letter() -> None:
     columns = [
-        Column(TIED, "limit 5", {"on": "a.txt", "limit": 5, "bos": None, "sha256": "aaaa"}),
-        Column(TIED, "", {"on": "a.txt", "limit": None, "bos": True, "sha256": "aaaa"}),
-        Column(SST2, "limit 5", {"on": "glue", "limit": 5, "sha256": "bbbb"}),
+        Column(TIED, {}, {"on": "a.txt", "limit": None, "bos": True, "sha256": "aaaa"}),
+        Column(TIED, {"limit": 5}, {"on": "a.txt", "limit": 5, "bos": None, "sha256": "aaaa"}),
+        Column(SST2, {"limit_train": 5}, {"on": "glue", "limit_train": 5, "sha256": "bbbb"}),
     ]
     made = grid(comparison(columns, row(), row("svd", 2)))
-    assert made.header[-4:-1] == ("ppl tied [a]", "ppl tied", "sst2 accuracy [a]")
+    assert made.header[-4:-1] == ("ppl tied", "ppl tied [a]", "sst2 accuracy")
     assert made.notes == (
-        "perplexity [a] on a.txt (limit 5; aaaa)",
         "perplexity on a.txt (bos True; aaaa)",
-        "sst2 [a] on glue (limit 5; bbbb)",
+        "[a] perplexity[limit=5] on a.txt (limit 5; aaaa)",
+        "sst2[limit_train=5] on glue (limit train 5; bbbb)",
     )
     assert made.legend("*")[:3] == made.notes
-    assert made.legend("*")[3] == f"{FRONT} nothing else is as small and as good in ppl tied [a]; * best of its column"
+    assert made.legend("*")[3] == f"{FRONT} nothing else is as small and as good in ppl tied"
+
+
+def test_what_the_uncompressed_model_alone_was_measured_by_is_shown_by_its_key() -> None:
+    own = replace(column(TIED, limit=5), of_artifacts=False)
+    found = comparison([column(TIED), own], row(), row("svd", 2))
+    assert "ppl tied [a]" not in grid(found).header
+    assert grid(found, shown=["perplexity"]).header == ("table", "ppl tied")
+    assert grid(found, shown=["perplexity.tied[limit=5]"]).header == ("table", "ppl tied")
+    assert grid(comparison([own], row())).header[-2] == "ppl tied"
+    assert f"{TIED}[limit=5]" in formats.as_csv([found])
 
 
 def test_policies_measured_alike_share_a_note() -> None:
@@ -104,17 +118,18 @@ def test_policies_measured_alike_share_a_note() -> None:
 
 
 def test_more_ways_than_letters_have_headings_of_their_own() -> None:
-    columns = [column(TIED, f"limit {number}") for number in range(60)]
+    columns = [column(TIED, limit=number) for number in range(60)]
     header = grid(comparison(columns, row())).header
     assert len(set(header)) == len(header)
     assert "ppl tied [aa]" in header
 
 
 def test_only_the_columns_asked_for_are_shown() -> None:
-    assert texts(full(), shown=["rank", SST2])[0] == ["table", "rank", "sst2 accuracy"]
-    assert texts(full(), shown=["perplexity"])[0] == ["table", "ppl tied [a]", "ppl tied [b]"]
-    assert texts(full(), shown=["seconds", "perplexity.tied (limit 9)"])[0] == ["table", "ppl tied [b]", "fit s"]
-    assert texts(full(), shown=["model_mb", "table_mb"])[0] == ["table", "MB", "model MB tied"]
+    names = ["table", "method", "settings"]
+    assert texts(full(), shown=["rank", SST2])[0] == [*names, "rank", "sst2 accuracy"]
+    assert texts(full(), shown=["perplexity"])[0] == [*names, "ppl tied [a]", "ppl tied [b]"]
+    assert texts(full(), shown=["seconds", "perplexity.tied[limit=9]"])[0] == [*names, "ppl tied", "fit s"]
+    assert texts(full(), shown=["model_mb", "table_mb"])[0] == [*names, "MB", "model MB tied"]
 
 
 def test_the_best_and_the_front_are_marked() -> None:
@@ -130,6 +145,20 @@ def test_the_best_and_the_front_are_marked() -> None:
     assert best["sst2 accuracy"] == {1}
     assert made.front == {0, 1, 2} == found.pareto(found.columns[0])
     assert grid(found, quality=found.columns[1]).front == {0, 1}
+
+
+def test_the_figure_that_size_is_weighed_against_is_one_that_is_shown() -> None:
+    found = full()
+    assert grid(found, shown=[SST2]).weighed == "sst2 accuracy"
+    bare = grid(found, shown=["table_mb"])
+    assert (bare.weighed, bare.front, bare.legend("*")) == (None, frozenset(), ("* best of its column",))
+    chosen = grid(found, shown=["rank"], quality=found.columns[2])
+    assert (chosen.weighed, chosen.header[-1]) == ("sst2 accuracy", "sst2 accuracy")
+
+
+def test_the_row_that_others_are_held_against_has_nothing_in_brackets() -> None:
+    held = replace(full(), held_against="svd-4")
+    assert {cell for cells in texts(held)[1:] for cell in cells if "(" in cell} == set()
 
 
 def test_without_figures_there_is_no_front_to_explain() -> None:
@@ -157,7 +186,7 @@ def test_the_table_lines_up_with_its_marks_and_legend() -> None:
     assert header.split() == [word for name in grid(full()).header for word in name.split()]
     assert (set(rule), len(rule)) == ({"─"}, len(header))
     assert {len(line) for line in lines[:4]} == {len(header)}
-    assert [line[:8] for line in lines[:4]] == ["◆ origin", "◆ svd-4 ", "◆ svd-2 ", "  mine ("]
+    assert [line[:8] for line in lines[:4]] == ["◆ origin", "◆ svd-4 ", "◆ svd-2 ", "  mine  "]
     assert "12.00 (1.50×)*" in lines[1]
     assert lines[4:] == list(grid(full()).legend("*"))
 
@@ -181,9 +210,9 @@ def test_a_format_that_is_not_there_is_refused() -> None:
 def test_what_is_shown_follows_the_columns_and_the_quality_chosen() -> None:
     found = Comparisons((full(),), columns=("rank", SST2), quality=SST2)
     table = formats.render(found)
-    assert table.splitlines()[1].split() == ["table", "rank", "sst2", "accuracy"]
+    assert table.splitlines()[1].split() == ["table", "method", "settings", "rank", "sst2", "accuracy"]
     assert "in sst2 accuracy" in table
-    assert "| table | rank | sst2 accuracy |" in formats.render(found, "markdown")
+    assert "| table | method | settings | rank | sst2 accuracy |" in formats.render(found, "markdown")
     with pytest.raises(UsageError, match="JSON has every column"):
         formats.render(found, "json")
     whole = Comparisons((full(),))
@@ -220,9 +249,8 @@ def test_markdown_is_a_table_with_the_best_in_bold() -> None:
 
 @pytest.mark.parametrize("name", NASTY)
 def test_markdown_shows_any_name_as_it_stands(name: str) -> None:
-    differs = f"on {name}"
-    key = f"{TIED} ({differs})"
-    columns = [Column(TIED, differs, {"on": name}), column(TIED)]
+    columns = [Column(TIED, {"text": name}, {"on": name}), column(TIED)]
+    key = columns[0].key
     found = comparison(columns, row(figures={key: 1.0}), row(name or "svd", 2, {key: 1.0}, method=name), model=name)
     text = formats.markdown([grid(found)])
     title, _, *lines = text.splitlines()
@@ -260,7 +288,7 @@ def test_any_format_of_any_name_can_be_written_to_a_file(format: str) -> None:
 
 def test_several_tables_stand_apart() -> None:
     text = formats.markdown([grid(full()), grid(replace(full(), model="other"))])
-    assert text.count("| --- |") == 2
+    assert text.count("| --- | --- | --- | ---: |") == 2
     assert "\n\n**other**\n\n|" in text
 
 
@@ -313,7 +341,7 @@ def test_csv_of_several_models_is_one_table() -> None:
 
 @pytest.mark.parametrize("name", [*NASTY, 'a "quoted", name'])
 def test_csv_carries_any_name(name: str) -> None:
-    found = comparison([column(TIED, name)], row(figures={}), row(name or "svd", 2), model=name)
+    found = comparison([column(TIED, text=name)], row(figures={}), row(name or "svd", 2), model=name)
     lines = parsed(found)
     assert [line["model"] for line in lines] == [name, name]
     assert lines[1]["name"] == (name or "svd")
@@ -324,7 +352,7 @@ def test_csv_carries_any_name(name: str) -> None:
     ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "-2+3+cmd|' /C calc'!A0", "＝1", "'=1", "''@x", "-runs/a"],
 )
 def test_no_text_in_csv_is_a_formula_and_all_of_it_can_be_had_back(name: str) -> None:
-    columns = [Column(name, "", {})]
+    columns = [Column(name, {}, {})]
     found = comparison(
         columns,
         row(figures={}),
@@ -350,6 +378,9 @@ def test_an_apostrophe_that_guards_nothing_stays_as_it_is() -> None:
 # -- HTML
 
 
+TEXTS = ("td", "button", "h2", "p")
+
+
 class Reader(HTMLParser):
     """Collects elements, texts and attributes, and holds every end tag against the open ones."""
 
@@ -370,7 +401,7 @@ class Reader(HTMLParser):
         self.attributes += [(name, value or "") for name, value in attrs]
         if tag not in self.VOID:
             self.open.append(tag)
-        if tag in ("td", "th", "h2", "p"):
+        if tag in TEXTS:
             self.cells.append("")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -382,12 +413,12 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("td", "th", "h2", "p"):
+        if self.open and self.open[-1] in TEXTS:
             self.cells[-1] += data
 
 
 def page_of(found: Comparison) -> str:
-    return formats.page([(grid(found), [plot.svg(picture) for picture in plot.pictures(found)])])
+    return formats.page([(grid(found), [plot.svg(picture) for picture in plot.pictures(found, found.columns)])])
 
 
 def test_the_page_is_one_well_formed_file_that_refers_to_nothing_else() -> None:
@@ -400,7 +431,9 @@ def test_the_page_is_one_well_formed_file_that_refers_to_nothing_else() -> None:
     assert set(re.findall(r"https?://[^\"' <>]+", text)) <= {
         "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
     }  # fmt: skip
-    assert not {"script", "link", "img", "iframe"} & set(found.seen)
+    assert not {"link", "img", "iframe"} & set(found.seen)
+    assert not [name for name, _ in found.attributes if name == "src"]
+    assert found.seen.count("script") == 1  # what sorts
     assert "@import" not in text
     assert all(value.startswith("#") for name, value in found.attributes if name.endswith("href"))
     assert [value for name, value in found.attributes if name == "charset"] == ["utf-8"]
@@ -422,7 +455,8 @@ def test_the_page_shows_any_name_as_it_stands(name: str) -> None:
     reader = Reader(page_of(found))
     assert reader.cells[0] == name
     assert f"{FRONT} svd{name}" in reader.cells
-    assert "script" not in reader.seen
+    assert reader.seen.count("script") == 1
+    assert "onload" not in dict(reader.attributes)
     assert reader.seen.count("svg") == 1
 
 
@@ -451,9 +485,9 @@ def test_a_picture_has_a_line_for_each_method_and_setting_by_size() -> None:
 
 
 def test_pictures_of_one_page_tell_which_way_they_are_of() -> None:
-    labels = [picture.quality for picture in plot.pictures(full())]
+    labels = [picture.quality for picture in plot.pictures(full(), full().columns)]
     assert labels == [column.key for column in full().columns]
-    for picture in plot.pictures(full()):
+    for picture in plot.pictures(full(), full().columns):
         assert f">{picture.quality}<" in plot.svg(picture)
 
 
@@ -464,7 +498,7 @@ def test_what_is_not_finite_is_not_drawn() -> None:
     hopeless = comparison([column(TIED)], *rows[:2])
     with pytest.raises(UsageError, match="nothing to draw"):
         plot.picture(hopeless, column(TIED))
-    assert plot.pictures(hopeless) == []
+    assert plot.pictures(hopeless, hopeless.columns) == []
 
 
 @pytest.mark.parametrize(
@@ -531,7 +565,7 @@ def test_the_legend_shows_names_as_they_stand(name: str) -> None:
 def test_a_drawing_is_xml_whatever_a_name_holds(sign: str, tmp_path: Path) -> None:
     figures = {TIED: 1.0}
     found = comparison([column(TIED)], row(figures=figures), row(f"a{sign}", 2, figures, method=sign), model=sign)
-    (picture,) = plot.pictures(found)
+    (picture,) = plot.pictures(found, found.columns)
     for name in ("x.svg", "x.png"):
         plot.save(picture, tmp_path / name)
     ElementTree.fromstring((tmp_path / "x.svg").read_bytes())

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
-from support.comparisons import DIM, column, comparison, row
+from support.comparisons import column, comparison, row
 
-from orientc.comparison.gates import Condition, check_names, failures, meets, select
-from orientc.comparison.rows import Comparison
+from orientc.comparison.gates import Condition, Verdict, check_names, meets, select, verdicts
+from orientc.comparison.rows import Comparison, Figure
 from orientc.errors import UsageError
 
 TIED, INPUT_ONLY = "perplexity.tied", "perplexity.input-only"
@@ -32,8 +33,10 @@ TIED, INPUT_ONLY = "perplexity.tied", "perplexity.input-only"
         ("sst2.accuracy >= +1e-1 PT", ("sst2.accuracy", ">=", 0.1, "pt")),
         ("method == svd", ("method", "==", "svd", "")),
         ("settings != lr 0.01, ae", ("settings", "!=", "lr 0.01, ae", "")),
-        ("perplexity.tied (limit 5, seed 1) < 9", ("perplexity.tied (limit 5, seed 1)", "<", 9.0, "")),
+        ("perplexity.tied[limit=5, seed=1] < 9", ("perplexity.tied[limit=5, seed=1]", "<", 9.0, "")),
         ("method == 5 pts", ("method", "==", "5 pts", "")),
+        ("perplexity[limit=5] <= 1.2x", ("perplexity[limit=5]", "<=", 1.2, "x")),
+        ("kl.tied [text=a<b]=c.txt] >= 1", ("kl.tied [text=a<b]=c.txt]", ">=", 1.0, "")),
     ],
 )
 def test_a_condition_is_a_name_a_sign_and_a_value(text: str, parts: tuple[str, str, float | str, str]) -> None:
@@ -50,7 +53,8 @@ def test_a_condition_is_a_name_a_sign_and_a_value(text: str, parts: tuple[str, s
         "rank <= 1,5", "rank <= nan", "rank <= inf", "method < svd", "rank <= 1.2.3", "rank <= 0x10", "rank <= --5",
         "1 < rank < 5", "rank\n", "rank <= 1pt", "perplexity.tied <= 1.5 pt", "perplexity <= 1PT",
         "kl.tied <= 1.2x", "kl <= 1pt", "same_top >= -1pt", "rank <= 5 @95%", "kl.tied == 1 @95%", "kl < 1 @ 90%",
-        "sst2.accuracy >= 0.9x @95%",
+        "sst2.accuracy >= 0.9x @95%", "perplexity[limit=5] <= 1pt", "kl.tied[limit=5] <= 1x", "[limit=5] <= 1",
+        "perplexity[limit=5 <= 1",
     ],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused_with_its_own_words(text: str) -> None:
@@ -112,10 +116,37 @@ def test_nothing_meets_a_gate_against_a_base_that_has_no_number(sign: str, unit:
         assert gate.holds(value, original) == wanted, value
 
 
+def failures(found: Comparison, *conditions: str) -> list[Verdict]:
+    return [entry for entry in verdicts([found], map(Condition.parse, conditions)) if not entry.met]
+
+
+@pytest.mark.parametrize(
+    ("condition", "line"),
+    [
+        ("perplexity.tied <= 2x", "m, small: perplexity.tied is 4.39×, required ≤ 2×"),
+        ("perplexity.tied < 4.389x", "m, small: perplexity.tied is 4.39×, required < 4.389×"),
+        ("perplexity.tied <= 4.39x", "m, small: perplexity.tied is 4.3904×, required ≤ 4.39×"),
+        ("perplexity.tied <= 40", "m, small: perplexity.tied is 43.90, required ≤ 40"),
+        ("perplexity.tied <= 43.9", "m, small: perplexity.tied is 43.904, required ≤ 43.9"),
+        ("sst2.accuracy >= -0.5pt", "m, small: sst2.accuracy is −8.8 pt, required ≥ −0.5 pt"),
+        ("sst2.accuracy >= -8.8pt", "m, small: sst2.accuracy is −8.84 pt, required ≥ −8.8 pt"),
+        ("sst2.accuracy > 0.9", "m, small: sst2.accuracy is 0.8116, required > 0.9"),
+        ("rank > 64", "m, small: rank is 2, required > 64"),
+        ("method != svd", "m, small: method is svd, required ≠ svd"),
+        ("perplexity.tied <= 5x @95%",
+         "m, small: perplexity.tied is 4.39× (no error is known: measure again), required ≤ 5× @95 %"),
+    ],
+)  # fmt: skip
+def test_a_missed_gate_is_told_in_its_own_unit(condition: str, line: str) -> None:
+    rows = row(figures={TIED: 10.0, "sst2.accuracy": 0.9}), row("small", 2, {TIED: 43.904, "sst2.accuracy": 0.8116})
+    found = comparison([column(TIED), column("sst2.accuracy")], *rows, model="m")
+    assert [str(failure) for failure in failures(found, condition)] == [line]
+
+
 def test_a_missed_gate_says_so_where_the_base_is_what_it_missed_by() -> None:
     rows = row(figures={TIED: math.inf}), row("small", 2, {TIED: 5.0}, path="small.safetensors")
-    [failure] = failures([comparison([column(TIED)], *rows, model="m")], [Condition.parse("perplexity.tied <= 1.2x")])
-    assert str(failure) == "m, small: perplexity.tied is 5.000 (uncompressed ∞), required perplexity.tied <= 1.2x"
+    [failure] = failures(comparison([column(TIED)], *rows, model="m"), "perplexity.tied <= 1.2x")
+    assert str(failure) == "m, small: perplexity.tied is 5.000 (uncompressed ∞), required ≤ 1.2×"
 
 
 def test_a_number_no_figure_reaches_is_no_gate() -> None:
@@ -155,8 +186,7 @@ def scored() -> Comparison:
 
 
 def missed(*conditions: str, of: Comparison | None = None) -> list[tuple[str, str, float | str | None]]:
-    found = failures([of or scored()], [Condition.parse(text) for text in conditions])
-    return [(entry.row.name, entry.figure, entry.value) for entry in found]
+    return [(entry.row.name, entry.figure, entry.value) for entry in failures(of or scored(), *conditions) if entry.row]
 
 
 @pytest.mark.parametrize(
@@ -193,22 +223,57 @@ def test_each_gate_is_told_by_itself() -> None:
     assert missed() == []
 
 
-def test_a_gate_holds_in_every_way_its_figure_was_measured() -> None:
-    columns = [column(TIED, "limit 5"), column(TIED)]
-    found = comparison(
-        columns, row(figures={TIED: 10.0}), row("svd", 2, {TIED: 11.0, "perplexity.tied (limit 5)": 13.0})
+def two_ways() -> Comparison:
+    """One artifact measured by default and on 5, in the wrong order; the original on another text too."""
+    columns = [column(TIED, limit=5), column(TIED), replace(column(TIED, text="a.txt:01234567"), of_artifacts=False)]
+    original = {TIED: 10.0, f"{TIED}[limit=5]": 10.0, f"{TIED}[text=a.txt:01234567]": 9.0}
+    return comparison(columns, row(figures=original), row("svd", 2, {TIED: 11.0, f"{TIED}[limit=5]": 13.0}))
+
+
+@pytest.mark.parametrize("name", [TIED, "perplexity"])
+def test_a_bare_name_means_what_was_measured_by_default_whatever_else_was(name: str) -> None:
+    assert missed(f"{name} <= 1.2x", of=two_ways()) == []
+    assert missed(f"{name} <= 1.05x", of=two_ways()) == [("svd", TIED, 11.0)]
+    alone = comparison([column(TIED)], *(replace(each, figures={TIED: each.figures[TIED]}) for each in two_ways().rows))
+    assert missed(f"{name} <= 1.05x", of=alone) == [("svd", TIED, 11.0)]
+
+
+@pytest.mark.parametrize("name", [f"{TIED}[limit=5]", f"{TIED} [limit=5.0]", "perplexity[ limit = 5 ]"])
+def test_a_way_is_named_in_brackets(name: str) -> None:
+    assert missed(f"{name} <= 1.2x", of=two_ways()) == [("svd", f"{TIED}[limit=5]", 13.0)]
+    assert missed(f"{name} <= 1.3x", of=two_ways()) == []
+
+
+def test_what_no_artifact_was_measured_by_is_no_column_of_theirs() -> None:
+    (failure,) = failures(two_ways(), f"{TIED}[text=a.txt] <= 2x")
+    assert str(failure) == (
+        f"model, svd: {TIED}[text=a.txt] is not measured so (there is {TIED}[limit=5], {TIED}), required ≤ 2×"
     )
-    assert missed("perplexity.tied <= 12", of=found) == [("svd", "perplexity.tied (limit 5)", 13.0)]
-    assert missed("perplexity.tied (limit 5) <= 14", of=found) == []
-    # nothing to be relative to: the uncompressed model has no such figure
-    assert missed("perplexity.tied (limit 5) <= 2x", of=found) == [("svd", "perplexity.tied (limit 5)", 13.0)]
+    partly = replace(column(INPUT_ONLY), of_artifacts=False)
+    found = comparison([partly, column(TIED)], row(figures={INPUT_ONLY: 1.0, TIED: 1.0}), row("svd", 2, {TIED: 1.5}))
+    assert missed("perplexity <= 2x", of=found) == []
+
+
+def test_verdicts_are_plain_values_too() -> None:
+    known = comparison(
+        [column("sst2.accuracy")],
+        row(figures={"sst2.accuracy": 0.5}),
+        row("svd", 2, {"sst2.accuracy": Figure(0.375, 0.75, -0.125, low=0.25, high=0.5)}),
+    )
+    one, other = verdicts([known], map(Condition.parse, ("sst2.accuracy >= -0.5pt", "sst2.accuracy <= 0.5 @95%")))
+    assert one.as_dict() == {
+        "condition": "sst2.accuracy >= -0.5pt", "figure": "sst2.accuracy", "value": 0.375, "found": -12.5, "end": None,
+        "sign": ">=", "required": -0.5, "unit": "pt", "sure": False, "met": False,
+    }  # fmt: skip
+    assert (other.as_dict()["end"], other.as_dict()["met"]) == (0.5, True)
 
 
 def test_without_an_artifact_no_gate_is_met() -> None:
     bare = comparison([column(TIED)], row(figures={TIED: 10.0}))
-    assert missed("perplexity.tied <= 1.2x", of=bare) == [("original", TIED, 10.0)]
-    assert missed("rank > 0", of=bare) == [("original", "rank", DIM)]
-    assert missed(of=bare) == []
+    (failure,) = failures(bare, "perplexity.tied <= 1.2x")
+    assert (failure.row, str(failure)) == (None, "model: there is no row to meet perplexity.tied ≤ 1.2×")
+    assert failures(bare, "rank > 0")
+    assert not failures(bare)
 
 
 # -- selecting and sorting
@@ -232,7 +297,7 @@ def test_a_row_meets_a_condition_where_it_is_told_of_no_failure() -> None:
     found = scored()
     for text in ("rank < 4", "perplexity <= 1.25x", "squad.f1 >= -1pt", "method != svd", "none > 0"):
         condition = Condition.parse(text)
-        failed = {entry.row.name for entry in failures([found], [condition])}
+        failed = {entry.row.name for entry in failures(found, text) if entry.row}
         assert {entry.name for entry in found.rows[1:] if not meets(entry, found, condition)} == failed
 
 
@@ -246,18 +311,31 @@ def test_rows_are_sorted_by_a_name_and_those_without_it_come_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["rnk", "", "perplexity.ti", "accuracy", "rank.tied", "model_mb.left", "figures", "-rank"]
+    "name", ["rnk", "", "perplexity.ti", "accuracy", "rank.tied", "model_mb.left", "figures", "-rank", "mnli.accuracy"]
 )
-def test_a_name_that_nothing_has_is_refused_with_those_there_are(name: str) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_name_that_nothing_has_is_refused_with_those_there_are(name: str, there: bool) -> None:
     with pytest.raises(UsageError, match=r"rank.*sst2\.accuracy") as raised:
-        check_names([scored()], [name])
+        check_names([scored()], [name], there=there)
     assert repr(name) in str(raised.value)
 
 
-def test_a_name_is_known_where_one_comparison_has_it() -> None:
+def test_a_setting_that_nothing_is_measured_with_is_refused() -> None:
+    with pytest.raises(UsageError, match="'limt'"):
+        check_names([scored()], ["perplexity[limt=5]"])
+
+
+def test_a_known_figure_need_not_be_there_to_be_a_gates() -> None:
     bare = comparison([], row())
-    check_names([bare, scored()], ["rank", "seconds", "sst2", "perplexity", TIED, "model_mb.tied", "path"])
-    with pytest.raises(UsageError):
-        check_names([bare], ["sst2"])
+    check_names([bare], ["rank", "sst2", "mnli.accuracy_matched", "squad.f1", "kl.tied[limit=5]", "similarity"])
+    with pytest.raises(UsageError, match="'sst2'"):
+        check_names([bare, bare], ["sst2"], there=True)
+    check_names([bare, scored()], ["rank", "seconds", "sst2", "perplexity", TIED, "model_mb.tied", "path"], there=True)
     with pytest.raises(UsageError, match="'path'"):
         check_names([bare, scored()], ["path"], ["rank"])
+
+
+def test_the_figures_of_other_tools_are_known_where_there_are_any() -> None:
+    with pytest.raises(UsageError, match=r"'arc_easy\.acc'"):
+        check_names([scored()], ["arc_easy.acc"])
+    check_names([scored(), comparison([column("arc_easy.acc")], row())], ["arc_easy.acc", "arc_easy"])

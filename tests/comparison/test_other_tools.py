@@ -25,7 +25,7 @@ HARNESS: dict[str, Any] = {
     "higher_is_better": {"arc_easy": {"acc": True, "acc_norm": True}, "wikitext": {"word_perplexity": False}},
     "versions": {"arc_easy": 1.0},
     "n-shot": {"arc_easy": 0},
-    "n-samples": {"arc_easy": {"original": 2376, "effective": 100}},
+    "n-samples": {"arc_easy": {"original": 2376, "effective": 2376}},
     "config": {"model": "hf", "model_args": "pretrained=exported/svd-r4,trust_remote_code=True"},
     "model_name": "exported/svd-r4",
 }  # fmt: skip
@@ -51,7 +51,7 @@ def test_the_harness_gives_each_metric_with_its_error(tmp_path: Path) -> None:
         ("gsm8k.exact_match strict-match", 0.25, 0.05, False),
     ]
     assert found.outcomes[0].measured == {
-        "on": "arc_easy", "shots": 0, "samples": 100, "version": 1.0, "filter": None
+        "on": "arc_easy", "shots": 0, "samples": 2376, "version": 1.0, "filter": None
     }  # fmt: skip
 
 
@@ -98,8 +98,8 @@ def test_results_are_columns_of_the_row_that_they_name(tmp_path: Path) -> None:
     (perplexity,) = found.comparisons[0].columns_named("wikitext.word_perplexity")
     assert perplexity.lower_is_better
     assert [str(failure).partition(" is ")[2] for failure in found.failures] == [
-        "not measured, required arc_easy.acc >= -5pt",
-        "0.5000 (−10.00 pt), required arc_easy.acc >= -5pt",
+        "not measured, required ≥ −5 pt",
+        "−10.0 pt, required ≥ −5 pt",
     ]
     with pytest.raises(UsageError, match="is of elsewhere, which is the name of no row: say which as ROW=FILE"):
         compare([tmp_path], results=files["other"])
@@ -111,6 +111,9 @@ def test_figures_measured_otherwise_are_other_columns(tmp_path: Path) -> None:
     put(tmp_path, 2)
     for shots in (0, 5):
         values = {**HARNESS, "config": {}, "model_name": "svd-r2-float32", "n-shot": {"arc_easy": shots}}
+        values["n-samples"] = {"arc_easy": {"original": 2376, "effective": 100 if shots else 2376}}
         (tmp_path / f"{shots}.results").write_text(json.dumps(values))
     found = compare([tmp_path], results=[tmp_path / "0.results", tmp_path / "5.results"]).comparisons[0]
-    assert [column.differs for column in found.columns_named("arc_easy.acc")] == ["shots 0", "shots 5"]
+    keys = ["arc_easy.acc", "arc_easy.acc[samples=100,shots=5]"]
+    assert [column.key for column in found.columns_like("arc_easy.acc")] == keys
+    assert [column.key for column in found.columns_named("arc_easy.acc")] == keys[:1]

@@ -308,7 +308,8 @@ def test_the_record_of_a_scored_model_has_no_training_settings(
     bert_folder: Path, artifact: Path, dense: Run, tmp_path: Path
 ) -> None:
     used = {"epochs": 0, "max_length": 24, "precision": "float32", "attention": None}
-    assert score_only(tmp_path, dense.folder).record.settings == used
+    scored = score_only(tmp_path, dense.folder).record
+    assert (scored.settings, scored.chosen) == (used, {"epochs": 0, "max_length": 24})
     assert score_only(tmp_path, bert_folder, artifact).record.settings == used | {"seed": 0}
     assert set(os.listdir(tmp_path)) == {path.name for path in tmp_path.glob("*.json")}  # no folders
 

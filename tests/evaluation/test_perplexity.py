@@ -95,6 +95,37 @@ def test_causal_loss_equals_a_direct_computation(gpt2_folder: Path, text: Text, 
     }
 
 
+@pytest.mark.parametrize(
+    ("config", "chosen"),
+    [
+        (PerplexityConfig(), {}),
+        (PerplexityConfig(limit=30, batch_size=2), {"limit": 30}),
+        (PerplexityConfig(window=8), {"window": 8, "stride": 8}),
+        (PerplexityConfig(stride=7, dtype="bfloat16"), {"stride": 7, "dtype": "bfloat16"}),
+        (PerplexityConfig(window=63), {}),  # what the model's positions make of it by themselves
+    ],
+)
+def test_a_record_says_what_of_its_settings_was_chosen(
+    gpt2_folder: Path, text: Text, tmp_path: Path, config: PerplexityConfig, chosen: dict[str, Any]
+) -> None:
+    [record] = run(gpt2_folder, text, tmp_path, config)
+    assert record.chosen == chosen | {"text": text.name}
+
+
+def test_a_text_that_is_measured_on_by_default_is_not_chosen(
+    gpt2_folder: Path, text: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, demo = ModelSource.resolve(str(gpt2_folder)), ModelSource.resolve("demo")
+    own = Text("copy.txt", texts.demo_evaluation().content)
+    assert texts.is_scored_by_default(demo, own)
+    assert not texts.is_scored_by_default(source, own)
+    assert not texts.is_scored_by_default(demo, text)
+    [record] = run(gpt2_folder, Text(texts.WIKITEXT_TEST, text.content), tmp_path)
+    assert record.chosen == {}
+    monkeypatch.setattr(texts, "WIKITEXT_TEST_SHA256", text.sha256)
+    assert texts.is_scored_by_default(source, text)
+
+
 def test_batch_size_changes_nothing_and_is_no_setting(bert_folder: Path, text: Text, tmp_path: Path) -> None:
     [one] = run(bert_folder, text, tmp_path / "1", PerplexityConfig(batch_size=1))
     [many] = run(bert_folder, text, tmp_path / "2", PerplexityConfig(batch_size=64))

@@ -126,6 +126,10 @@ def test_a_sentence_encoders_folder_says_how_it_pools(bert_folder: Path, tmp_pat
     full = measurement(folder, tmp_path).full_settings
     assert (full["pooling"], full["max_length"]) == ("cls", 12)
     assert measurement(folder, tmp_path, pooling="max").full_settings["pooling"] == "max"
+    chosen = [measurement(folder, tmp_path, **own).original().chosen for own in ({}, {"pooling": "max"})]
+    assert [{name: value for name, value in (own or {}).items() if name != "text"} for own in chosen] == [
+        {}, {"pooling": "max"}
+    ]  # fmt: skip
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "median"}))
     with pytest.raises(EvaluationError, match="`pooling`"):
         measurement(folder, tmp_path)

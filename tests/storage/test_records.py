@@ -317,3 +317,12 @@ def test_a_strangers_name_of_a_metric_stays_within_one_line(tmp_path: Path) -> N
     values = RECORD.as_dict()
     line = refused(tmp_path / "a.json", values | {"metrics": values["metrics"] | {"a\nb\x1b[2J": "N"}})
     assert line.isprintable()
+
+
+def test_a_record_that_is_found_again_goes_by_the_names_of_today(tmp_path: Path) -> None:
+    """One that does not say what was chosen, too."""
+    records.write(RECORD, tmp_path)
+    asked = replace(RECORD, metrics={}, chosen={"text": "new.txt"})
+    found = records.reusable(asked, tmp_path)
+    assert found == replace(RECORD, chosen={"text": "new.txt"}) == records.read(tmp_path / RECORD.file_name)
+    assert records.reusable(replace(asked, versions={}), tmp_path) is None

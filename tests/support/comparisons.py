@@ -22,6 +22,7 @@ from orientc.utils.files import file_sha256
 VOCAB, DIM, MODEL_BYTES = 50, 8, 10_000
 TABLE_BYTES = VOCAB * DIM * 4
 TEXT = {"name": "text.txt", "sha256": "a" * 64}
+TUNED = {"epochs": 3.0, "learning_rate": 2e-5}
 MASKED = {"protocol": "masked", "limit": None, "seed": 0}
 
 
@@ -65,14 +66,27 @@ def record(
         versions={},
         text=TEXT,
     )
-    return replace(made, **other)
+    changed = replace(made, **other)
+    if "chosen" in other:
+        return changed
+    return replace(changed, chosen=_chosen(changed))
+
+
+def _chosen(of: Record) -> dict[str, Any]:
+    """What is chosen where `MASKED`, `TUNED` and `TEXT` are the defaults."""
+    text = {"text": of.text["name"]} if of.text and of.text != TEXT else {}
+    cut = {name: value for name, value in (of.data or {}).items() if name.startswith("limit_") and value is not None}
+    default = TUNED if of.data else MASKED
+    return (
+        text | cut | {name: v for name, v in of.settings.items() if name != "seed" or of.text if v != default.get(name)}
+    )
 
 
 def tuned(
     metrics: Mapping[str, float], artifact: Path | None = None, seed: int = 0, task: str = "mrpc", **other: Any
 ) -> Record:
     """A fine-tuning's record; SQuAD's where that is the task."""
-    settings = {"epochs": 3.0, "learning_rate": 2e-5, "seed": seed} | other.pop("settings", {})
+    settings = TUNED | {"seed": seed} | other.pop("settings", {})
     glue = {"task": task, "name": "glue", "sha256": f"{task}-data", "limit_train": None}
     data = ({"name": "squad", "sha256": "s" * 64} if task == "squad" else glue) | other.pop("data", {})
     kind = "squad" if task == "squad" else "glue"
@@ -89,8 +103,8 @@ def only(folder: Path) -> Comparison:
     return findings.comparisons[0]
 
 
-def column(name: str, differs: str = "") -> Column:
-    return Column(name, differs, {"on": "text.txt", "seed": 0, "sha256": "a" * 8})
+def column(name: str, **chosen: Any) -> Column:
+    return Column(name, chosen, {"on": "text.txt", "seed": 0, **chosen, "sha256": "a" * 8})
 
 
 def row(name: str = "original", rank: int = DIM, figures: Mapping[str, float | Figure] | None = None, **o: Any) -> Row:

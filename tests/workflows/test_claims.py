@@ -97,6 +97,17 @@ def test_tasks_count_one_by_one_and_their_mean_decides() -> None:
     assert part.difference == pytest.approx((10 + 10 - 1) / 3)
 
 
+def test_the_interval_of_a_mean_over_tasks_is_students() -> None:
+    """One task alone has the very interval of its paired difference, which few degrees of freedom make wide."""
+    svd = table("svd", "", 5, 0.02, sst2_at_accuracy=0.8)
+    own = table("ae", "paper", 5, 0.02, sst2_at_accuracy=0.79)
+    (part,) = verdicts(svd, own)[paper.GLUE_CLAIM].parts
+    known = own.figures["sst2.accuracy"].against(svd.figures["sst2.accuracy"])
+    assert known is not None
+    assert (part.low, part.high) == (pytest.approx(100 * known.low), pytest.approx(100 * known.high))
+    assert known.high - known.value > 2.05 * known.standard_error
+
+
 def test_what_is_missing_says_why() -> None:
     found = verdicts(table("original", "", None), perplexity="no text", squad="no folder")
     assert (found[paper.PERPLEXITY_CLAIM].verdict, found[paper.PERPLEXITY_CLAIM].told) == ("not measured", "no text")

@@ -19,6 +19,7 @@ from support.documents import valid
 
 import orientc as library
 from orientc.comparison.compare import compare
+from orientc.comparison.grid import grid
 from orientc.errors import ExportError, FitError, GateError, UsageError
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
@@ -126,6 +127,9 @@ def test_what_it_leaves_among_the_runs_is_no_problem_to_compare(made: Made) -> N
     found = compare(made.runs)
     assert found.problems == ()
     assert any(len(one.rows) > 1 for one in found.comparisons)
+    for one in found.comparisons:  # of the model by the search's text, of the folder by the verdict's
+        assert [heading for heading in grid(one).header if heading.startswith("ppl tied")] == ["ppl tied"]
+        assert "settings" not in grid(one).header
 
 
 def test_the_same_again_makes_nothing(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
