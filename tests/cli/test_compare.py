@@ -263,7 +263,7 @@ def test_gates_hold_in_every_form(compare: Orientc, form: str) -> None:
 def test_json_has_the_verdict_row_by_row(compare: Orientc) -> None:
     ended = compare("--json", "--require", "perplexity.tied <= 1.2x", "--require", "rank <= 2")
     assert ended.code == 3
-    (found,) = json.loads(ended.out)["comparisons"]
+    (found,) = ended.document["comparisons"]
     told = {
         row["name"]: [(gate["figure"], gate["found"], gate["met"]) for gate in row["gates"]] for row in found["rows"]
     }
@@ -273,8 +273,8 @@ def test_json_has_the_verdict_row_by_row(compare: Orientc) -> None:
         ALL[1]: [("perplexity.tied", 1.2, True), ("rank", 2, True)],
         ALL[2]: [("perplexity.tied", 2.5, False), ("rank", 1, True)],
     }
-    assert json.loads(compare("--json", "--require", "rank <= 2").out)["comparisons"][0]["met"] is True
-    (left,) = json.loads(compare("--json", "--require", "rank <= 2", "--where", "rank > 7").out)["comparisons"]
+    assert compare("--json", "--require", "rank <= 2").document["comparisons"][0]["met"] is True
+    (left,) = compare("--json", "--require", "rank <= 2", "--where", "rank > 7").document["comparisons"]
     assert left["met"] is False
 
 
@@ -291,7 +291,7 @@ def test_another_way_of_measuring_changes_no_verdict_and_no_name(orientc: Orient
     measure(5, 19.0)
     after = orientc("compare", tmp_path, *gates)
     assert (before.code, after.code) == (0, 0)
-    old, new = (json.loads(ended.out)["comparisons"][0]["rows"][1] for ended in (before, after))
+    old, new = (ended.document["comparisons"][0]["rows"][1] for ended in (before, after))
     assert new["gates"] == old["gates"]
     assert new["figures"].items() > old["figures"].items()
     ended = orientc("compare", tmp_path, "--require", "perplexity.tied[limit=5] <= 1.2x")
