@@ -7,6 +7,7 @@ way: `names`. Only the seed of a fine-tuning is not: over seeds a figure is the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def compare(
         chosen = _held_against(chosen, against)
     left = [gates.nothing_left(*each, wanted) for each in zip(comparisons, chosen, strict=True)]
     notes = tuple(line for line in left if line)
-    found = Comparisons(chosen, problems, tuple(gates.verdicts(chosen, required)), notes, shown, quality)
+    # a model of which there is no artifact at all is none that a gate is about, unless there is no other
+    held = [after for before, after in zip(comparisons, chosen, strict=True) if len(before.rows) > 1] or chosen
+    found = Comparisons(chosen, problems, tuple(gates.verdicts(held, required)), notes, shown, quality)
     if plot is not None:
         plots.save_plot(found, Path(plot))
     return found
@@ -96,8 +99,8 @@ def _conditions(texts: str | Sequence[str] | None) -> list[Condition]:
 
 
 def _names(columns: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Names in a list, or in a text with commas between; None for none."""
-    names = columns.split(",") if isinstance(columns, str) else columns
+    """Names in a list, or in a text with commas between (those in brackets are a name's own); None for none."""
+    names = re.split(r",(?![^\[]*\])", columns) if isinstance(columns, str) else columns
     return tuple(name.strip() for name in names) or None if names is not None else None
 
 

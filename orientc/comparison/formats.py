@@ -51,7 +51,7 @@ for (const head of document.querySelectorAll("th")) head.querySelector("button")
   for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   const body = head.closest("table").tBodies[0], text = head.className === "text";
-  const of = row => text ? row.cells[place].textContent : row.cells[place].dataset.v;
+  const of = row => text ? row.cells[place].textContent.replace("◆ ", "") : row.cells[place].dataset.v;
   const compared = (a, b) => text ? a.localeCompare(b, undefined, {numeric: true}) : a - b;
   body.append(...[...body.rows].sort((one, other) => {
     const a = of(one), b = of(other);

@@ -671,6 +671,23 @@ def test_everything_that_the_command_takes_can_be_asked_of_the_function(tmp_path
     assert (again.comparisons, again.columns) == (found.comparisons, found.columns)
 
 
+def test_commas_in_brackets_are_a_names_own(tmp_path: Path) -> None:
+    path = put(tmp_path, 1)
+    records.write(record(10.0, path, settings=MASKED | {"limit": 5, "seed": 1}), tmp_path)
+    found = compare(tmp_path, columns="rank, perplexity.tied[limit=5,seed=1],table_mb")
+    assert found.columns == ("rank", "perplexity.tied[limit=5,seed=1]", "table_mb")
+
+
+def test_another_model_that_has_no_artifact_misses_no_gate(tmp_path: Path) -> None:
+    records.write(record(10.0, put(tmp_path, 1)), tmp_path)
+    records.write(record(10.0, of=table(1)), tmp_path)
+    found = compare(tmp_path, require="perplexity.tied <= 11")
+    assert not found.failures
+    assert sorted(str(each["met"]) for each in found.as_dict()["comparisons"]) == ["None", "True"]
+    # but one whose rows were all left out does
+    assert len(compare(tmp_path, require="perplexity.tied <= 11", where="rank > 1").failures) == 1
+
+
 def test_unless_paths_are_given_the_runs_folder_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "runs", 1)
     monkeypatch.setenv("ORIENTC_RUNS", str(tmp_path / "runs"))
