@@ -11,12 +11,10 @@ from orientc.cli import options, output
 from orientc.comparison.numbers import figure
 from orientc.errors import GateError
 from orientc.storage.sizes import MB
-from orientc.workflows.tolerance import MEASURES, PERPLEXITY, SIMILARITY, SPEARMAN, difference_in_words
+from orientc.workflows.tolerance import MEASURES, PERPLEXITY, called, difference_in_words
 
 if TYPE_CHECKING:
     from orientc.workflows.shrunk import Shrunk
-
-_CALLED = {PERPLEXITY: "perplexity", SIMILARITY: "mean cosine", SPEARMAN: "Spearman"}
 
 
 def shrink(
@@ -29,7 +27,7 @@ def shrink(
         str | None,
         typer.Option(
             metavar="1%|1.01x|0.5pt",
-            help="How much worse it may be. [default: 1%; of Spearman 0.5pt]",
+            help="How much worse it may be. [default: 1%; of Spearman and tasks 0.5pt]",
             show_default=False,
             rich_help_panel=options.SIZE,
         ),
@@ -39,7 +37,7 @@ def shrink(
         options.choice(
             MEASURES,
             help="What may get worse. [default: perplexity with a language-model head, else similarity, the mean "
-            "cosine of sentence vectors; spearman with --sts]",
+            "cosine of sentence vectors; spearman with --sts] A task is for a model that was fine-tuned for it.",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -80,10 +78,21 @@ def shrink(
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where a task's data is, as for orientc glue: search on its train set, judge on its dev set. "
+            "[default: nyu-mll/glue from the hub]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            help="Measure on so many lines, tokens (causal) or pairs each time. [default: what takes a minute or so]",
+            help="Measure on so many lines, tokens (causal), pairs or rows each time. [default: what takes a minute "
+            "or so]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -134,6 +143,7 @@ def shrink(
             model_mb=model_mb,
             text=text,
             sts=sts,
+            data=data,
             limit=limit,
             tokens=tokens,
             seed=seed,
@@ -181,7 +191,7 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
     ]
     if verdict := done.verdict:
         outcome = verdict.outcome
-        measured = _CALLED[verdict.measure] + (f", {done.head}" if verdict.measure == PERPLEXITY else "")
+        measured = called(verdict.measure) + (f", {done.head}" if verdict.measure == PERPLEXITY else "")
         told = difference_in_words(verdict.measure, outcome.difference, outcome.error)
         if verdict.tolerance:
             told += f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}"
