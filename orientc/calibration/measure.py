@@ -122,7 +122,9 @@ def _importance(
         vectors = how.vectors(source.tokenizer, device).requires_grad_(False)
         found = fisher.of_sentences(how.load(torch.float32, device), examples, pool=vectors, **common)
     elif tokenized.objective == CLASSES:
-        found = fisher.of_classifier(source.load(None, dtype=torch.float32).to(device), examples, **common)
+        classifier = source.load(None, dtype=torch.float32).to(device)
+        classifier.config.get_text_config().pad_token_id = padding_id(source)  # one may look for the last token by it
+        found = fisher.of_classifier(classifier, examples, **common)
     else:
         model = perplexity.load(source, "float32", device)
         found = fisher.of_language_model(model, examples, tied=tied, **common)

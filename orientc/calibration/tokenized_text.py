@@ -53,6 +53,11 @@ def objective_of(source: ModelSource) -> str:
 class TokenizedText:
     """One text as one model reads it.
 
+    Args:
+        source: The model.
+        text: The text.
+        objective: What the model is read for, in the place of what it was saved for: "sentence" for a classifier.
+
     Attributes:
         objective: "masked" or "causal" with a language-model head, "classes" with one for whole texts, else "sentence".
         settings: how the text is cut up: `max_ids` or `window` tokens, and `bos`, or `pooling` and what else a sentence
@@ -63,9 +68,9 @@ class TokenizedText:
         EvaluationError: where the model can't be evaluated, as a masked one without a mask token.
     """
 
-    def __init__(self, source: ModelSource, text: Text) -> None:
+    def __init__(self, source: ModelSource, text: Text, objective: str | None = None) -> None:
         self._source, self.tokenizer, self.text = source, source.tokenizer, text
-        self.objective = objective_of(source)
+        self.objective = objective or objective_of(source)
         if self.objective == SENTENCE:
             self._sentences = Sentences(source)
             longest = min(self._sentences.texts.max_length or source.longest, source.longest)

@@ -27,7 +27,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_of_the_hub_is_shrunk_and_pushed_with_its_verdict(
     hub: Hub, online: Client, bert_folder: Path, text: Path, tmp_path: Path
 ) -> None:
-    commit = hub.publish("someone/tiny", bert_folder, revision="v1")
+    hub.publish("someone/tiny", bert_folder, revision="v1")
     asked = ["shrink", "someone/tiny", "--revision", "v1", "--target-bits", 4, "--text", text, "--to", "small"]
     pushing = [*asked, "--push", "someone/small"]
     ended = online(*pushing, HF_TOKEN=hub.token)
@@ -41,8 +41,6 @@ def test_a_model_of_the_hub_is_shrunk_and_pushed_with_its_verdict(
     card = ModelCard.load(tmp_path / "small" / "README.md")
     assert card.data.base_model == "someone/tiny"
     assert "perplexity on village.txt/verdict" in card.content
-    assert 'from_pretrained("someone/small"' in pushed["README.md"].decode()
-    assert commit
 
     again = online(*pushing, HF_TOKEN=hub.token)
     assert "done already" in again.err
@@ -62,6 +60,5 @@ def test_a_gguf_file_is_shrunk_into_a_folder_that_loads(
     assert ended.out.startswith("model.gguf ")
     assert "sentences agree" in ended.out
     assert "its body is dequantized to run" in ended.err
-    print(ended)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "small", trust_remote_code=True)
     assert model.config.vocab_size == len(bytes_bpe)
