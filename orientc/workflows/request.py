@@ -50,24 +50,35 @@ def texts_for(
 ) -> Texts:
     """The texts for each step.
 
-    With `sts`, STS-B's train set is searched on and its dev set judged on; for a task its own train and dev sets.
+    With `sts`, STS-B's train set is searched on and its dev set judged on; for a task its own train and dev sets. Some
+    of the train set's texts, on which nothing is measured, are calibrated on unless there is a `text` for that.
     """
+    given = None if text is None else calibration_text(source, text, progress)
     if measure in TASKS:
         own, search, verdict = three_sets(TASKS[measure], None if data is None else Path(data), seed)
         for line in verdict.data.unusable:
             progress.warn(f"not used: {line}")
-        return Texts(own if text is None else calibration_text(source, text, progress), search, verdict)
+        return Texts(given or own, search, verdict)
     if sts is not None:
-        folder = None if str(sts) == HUB else sts
-        return Texts(calibration_text(source, text, progress), stsb(folder, "train"), stsb(folder, "dev"))
+        folder = None if str(sts) == HUB else Path(sts)
+        if given is not None:
+            return Texts(given, stsb(folder, "train"), stsb(folder, "dev"))
+        own, search, _ = three_sets(TASKS["stsb"], folder, seed)
+        return Texts(own, _pairs(search), stsb(folder, "dev"))
     found = three_texts(source, text, seed, progress)
     return Texts(found.calibration, found.search, found.verdict)
 
 
+def _pairs(rows: Rows) -> Pairs:
+    """Rows of STS-B as pairs."""
+    columns = rows.data.evaluation[""]
+    return Pairs(rows.name, rows.sha256, *(columns[name][:] for name in (*rows.task.texts, "label")))
+
+
 def measure_for(
-    source: ModelSource, measure: str | None, *, sts: str | Path | None = None, data: str | Path | None = None
+    source: ModelSource, measure: str | None, *, sts: str | Path | None, data: str | Path | None, progress: Progress
 ) -> str:
-    """The measure that is meant, by the model's kind.
+    """The measure that is meant, by the model's kind; `progress` is told where another would say more.
 
     Raises `UsageError` for one there is not, or for data that it needs or does not; `EvaluationError` for a task that
     the model was not fine-tuned for.
@@ -79,6 +90,10 @@ def measure_for(
     if measure is None:
         if sts is not None:
             return SPEARMAN
+        if finetuning.is_classifier(source):
+            progress.warn(
+                f"{source.id} is a classifier: sentence vectors say little of it; name its task with `measure`"
+            )
         return PERPLEXITY if head_protocol(source) and not source.is_encoder_decoder else SIMILARITY
     if (measure == SPEARMAN) != (sts is not None):
         raise UsageError(

@@ -107,7 +107,7 @@ def shrink(
         text: UTF-8 file, or a text, that is split for calibration, search and verdict; WikiText-103's validation and
             test texts unless given, for "demo" its own.
         sts: Folder that STS-B is in, as for `similarity`, or "hub": the search is on its train set, the verdict on its
-            dev set, and all of `text` is for the calibration.
+            dev set; other sentences of the train set are calibrated on, unless `text` is given, then all of that.
         data: Folder that the task's data is in, as for `glue`; the hub's unless given. The search is on rows of its
             train set, the verdict on its dev set; other texts of the train set are calibrated on, unless `text` is
             given.
@@ -147,7 +147,7 @@ def shrink(
     if not isinstance(model, ModelSource):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         model = ModelSource.resolve(str(model), revision=revision, **trust)
-    tolerance = Tolerance.read(measure_for(model, measure, sts=sts, data=data), within)
+    tolerance = Tolerance.read(measure_for(model, measure, sts=sts, data=data, progress=progress), within)
     place = None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, place), pick_device(device), progress=progress)
     texts = texts_for(model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress)

@@ -20,7 +20,7 @@ from orientc.models.argument import DEMO
 from orientc.models.source import ModelSource
 from orientc.utils.progress import Progress
 
-_SEARCHED_SHARE = 0.75  # of a task's train set, at most; the rest is calibrated on
+_SEARCHED_SHARE = 0.8  # of a task's train set, at most; the rest is calibrated on
 _SEARCHED_ROWS = 5_000
 PARTS = ("calibration", "search", "verdict")
 _PIECES = 32  # of a part: few enough that a causal model finds its context, many enough that parts are alike
@@ -93,7 +93,7 @@ def three_sets(task: Task, folder: Path | None, seed: int) -> tuple[Text, Rows, 
     others = [" ".join(text.split()) for text in _texts(task, drawn.select(range(count, len(drawn))))]
     calibration = "\n".join(text for text in dict.fromkeys(others) if text not in measured)
     verdict = replace(loaded, name=f"{name}/dev", train=None)
-    return Text(f"{name}/train", calibration), Rows.of(task, f"{name}/search", search), Rows(task, verdict)
+    return Text(f"{name}/calibration", calibration), Rows.of(task, f"{name}/search", search), Rows(task, verdict)
 
 
 def _texts(task: Task, rows: datasets.Dataset) -> list[str]:

@@ -110,7 +110,7 @@ def test_the_verdict_is_the_dev_sets_accuracy_of_a_folder_that_loads(
 def test_what_the_model_predicts_is_what_it_is_calibrated_by(made: Made) -> None:
     [path] = made.runs.rglob("calibration-*.safetensors")
     about = calibrations.load(path).description
-    assert (about.objective, about.text) == ("classes", "glue/sst2/train")
+    assert (about.objective, about.text) == ("classes", "glue/sst2/calibration")
 
 
 def test_its_records_are_no_problem_to_compare(made: Made) -> None:
