@@ -196,6 +196,8 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
         if verdict.tolerance:
             told += f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}"
         shown.append((measured, f"{_figure(outcome.original)} → {_figure(outcome.here)} ({told})"))
+        if outcome.also:
+            shown.append(("also", ", ".join(f"{name} {_figure(value)}" for name, value in outcome.also.items())))
         shown.append(("measured on", f"{verdict.text}, on which nothing was chosen"))
     if done.bits is not None:
         shown.append(("bits per weight", f"{figure(done.bits)}{_searched(done)}"))
@@ -244,6 +246,7 @@ def _show_predicted(done: Shrunk) -> None:
     was = f"table {done.base_table / MB:.2f} MB, model {done.base_weights / MB:.1f} MB"
     output.show_table(header, rows, title=f"{done.model}; {was}; calibrated on {done.texts['calibration']}")
     output.show(
-        "predicted loss: what the calibration expects of each token, in nats of predictions; of a sentence encoder "
-        "half the squared turn of its vectors\nnothing was measured, nothing written\n"
+        "predicted loss: what the calibration expects of each token, in nats of predictions (0.01 is 1 % of a\n"
+        "perplexity), of a sentence encoder half the squared turn of its vectors; larger ones turn out larger still\n"
+        "nothing was measured, nothing written\n"
     )
