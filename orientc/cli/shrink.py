@@ -36,8 +36,10 @@ def shrink(
         str | None,
         options.choice(
             MEASURES,
-            help="What may get worse. [default: perplexity with a language-model head, else similarity, the mean "
-            "cosine of sentence vectors; spearman with --sts] A task is for a model that was fine-tuned for it.",
+            metavar="perplexity|similarity|spearman|TASK",
+            help="What may get worse; a TASK is one of GLUE's, as sst2, that the model was fine-tuned for. "
+            "[default: perplexity with a language-model head, else similarity, the mean cosine of sentence vectors; "
+            "spearman with --sts]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -63,8 +65,8 @@ def shrink(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="UTF-8 text like the one the model is for: split for calibration, search and verdict. "
-            "[default: WikiText-103 raw validation and test]",
+            help="UTF-8 text like the one the model is for: split for calibration, search and verdict; with --sts or a "
+            "TASK calibrated on. [default: WikiText-103 raw validation and test, or the train set's]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
