@@ -137,6 +137,45 @@ def of_sentences(
     return _measured(model, sentences, backward, special_ids, pad_id, seed, batch_size, on_batch)
 
 
+def of_classifier(
+    model: PreTrainedModel,
+    texts: Sequence[Example],
+    *,
+    special_ids: Sequence[int],
+    pad_id: int,
+    seed: int,
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> ImportanceMatrices:
+    """Measure M of a classifier of whole texts by its predictions, or of a model with one output by that number.
+
+    The arguments are those of `of_language_model`.
+    """
+    problem = "regression" if model.config.num_labels == 1 else model.config.problem_type
+
+    def backward(
+        model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        if not logits.isfinite().all():
+            raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
+        drawn = torch.randn(logits.shape, generator=generator, device=logits.device)
+        return torch.autograd.grad(logits, seen.rows, _label_gradients(logits.detach(), drawn, problem))[0], None
+
+    return _measured(model, texts, backward, special_ids, pad_id, seed, batch_size, on_batch)
+
+
+def _label_gradients(logits: Tensor, drawn: Tensor, problem: str | None) -> Tensor:
+    """Normal numbers with the covariance that the loss's gradients in the logits have over sampled labels."""
+    if problem == "regression":
+        return drawn
+    if problem == "multi_label_classification":
+        p = logits.sigmoid()
+        return (p * (1 - p)).sqrt() * drawn
+    p = logits.softmax(-1)
+    return p.sqrt() * drawn - p * (p.sqrt() * drawn).sum(-1, keepdim=True)
+
+
 def input_positions(input_ids: Tensor, attention_mask: Tensor, special_ids: Sequence[int]) -> Tensor:
     """Mask of the positions that M is the mean over, neither padding nor special: bool `[batch, length]`."""
     special = torch.tensor(sorted(special_ids), device=input_ids.device, dtype=input_ids.dtype)

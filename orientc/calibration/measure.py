@@ -9,7 +9,7 @@ import torch
 from orientc.calibration import fisher, frequencies
 from orientc.calibration.config import FEWEST, CalibrationConfig
 from orientc.calibration.fisher import ImportanceMatrices
-from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, TokenizedText
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
 from orientc.evaluation.sentences import Sentences
@@ -20,7 +20,7 @@ from orientc.storage.calibration import Calibration, CalibrationDescription
 from orientc.storage.table_info import TableInfo
 from orientc.utils.progress import Progress
 
-_BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32}  # lines or windows at a time
+_BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32, CLASSES: 32}  # lines or windows at a time
 
 
 def full_settings(config: CalibrationConfig, tokenized: TokenizedText | None, fingerprint: str) -> dict[str, Any]:
@@ -121,6 +121,10 @@ def _importance(
         how = Sentences(source)
         vectors = how.vectors(source.tokenizer, device).requires_grad_(False)
         found = fisher.of_sentences(how.load(torch.float32, device), examples, pool=vectors, **common)
+    elif tokenized.objective == CLASSES:
+        classifier = source.load(None, dtype=torch.float32).to(device)
+        classifier.config.get_text_config().pad_token_id = padding_id(source)  # one may look for the last token by it
+        found = fisher.of_classifier(classifier, examples, **common)
     else:
         model = perplexity.load(source, "float32", device)
         found = fisher.of_language_model(model, examples, tied=tied, **common)

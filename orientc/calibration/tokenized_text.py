@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orientc.errors import CalibrationError
-from orientc.evaluation import causal_lm, masked_lm, perplexity
+from orientc.evaluation import causal_lm, finetuning, masked_lm, perplexity
 from orientc.evaluation.configs import PerplexityConfig
 from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends
 from orientc.evaluation.masked_lm import WholeWordMasker
@@ -31,14 +31,14 @@ from orientc.utils.progress import Progress
 
 T = TypeVar("T")
 
-MASKED, CAUSAL, SENTENCE = perplexity.MASKED, perplexity.CAUSAL, "sentence"
+MASKED, CAUSAL, SENTENCE, CLASSES = perplexity.MASKED, perplexity.CAUSAL, "sentence", "classes"
 LONGEST = 256  # tokens of an input: the fewer and longer inputs are, the less of the text they represent
 _MASKS = 0.8 * masked_lm.SHARE  # of a masked model's tokens, the share that its input has as masks
 _BATCH = 512  # lines tokenized at a time
 
 
 def objective_of(source: ModelSource) -> str:
-    """What a model's importance matrices are measured by: "masked", "causal", or "sentence" without a head.
+    """What a model's importance matrices are measured by: "masked", "causal", "classes", or "sentence" without a head.
 
     Raises `CalibrationError` for an encoder-decoder.
     """
@@ -47,14 +47,19 @@ def objective_of(source: ModelSource) -> str:
             f"{source.id} is an encoder-decoder, whose importance matrices can't be measured: calibrate it with a "
             "`frequency` and no text, for counts alone"
         )
-    return perplexity.head_protocol(source) or SENTENCE
+    return perplexity.head_protocol(source) or (CLASSES if finetuning.is_classifier(source) else SENTENCE)
 
 
 class TokenizedText:
     """One text as one model reads it.
 
+    Args:
+        source: The model.
+        text: The text.
+        objective: What the model is read for, in the place of what it was saved for: "sentence" for a classifier.
+
     Attributes:
-        objective: "masked", "causal", or "sentence" for an encoder without a language-model head.
+        objective: "masked" or "causal" with a language-model head, "classes" with one for whole texts, else "sentence".
         settings: how the text is cut up: `max_ids` or `window` tokens, and `bos`, or `pooling` and what else a sentence
             encoder's folder says.
 
@@ -63,13 +68,15 @@ class TokenizedText:
         EvaluationError: where the model can't be evaluated, as a masked one without a mask token.
     """
 
-    def __init__(self, source: ModelSource, text: Text) -> None:
+    def __init__(self, source: ModelSource, text: Text, objective: str | None = None) -> None:
         self._source, self.tokenizer, self.text = source, source.tokenizer, text
-        self.objective = objective_of(source)
+        self.objective = objective or objective_of(source)
         if self.objective == SENTENCE:
             self._sentences = Sentences(source)
             longest = min(self._sentences.texts.max_length or source.longest, source.longest)
             self.settings = {"max_ids": min(LONGEST, longest)} | self._sentences.settings
+        elif self.objective == CLASSES:
+            self.settings = {"max_ids": min(LONGEST, source.longest)}
         else:
             full = perplexity.full_settings(source, PerplexityConfig())
             if self.objective == MASKED:
@@ -123,7 +130,7 @@ class TokenizedText:
 
         Raises `ModelError` where the tokenizer gives a token that the table has no row for.
         """
-        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._whole_lines}
+        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._whole_lines, CLASSES: self._whole_lines}
         for example in kinds[self.objective](seed):
             check_ids(self._source, [example.input_ids, example.targets])
             yield example

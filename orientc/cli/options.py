@@ -19,14 +19,14 @@ EVALUATION, OUTPUT, HUB = "Evaluation", "Output", "Hub and trust"
 
 
 def choice(values: Sequence[str], *names: str, **settings: Any) -> Any:
-    """A `typer.Option` of type `str` that takes one of `values`, which help and errors list."""
+    """A `typer.Option` of type `str` that takes one of `values`, which errors list, and help without a `metavar`."""
 
     def parse(value: str) -> str:
         if value not in values:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(values)}")
         return value
 
-    return typer.Option(*names, parser=parse, metavar="|".join(values), **settings)
+    return typer.Option(*names, parser=parse, **{"metavar": "|".join(values)} | settings)
 
 
 # -- what to work on

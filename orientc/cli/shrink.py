@@ -11,12 +11,10 @@ from orientc.cli import options, output
 from orientc.comparison.numbers import figure
 from orientc.errors import GateError
 from orientc.storage.sizes import MB
-from orientc.workflows.tolerance import MEASURES, PERPLEXITY, SIMILARITY, SPEARMAN, difference_in_words
+from orientc.workflows.tolerance import MEASURES, PERPLEXITY, called, difference_in_words
 
 if TYPE_CHECKING:
     from orientc.workflows.shrunk import Shrunk
-
-_CALLED = {PERPLEXITY: "perplexity", SIMILARITY: "mean cosine", SPEARMAN: "Spearman"}
 
 
 def shrink(
@@ -29,7 +27,7 @@ def shrink(
         str | None,
         typer.Option(
             metavar="1%|1.01x|0.5pt",
-            help="How much worse it may be. [default: 1%; of Spearman 0.5pt]",
+            help="How much worse it may be. [default: 1%; of Spearman and tasks 0.5pt]",
             show_default=False,
             rich_help_panel=options.SIZE,
         ),
@@ -38,8 +36,10 @@ def shrink(
         str | None,
         options.choice(
             MEASURES,
-            help="What may get worse. [default: perplexity with a language-model head, else similarity, the mean "
-            "cosine of sentence vectors; spearman with --sts]",
+            metavar="perplexity|similarity|spearman|TASK",
+            help="What may get worse; a TASK is one of GLUE's, as sst2, that the model was fine-tuned for. "
+            "[default: perplexity with a language-model head, else similarity, the mean cosine of sentence vectors; "
+            "spearman with --sts]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -65,8 +65,8 @@ def shrink(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="UTF-8 text like the one the model is for: split for calibration, search and verdict. "
-            "[default: WikiText-103 raw validation and test]",
+            help="UTF-8 text like the one the model is for: split for calibration, search and verdict; with --sts or a "
+            "TASK calibrated on. [default: WikiText-103 raw validation and test, or the train set's]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -80,10 +80,21 @@ def shrink(
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where a task's data is, as for orientc glue: search on its train set, judge on its dev set. "
+            "[default: nyu-mll/glue from the hub]",
+            show_default=False,
+            rich_help_panel=options.EVALUATION,
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            help="Measure on so many lines, tokens (causal) or pairs each time. [default: what takes a minute or so]",
+            help="Measure on so many lines, tokens (causal), pairs or rows each time. [default: what takes a minute "
+            "or so]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -134,6 +145,7 @@ def shrink(
             model_mb=model_mb,
             text=text,
             sts=sts,
+            data=data,
             limit=limit,
             tokens=tokens,
             seed=seed,
@@ -181,11 +193,13 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
     ]
     if verdict := done.verdict:
         outcome = verdict.outcome
-        measured = _CALLED[verdict.measure] + (f", {done.head}" if verdict.measure == PERPLEXITY else "")
+        measured = called(verdict.measure) + (f", {done.head}" if verdict.measure == PERPLEXITY else "")
         told = difference_in_words(verdict.measure, outcome.difference, outcome.error)
         if verdict.tolerance:
             told += f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}"
         shown.append((measured, f"{_figure(outcome.original)} → {_figure(outcome.here)} ({told})"))
+        if outcome.also:
+            shown.append(("also", ", ".join(f"{name} {_figure(value)}" for name, value in outcome.also.items())))
         shown.append(("measured on", f"{verdict.text}, on which nothing was chosen"))
     if done.bits is not None:
         shown.append(("bits per weight", f"{figure(done.bits)}{_searched(done)}"))
@@ -233,3 +247,4 @@ def _show_predicted(done: Shrunk) -> None:
     header = ["bits per weight", "table MB", "model MB", "predicted loss"]
     was = f"table {done.base_table / MB:.2f} MB, model {done.base_weights / MB:.1f} MB"
     output.show_table(header, rows, title=f"{done.model}; {was}; calibrated on {done.texts['calibration']}")
+    output.show("nothing was measured, nothing written\n")

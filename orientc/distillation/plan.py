@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, TokenizedText, objective_of
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.data import split
 from orientc.errors import EvaluationError
@@ -60,7 +60,8 @@ def plan(source: ModelSource, artifact: Artifact, text: Text, config: TuningConf
     policy = head or (TIED if TIED in allowed else UNTIED)
     if policy not in allowed:
         raise EvaluationError(f"the head of {source.id} can be {' or '.join(allowed)}, not {policy}")
-    train, held_out = (TokenizedText(source, part) for part in split(text))
+    objective = SENTENCE if objective_of(source) == CLASSES else None  # a classifier's body is tuned as an encoder
+    train, held_out = (TokenizedText(source, part, objective) for part in split(text))
     config = replace(config, batch_size=config.batch_size or _BATCH[train.objective])
     tuning = {name: value for name, value in asdict(config).items() if value is not None}
     tuning |= {"from_sha256": artifact.sha256, "fingerprint": teacher, "head": policy}

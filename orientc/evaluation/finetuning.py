@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers
 from transformers import DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers.models.auto import modeling_auto
 
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import figures
@@ -139,6 +140,12 @@ def has_head(source: ModelSource, auto_class: Any) -> bool:
     """Whether the checkpoint was saved with the head that `auto_class` puts on top."""
     named: str = source.architecture.__name__
     return named == source.class_for(auto_class).__name__
+
+
+def is_classifier(source: ModelSource) -> bool:
+    """Whether the checkpoint was saved with a head for whole texts, which gives them classes or a score."""
+    own: str = source.architecture.__name__
+    return own in modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()
 
 
 def fitting_length(source: ModelSource, wanted: int, progress: Progress) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
-OBJECTIVES = ("masked", "causal", "sentence")
+OBJECTIVES = ("masked", "causal", "sentence", "classes")
 _FREQUENCIES = ("counts", "prior")
 _MATRICES = ("input_importance", "head_importance")
 _ASYMMETRY = 1e-4  # allowed, in shares of a matrix's largest entry: another program's rounding
@@ -34,7 +34,8 @@ class CalibrationDescription:
 
     Attributes:
         base: The table it was measured on.
-        objective: The loss importance was measured by: "masked", "causal" or "sentence"; None where not measured.
+        objective: The loss importance was measured by: "masked", "causal", "classes" or "sentence"; None where not
+            measured.
         text: Name of the text, if any.
         text_sha256: Hash of the text, if any.
         frequency: Where the counts come from; None: from the text.

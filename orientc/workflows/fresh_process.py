@@ -28,7 +28,8 @@ _LONGEST = 64  # tokens
 _PATIENCE = 900.0  # seconds
 _NUMBERS = NDArray[np.float32]
 
-# What runs there, after the lines that load. A model is compared by what it says in the middle of each sentence.
+# What runs there, after the lines that load. A model is compared by what it says in the middle of each sentence,
+# a classifier by what it says of it.
 _CODE = """
 import json, sys
 sys.modules["orientc"] = None  # importing it fails
@@ -46,7 +47,7 @@ with torch.inference_mode():
         batch = scope["tokenizer"](sentence, return_tensors="pt", truncation=True, max_length=given["longest"])
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         states = output.logits if "logits" in output else output.last_hidden_state
-        found.append(states[0, states.shape[1] // 2].numpy())
+        found.append(states[0, states.shape[1] // 2].numpy() if states.ndim == 3 else states[0].numpy())
 numpy.save(given["out"], numpy.stack(found).astype("float32"))
 """
 
@@ -133,7 +134,7 @@ def _states(folder: Path, sentences: list[str]) -> _NUMBERS:
         batch = source.tokenizer(sentence, return_tensors="pt", truncation=True, max_length=_LONGEST)
         output: Any = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         states = output.logits if "logits" in output else output.last_hidden_state
-        found.append(states[0, states.shape[1] // 2].numpy())
+        found.append(states[0, states.shape[1] // 2].numpy() if states.ndim == 3 else states[0].numpy())
     return np.stack(found).astype(np.float32)
 
 

@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from orientc.errors import UsageError
+from orientc.errors import EvaluationError, UsageError
+from orientc.evaluation import finetuning
 from orientc.evaluation.configs import check_counts
+from orientc.evaluation.glue.finetuned import Rows
+from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.perplexity import head_protocol
 from orientc.evaluation.similarity import Pairs, stsb
 from orientc.evaluation.texts import Text
@@ -15,8 +18,8 @@ from orientc.exporters import push as hub
 from orientc.models.source import ModelSource
 from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.utils.progress import Progress
-from orientc.workflows.three_texts import calibration_text, three_texts
-from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN
+from orientc.workflows.three_texts import calibration_text, three_sets, three_texts
+from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN, check_measure
 
 HUB = "hub"  # in the place of a folder with STS-B
 
@@ -26,8 +29,8 @@ class Texts:
     """What is calibrated on, searched on, and judged on."""
 
     calibration: Text
-    search: Text | Pairs
-    verdict: Text | Pairs
+    search: Text | Pairs | Rows
+    verdict: Text | Pairs | Rows
 
     @property
     def names(self) -> dict[str, str]:
@@ -36,25 +39,70 @@ class Texts:
 
 
 def texts_for(
-    source: ModelSource, text: str | Path | Text | None, sts: str | Path | None, seed: int, progress: Progress
+    source: ModelSource,
+    measure: str,
+    *,
+    text: str | Path | Text | None,
+    sts: str | Path | None,
+    data: str | Path | None,
+    seed: int,
+    progress: Progress,
 ) -> Texts:
-    """The texts for each step; with `sts`, STS-B's train set is searched on and its dev set judged on."""
+    """The texts for each step.
+
+    With `sts`, STS-B's train set is searched on and its dev set judged on; for a task its own train and dev sets. Some
+    of the train set's texts, on which nothing is measured, are calibrated on unless there is a `text` for that.
+    """
+    given = None if text is None else calibration_text(source, text, progress)
+    if measure in TASKS:
+        own, search, verdict = three_sets(TASKS[measure], None if data is None else Path(data), seed)
+        for line in verdict.data.unusable:
+            progress.warn(f"not used: {line}")
+        return Texts(given or own, search, verdict)
     if sts is not None:
-        folder = None if str(sts) == HUB else sts
-        return Texts(calibration_text(source, text, progress), stsb(folder, "train"), stsb(folder, "dev"))
+        folder = None if str(sts) == HUB else Path(sts)
+        if given is not None:
+            return Texts(given, stsb(folder, "train"), stsb(folder, "dev"))
+        own, search, _ = three_sets(TASKS["stsb"], folder, seed)
+        return Texts(own, _pairs(search), stsb(folder, "dev"))
     found = three_texts(source, text, seed, progress)
     return Texts(found.calibration, found.search, found.verdict)
 
 
-def measure_for(source: ModelSource, measure: str | None, sts: str | Path | None) -> str:
-    """The measure that is meant, by the model's kind. Raises `UsageError` for pairs that are needed or not."""
+def _pairs(rows: Rows) -> Pairs:
+    """Rows of STS-B as pairs."""
+    columns = rows.data.evaluation[""]
+    return Pairs(rows.name, rows.sha256, *(columns[name][:] for name in (*rows.task.texts, "label")))
+
+
+def measure_for(
+    source: ModelSource, measure: str | None, *, sts: str | Path | None, data: str | Path | None, progress: Progress
+) -> str:
+    """The measure that is meant, by the model's kind; `progress` is told where another would say more.
+
+    Raises `UsageError` for one there is not, or for data that it needs or does not; `EvaluationError` for a task that
+    the model was not fine-tuned for.
+    """
+    if measure is not None:
+        check_measure(measure)
+    if data is not None and measure not in TASKS:
+        raise UsageError(f"`data` is a task's: choose it with `measure`, one of {', '.join(TASKS)}")
     if measure is None:
         if sts is not None:
             return SPEARMAN
+        if finetuning.is_classifier(source):
+            progress.warn(
+                f"{source.id} is a classifier: sentence vectors say little of it; name its task with `measure`"
+            )
         return PERPLEXITY if head_protocol(source) and not source.is_encoder_decoder else SIMILARITY
     if (measure == SPEARMAN) != (sts is not None):
         raise UsageError(
             "`measure` spearman needs sentence pairs with scores: say where STS-B is with `sts`, and only then"
+        )
+    if measure in TASKS and not finetuning.is_classifier(source):
+        raise EvaluationError(
+            f"{source.id} ({source.architecture.__name__}) was not fine-tuned for {measure}: it has no head that gives "
+            "a text its class; fine-tune it with orientc glue, or choose another `measure`"
         )
     return measure
 

@@ -14,6 +14,7 @@ from orientc.evaluation import statistics
 from orientc.evaluation.blocks import block_sums
 from orientc.evaluation.configs import PerplexityConfig, SimilarityConfig
 from orientc.evaluation.figures import sample
+from orientc.evaluation.glue.finetuned import FinetunedMeasurement, Rows
 from orientc.evaluation.perplexity import PerplexityMeasurement
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import Pairs, SimilarityMeasurement, cosines
@@ -22,7 +23,10 @@ from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.storage.records import Record
-from orientc.workflows.tolerance import FIGURES, PERPLEXITY, SIMILARITY, SPEARMAN
+from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, SPEARMAN
+
+# the figure of a record that a measure without rows is
+_FIGURES = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,12 @@ class Ruler:
 
     Args:
         setup: The model, and how it is evaluated.
-        measure: "perplexity", "similarity" or "spearman".
-        text: The text, or the sentence pairs that Spearman's correlation needs.
-        limit: Measure on so many lines, tokens (causal) or pairs.
+        measure: "perplexity", "similarity", "spearman", or a task's name.
+        text: The text, the sentence pairs that Spearman's correlation needs, or the task's rows.
+        limit: Measure on so many lines, tokens (causal), pairs or rows.
     """
 
-    def __init__(self, setup: Setup, measure: str, text: Text | Pairs, limit: int | None) -> None:
+    def __init__(self, setup: Setup, measure: str, text: Text | Pairs | Rows, limit: int | None) -> None:
         self._setup, self.measure, self.text, self._limit = setup, measure, text, limit
         # made at once: it refuses a model that it can't measure
         self._measurement = self._measurement_of(setup)
@@ -80,6 +84,11 @@ class Ruler:
         return self._outcome(self.original, exported.original())
 
     @property
+    def before(self) -> float:
+        """The uncompressed model's figure; a mean cosine is that of vectors with themselves."""
+        return 1.0 if self.measure == SIMILARITY else float(self.original.metrics[self._figure])
+
+    @property
     def policy(self) -> str:
         """The head policy that makes the model smallest, which is the one it is exported under."""
         return head_policies(self._setup.source.skeleton)[-1]
@@ -89,7 +98,14 @@ class Ruler:
         """The uncompressed model's record."""
         return self._measurement.original()
 
-    def _measurement_of(self, setup: Setup) -> PerplexityMeasurement | SimilarityMeasurement:
+    @property
+    def _figure(self) -> str:
+        """The measure's name in a record."""
+        return self.text.figure if isinstance(self.text, Rows) else _FIGURES[self.measure]
+
+    def _measurement_of(self, setup: Setup) -> PerplexityMeasurement | SimilarityMeasurement | FinetunedMeasurement:
+        if isinstance(self.text, Rows):
+            return FinetunedMeasurement(setup, self.text, self._limit)
         if self.measure == PERPLEXITY:
             assert isinstance(self.text, Text)
             return PerplexityMeasurement(setup, PerplexityConfig(limit=self._limit, kl=False), self.text)
@@ -97,8 +113,12 @@ class Ruler:
 
     def _outcome(self, original: Record, record: Record) -> Outcome:
         difference, error = self._lost(original, record)
-        name = FIGURES[self.measure]
-        also = {"cosine": float(record.metrics["cosine"])} if self.measure == SPEARMAN and record.artifact else {}
+        name = self._figure
+        also: dict[str, float] = {}
+        if self.measure == SPEARMAN and record.artifact:
+            also = {"cosine": float(record.metrics["cosine"])}
+        elif isinstance(self.text, Rows):
+            also = {other: float(value) for other, value in record.metrics.items() if other != name}
         return Outcome(float(original.metrics[name]), float(record.metrics[name]), difference, error, also)
 
     def _lost(self, original: Record, record: Record) -> tuple[float, float]:
@@ -106,7 +126,7 @@ class Ruler:
 
         Raises `EvaluationError` where there is too little text to tell an error from.
         """
-        name = "loss" if self.measure == PERPLEXITY else FIGURES[self.measure]  # a difference in nats
+        name = "loss" if self.measure == PERPLEXITY else self._figure  # a difference in nats
         if math.isinf(float(record.metrics[name])):
             return math.inf, 0.0
         before, after = sample(name, original.blocks), sample(name, record.blocks)
@@ -114,4 +134,6 @@ class Ruler:
         if found is None:
             raise EvaluationError("there is too little text to tell an error from: name a longer one with `text`")
         worse = found.value if self.measure == PERPLEXITY else -found.value
-        return worse, found.standard_error
+        # where no answer changes, the next one may
+        least = 1 / len(self._measurement.rows) if isinstance(self._measurement, FinetunedMeasurement) else 0.0
+        return worse, max(found.standard_error, least)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,8 @@ from orientc.calibration.config import CalibrationConfig
 from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_and_store import Compressed, fit_and_store
 from orientc.compression.fit_table import fit_table
-from orientc.errors import FitError, GateError
+from orientc.errors import FitError
+from orientc.evaluation.glue.finetuned import Rows
 from orientc.evaluation.perplexity import CAUSAL, head_protocol
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import Pairs
@@ -42,19 +44,20 @@ from orientc.utils.devices import pick_device
 from orientc.utils.files import file_sha256, read_bytes, short_hash, write_json
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
-from orientc.workflows import fresh_process, search
+from orientc.workflows import fresh_process
 from orientc.workflows.request import Texts, check_request, measure_for, size_asked, texts_for
 from orientc.workflows.ruler import Outcome, Ruler
-from orientc.workflows.search import MEASUREMENTS, Tried
+from orientc.workflows.search import Tried
 from orientc.workflows.shrunk import Predicted, Shrunk, Verdict
+from orientc.workflows.size_search import SizeSearch
 from orientc.workflows.sizes import Sizes, stored_bytes
-from orientc.workflows.tolerance import FIGURES, PERPLEXITY, SIMILARITY, SPEARMAN, Tolerance, difference_in_words
+from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, Tolerance, called, difference_in_words
 
 SIZES = ("target_bits", "target_mb", "target_ratio", "model_mb")
-_SEARCHED: dict[str, int | None] = {PERPLEXITY: 1500, SIMILARITY: 1000, SPEARMAN: 4000}  # lines, or pairs
-_JUDGED: dict[str, int | None] = {PERPLEXITY: 2000, SIMILARITY: 1000, SPEARMAN: None}
+_SEARCHED = {PERPLEXITY: 1500, SIMILARITY: 1000}  # lines; of pairs and rows all
+_JUDGED = {PERPLEXITY: 2000, SIMILARITY: 1000}
 _SEARCHED_TOKENS, _JUDGED_TOKENS = 16_384, 32_768  # of a causal text
-_AIM = 0.35  # of what is allowed: losses are larger than predicted where they are not tiny
+_FULL = 0.97  # of a size that is asked for, from which on a table is large enough
 _LARGEST = 1_000_000  # bytes of a file that says what was done
 
 
@@ -70,6 +73,7 @@ def shrink(
     model_mb: float | None = None,
     text: str | Path | Text | None = None,
     sts: str | Path | None = None,
+    data: str | Path | None = None,
     limit: int | None = None,
     tokens: int = CalibrationConfig.tokens,
     seed: int = 0,
@@ -92,9 +96,10 @@ def shrink(
         model: Hub id, local folder, .gguf file, or "demo".
         to: Folder to write; only a dry run does without.
         within: How much worse the measure may be: "1%", "1.01x" or "0.5pt". By default 1 % of perplexity or of the
-            mean cosine, 0.5 points of Spearman's correlation.
-        measure: "perplexity", "similarity" (mean cosine of sentence vectors) or "spearman"; by default perplexity where
-            the model has a language-model head, spearman where `sts` is given, else similarity.
+            mean cosine, 0.5 points of the others.
+        measure: "perplexity", "similarity" (mean cosine of sentence vectors), "spearman", or the GLUE task that the
+            model was fine-tuned for, as "sst2"; by default perplexity where it has a language-model head, spearman
+            where `sts` is given, else similarity.
         target_bits: Bits per weight at most, in the place of a tolerance.
         target_mb: The table's size at most, in MB of 10⁶ bytes.
         target_ratio: Byte ratio at least.
@@ -102,8 +107,11 @@ def shrink(
         text: UTF-8 file, or a text, that is split for calibration, search and verdict; WikiText-103's validation and
             test texts unless given, for "demo" its own.
         sts: Folder that STS-B is in, as for `similarity`, or "hub": the search is on its train set, the verdict on its
-            dev set, and all of `text` is for the calibration.
-        limit: Measure on so many lines, tokens (causal) or pairs each time.
+            dev set; other sentences of the train set are calibrated on, unless `text` is given, then all of that.
+        data: Folder that the task's data is in, as for `glue`; the hub's unless given. The search is on rows of its
+            train set, the verdict on its dev set; other texts of the train set are calibrated on, unless `text` is
+            given.
+        limit: Measure on so many lines, tokens (causal), pairs or rows each time.
         tokens: Calibrate on about so many tokens.
         seed: Draws which pieces of a text are for what, and those that are calibrated on.
         dtype: Type of all weights of the folder; the base checkpoint's unless given.
@@ -139,10 +147,10 @@ def shrink(
     if not isinstance(model, ModelSource):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         model = ModelSource.resolve(str(model), revision=revision, **trust)
-    tolerance = Tolerance.read(measure_for(model, measure, sts), within)
+    tolerance = Tolerance.read(measure_for(model, measure, sts=sts, data=data, progress=progress), within)
     place = None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, place), pick_device(device), progress=progress)
-    texts = texts_for(model, text, sts, seed, progress)
+    texts = texts_for(model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress)
     work = _Work(setup, texts, tolerance, asked, limit, config, dtype, place)
     if dry_run:
         return work.predicted()
@@ -216,10 +224,7 @@ class _Work:
             bounds = self.sizes.bounds
             for line in bounds:
                 self.setup.progress.done(line)
-            tried = self._search(calibration.path)
-            if (found := search.best(tried)) is None:
-                raise GateError(self._nothing(tried))
-            made = self._made(calibration.path, TargetConfig(target_bits=found.bits))
+            tried, made = self._search(calibration.path).smallest(*self.sizes.range)
         else:
             made = self._of_size(calibration.path)
         subject = Subject(self.setup.source, made.path, made.artifact)
@@ -278,52 +283,32 @@ class _Work:
             device=str(self.setup.device), out=out, progress=self.setup.progress,
         )  # fmt: skip
 
-    def _search(self, calibration: Path) -> tuple[Tried, ...]:
-        """Measure sizes on the search's text until the smallest one inside is found."""
+    def _search(self, calibration: Path) -> SizeSearch:
+        """What sizes are looked for by, on the search's text."""
         ruler = self._ruler(self.texts.search, _SEARCHED, _SEARCHED_TOKENS)
-        name = FIGURES[self.tolerance.measure]
-        original = 1.0 if self.tolerance.measure == SIMILARITY else float(ruler.original.metrics[name])
-        allowed = self.tolerance.allowed(original)
-        begun, count = time.perf_counter(), 0
-
-        def predict(bits: float) -> float:
-            return float(self._made(calibration, TargetConfig(target_bits=bits)).description.distances["cost"])
-
-        def measure(bits: float) -> tuple[float, float]:
-            made = self._made(calibration, TargetConfig(target_bits=bits))
-            outcome = ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
-            return outcome.difference, outcome.error
-
-        def tell(tried: Tried) -> None:
-            nonlocal count
-            count += 1
-            told = difference_in_words(self.tolerance.measure, tried.difference, tried.error)
-            where = "within" if tried.inside else "not surely within"
-            left = (time.perf_counter() - begun) / count * (MEASUREMENTS - count + 2)
-            self.setup.progress.done(
-                f"{tried.bits:g} bits per weight: {self.tolerance.measure} {told}, {where} {self.tolerance.text}; "
-                f"at most about {_minutes(left)} left"
-            )
-
-        aim = _AIM * allowed if self.tolerance.measure == PERPLEXITY else None
-        lowest, highest = self.sizes.range
-        return search.smallest(predict, measure, allowed, lowest=lowest, highest=highest, aim=aim, on_tried=tell)
+        return SizeSearch(
+            self.setup, ruler, self.tolerance, lambda bits: self._made(calibration, TargetConfig(target_bits=bits))
+        )
 
     def _of_size(self, calibration: Path) -> Compressed:
-        """The artifact whose table, in the folder's type, is as small as asked for."""
+        """The artifact whose table, in the folder's type, is as small as asked for, and hardly smaller."""
         wanted = self.sizes.wanted
-        target = wanted
-        for _ in range(4):
+        target, above, found = wanted, math.inf, None
+        for _ in range(6):
             made = self._made(calibration, TargetConfig(target_mb=target / MB))
-            over = stored_bytes(made.artifact, self.exported_dtype) - wanted
-            if over <= 0:
-                return made
-            target -= over
-            if target <= 0:
+            takes = stored_bytes(made.artifact, self.exported_dtype)
+            if takes > wanted:
+                above, target = target, target * wanted / takes if found is None else (target + found[0]) / 2
+                continue
+            found = target, made
+            if target == wanted or takes >= _FULL * wanted:
                 break
-        raise FitError(
-            f"the table can't be made as small as {wanted / MB:.2f} MB in {self.exported_dtype}: choose more"
-        )
+            target = (target + above) / 2
+        if found is None:
+            raise FitError(
+                f"the table can't be made as small as {wanted / MB:.2f} MB in {self.exported_dtype}: choose more"
+            )
+        return found[1]
 
     def _made(self, calibration: Path, config: TargetConfig) -> Compressed:
         return fit_and_store(
@@ -339,9 +324,9 @@ class _Work:
         table = stored_bytes(artifact, self.exported_dtype)
         return Predicted(bits, table, self.sizes.body + table, float(artifact.description.distances["cost"]))
 
-    def _ruler(self, text: Text | Pairs, lines: dict[str, int | None], causal: int) -> Ruler:
+    def _ruler(self, text: Text | Pairs | Rows, lines: Mapping[str, int], causal: int) -> Ruler:
         """The measure on one of the texts, on as much of it as is needed unless a `limit` was given."""
-        limit = self.limit or lines[self.tolerance.measure]
+        limit = self.limit or lines.get(self.tolerance.measure)
         if self.limit is None and self.tolerance.measure == PERPLEXITY and head_protocol(self.setup.source) == CAUSAL:
             limit = causal
         return Ruler(self.setup, self.tolerance.measure, text, limit)
@@ -358,7 +343,9 @@ class _Work:
     ) -> None:
         outcome = verdict.outcome
         told = difference_in_words(verdict.measure, outcome.difference, outcome.error)
-        rows = [(f"{verdict.measure} on {verdict.text}", f"{outcome.original:.4g} → {outcome.here:.4g} ({told})")]
+        rows = [
+            (f"{called(verdict.measure)} on {verdict.text}", f"{outcome.original:.4g} → {outcome.here:.4g} ({told})")
+        ]
         rows += [(f"{key}", f"{value:.4g}") for key, value in outcome.also.items()]
         content = model_card.content(
             folder, exported.facts, subject, fingerprint=self.setup.fingerprint,
@@ -366,21 +353,11 @@ class _Work:
         )  # fmt: skip
         folders.add_file(folder, model_card.FILE, content)
 
-    def _nothing(self, tried: tuple[Tried, ...]) -> str:
-        measured = [entry for entry in tried if math.isfinite(entry.difference)]
-        if not measured:
-            return f"no table within {self.tolerance.text} was found: no form is as small as what was tried"
-        nearest = min(measured, key=lambda entry: entry.upper)
-        told = difference_in_words(self.tolerance.measure, nearest.difference, nearest.error)
-        return (
-            f"no table is surely within {self.tolerance.text} of {self.tolerance.measure} ({self.texts.search.name}): "
-            f"the nearest, {nearest.bits:g} bits per weight, is at {told}; measure on more with `limit` or `text`, or "
-            "allow more with `within`"
-        )
-
     @property
     def _sentences(self) -> list[str]:
         text = self.texts.verdict
+        if isinstance(text, Rows):
+            return text.sentences
         return list(text.first) if isinstance(text, Pairs) else text.content.split("\n")
 
 
@@ -393,7 +370,3 @@ def _done(state: Path, folder: Path) -> Shrunk | None:
         return replace(Shrunk.from_dict(values), fresh=False, url=None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _minutes(seconds: float) -> str:
-    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"

@@ -1,19 +1,27 @@
-"""Three texts that never overlap: to calibrate on, to search on, and for the verdict."""
+"""Three texts that never overlap: to calibrate on, to search on, and for the verdict; or rows of a task."""
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import datasets
 
 from orientc.errors import EvaluationError
 from orientc.evaluation import texts
+from orientc.evaluation.glue import data as glue
+from orientc.evaluation.glue.finetuned import Rows
+from orientc.evaluation.glue.tasks import Task
 from orientc.evaluation.texts import Text
 from orientc.models import hub
 from orientc.models.argument import DEMO
 from orientc.models.source import ModelSource
 from orientc.utils.progress import Progress
 
+_SEARCHED_SHARE = 0.8  # of a task's train set, at most; the rest is calibrated on
+_SEARCHED_ROWS = 5_000
 PARTS = ("calibration", "search", "verdict")
 _PIECES = 32  # of a part: few enough that a causal model finds its context, many enough that parts are alike
 _OWN = 40  # characters from which on a line that comes twice is the same text, not a heading or a bracket
@@ -62,6 +70,35 @@ def calibration_text(source: ModelSource, text: str | Path | Text | None, progre
     if text is not None:
         return text if isinstance(text, Text) else texts.from_file(text)
     return texts.wikitext("validation") if _wikitext_can_be_had(source, progress, "") else texts.demo_calibration()
+
+
+def three_sets(task: Task, folder: Path | None, seed: int) -> tuple[Text, Rows, Rows]:
+    """The rows of a task to shrink its model by: some of its train set's texts, others of its rows, and its dev set.
+
+    Args:
+        task: The task.
+        folder: Where its data is, as for `glue`; the hub unless given.
+        seed: Draws which rows of the train set go where.
+
+    Raises:
+        EvaluationError: The data is not to be had.
+    """
+    loaded = glue.load(task, folder)
+    assert loaded.train is not None
+    drawn = loaded.train.shuffle(seed=seed, keep_in_memory=True)
+    count = min(_SEARCHED_ROWS, math.ceil(_SEARCHED_SHARE * len(drawn)))
+    search = drawn.select(range(count))
+    name = f"{loaded.name}/{task.name}"
+    measured = {" ".join(text.split()) for rows in (search, *loaded.evaluation.values()) for text in _texts(task, rows)}
+    others = [" ".join(text.split()) for text in _texts(task, drawn.select(range(count, len(drawn))))]
+    calibration = "\n".join(text for text in dict.fromkeys(others) if text not in measured)
+    verdict = replace(loaded, name=f"{name}/dev", train=None)
+    return Text(f"{name}/calibration", calibration), Rows.of(task, f"{name}/search", search), Rows(task, verdict)
+
+
+def _texts(task: Task, rows: datasets.Dataset) -> list[str]:
+    """All texts of some rows."""
+    return [text for column in task.texts for text in rows[column][:]]
 
 
 def _wikitext_can_be_had(source: ModelSource, progress: Progress, measured: str) -> bool:

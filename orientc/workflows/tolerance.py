@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 
 from orientc.errors import UsageError
+from orientc.evaluation.glue.tasks import TASKS
 
 PERPLEXITY, SIMILARITY, SPEARMAN = "perplexity", "similarity", "spearman"
-MEASURES = (PERPLEXITY, SIMILARITY, SPEARMAN)
-# the figure of a record that each of them is
-FIGURES = {PERPLEXITY: "perplexity", SIMILARITY: "cosine", SPEARMAN: "spearman"}
-DEFAULTS = {PERPLEXITY: "1%", SIMILARITY: "1%", SPEARMAN: "0.5pt"}  # a mean cosine of at least 0.99
+MEASURES = (PERPLEXITY, SIMILARITY, SPEARMAN, *TASKS)  # a task's is its first figure
+DEFAULTS = {PERPLEXITY: "1%", SIMILARITY: "1%"}  # a mean cosine of at least 0.99
+_DEFAULT = "0.5pt"  # of the others
 _FORM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|x|×|pt)")
 
 
@@ -24,7 +24,7 @@ class Tolerance:
     elsewhere shares from 0 to 1, of which a point is a hundredth.
 
     Attributes:
-        measure: "perplexity", "similarity" (the mean cosine of sentence vectors) or "spearman".
+        measure: "perplexity", "similarity" (the mean cosine of sentence vectors), "spearman", or a task's name.
         text: The tolerance as it was given.
         amount: The share that may be lost: 0.01 for "1%" and "1.01x", 0.005 for "0.5pt".
         points: Whether `amount` is absolute, in place of a share of the uncompressed model's figure.
@@ -41,9 +41,8 @@ class Tolerance:
 
         Raises `UsageError` where it is none, is 0, or does not go with the measure.
         """
-        if measure not in MEASURES:
-            raise UsageError(f"`measure` must be one of {', '.join(MEASURES)}, not {measure!r}")
-        text = DEFAULTS[measure] if text is None else text
+        check_measure(measure)
+        text = DEFAULTS.get(measure, _DEFAULT) if text is None else text
         found = _FORM.fullmatch(text.strip())
         if found is None:
             raise UsageError(f"`within` takes 1%, 1.01x or 0.5pt, not {text!r}")
@@ -60,6 +59,19 @@ class Tolerance:
         if self.measure == PERPLEXITY:
             return math.log1p(self.amount)
         return self.amount if self.points else self.amount * abs(original)
+
+
+def check_measure(measure: str) -> None:
+    """Raise `UsageError` for a measure there is not."""
+    if measure not in MEASURES:
+        raise UsageError(f"`measure` must be one of {', '.join(MEASURES)}, not {measure!r}")
+
+
+def called(measure: str) -> str:
+    """What a measure's figure is called."""
+    if measure in TASKS:
+        return f"{TASKS[measure].folder} {TASKS[measure].metrics[0]}"
+    return {SIMILARITY: "mean cosine", SPEARMAN: "Spearman"}.get(measure, measure)
 
 
 def difference_in_words(measure: str, difference: float, error: float | None) -> str:

@@ -8,9 +8,17 @@ import pytest
 import torch
 from support.architectures import VOCAB, build
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch.distributions import Bernoulli, Categorical
+from torch.distributions import kl_divergence as kl
+from transformers import BertForSequenceClassification, PreTrainedModel
 
-from orientc.calibration.fisher import ImportanceMatrices, input_positions, of_language_model, of_sentences
+from orientc.calibration.fisher import (
+    ImportanceMatrices,
+    input_positions,
+    of_classifier,
+    of_language_model,
+    of_sentences,
+)
 from orientc.evaluation.scoring import Example, collate, logits_only_at
 from orientc.evaluation.sentences import pool
 from orientc.modeling.modules import embedding_scale
@@ -130,6 +138,42 @@ def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> N
     positions = int(input_positions(batch["input_ids"], batch["attention_mask"], SPECIAL).sum())
     cost = float((vectors() - before).square().sum()) / 2 / positions
     assert predicted(change, found.input_importance) == pytest.approx(cost, rel=0.2)
+
+
+@pytest.mark.parametrize(("labels", "problem"), [(2, None), (3, None), (1, None), (3, "multi_label_classification")])
+def test_a_classifiers_metric_predicts_how_far_its_predictions_move(labels: int, problem: str | None) -> None:
+    """Their divergence; of one output half its squared change."""
+    torch.manual_seed(0)
+    encoder = model_of("bert-encoder")
+    encoder.config.update({"num_labels": labels, "problem_type": problem})
+    model = BertForSequenceClassification(encoder.config).eval()
+    model.bert.load_state_dict(encoder.state_dict(), strict=False)
+    with torch.no_grad():
+        model.classifier.weight.mul_(20)
+    given, drawn = (
+        [Example(found.input_ids, [], []) for found in examples(400, masked=False, seed=seed)] for seed in (1, 0)
+    )
+    found = of_classifier(model, drawn, **COMMON)
+    assert found.head_importance is None
+    batch = collate(given, PAD)
+
+    @torch.inference_mode()
+    def predictions() -> Tensor:
+        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
+
+    before = predictions()
+    change, _ = changed(model, lookup=True, head=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(change)
+    after = predictions()
+    if labels == 1:
+        moved = (after - before).square().sum() / 2
+    elif problem:
+        moved = kl(Bernoulli(logits=before), Bernoulli(logits=after)).sum()
+    else:
+        moved = kl(Categorical(logits=before), Categorical(logits=after)).sum()
+    positions = int(input_positions(batch["input_ids"], batch["attention_mask"], SPECIAL).sum())
+    assert predicted(change, found.input_importance) == pytest.approx(float(moved) / positions, rel=0.25)
 
 
 @pytest.mark.parametrize("name", ["gemma3", "gpt2"])

@@ -1,0 +1,82 @@
+"""The search for a size, on a model: artifacts are made and measured until the smallest one inside is found."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orientc.compression.fit_and_store import Compressed
+from orientc.errors import GateError
+from orientc.evaluation.setup import Setup
+from orientc.models.resolve import Subject
+from orientc.workflows import search
+from orientc.workflows.ruler import Ruler
+from orientc.workflows.search import MEASUREMENTS, Tried
+from orientc.workflows.tolerance import PERPLEXITY, Tolerance, difference_in_words
+
+_AIM = 0.35  # of what is allowed: losses are larger than predicted where they are not tiny
+
+
+@dataclass(frozen=True)
+class SizeSearch:
+    """What sizes are looked for by.
+
+    Args:
+        setup: The model, and how it is evaluated.
+        ruler: The measure, on the search's text.
+        tolerance: How much worse it may be.
+        make: Makes the artifact of so many bits per weight. It may raise `FitError` where no form is so small.
+    """
+
+    setup: Setup
+    ruler: Ruler
+    tolerance: Tolerance
+    make: Callable[[float], Compressed]
+
+    def smallest(self, lowest: float, highest: float) -> tuple[tuple[Tried, ...], Compressed]:
+        """What was tried, and the smallest artifact inside. Raises `GateError` where none is."""
+        begun, count = time.perf_counter(), 0
+
+        def predict(bits: float) -> float:
+            return float(self.make(bits).description.distances["cost"])
+
+        def measure(bits: float) -> tuple[float, float]:
+            made = self.make(bits)
+            outcome = self.ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
+            return outcome.difference, outcome.error
+
+        def tell(tried: Tried) -> None:
+            nonlocal count
+            count += 1
+            told = difference_in_words(self.tolerance.measure, tried.difference, tried.error)
+            where = "within" if tried.inside else "not surely within"
+            left = (time.perf_counter() - begun) / count * (MEASUREMENTS - count + 2)
+            self.setup.progress.done(
+                f"{tried.bits:g} bits per weight: {self.tolerance.measure} {told}, {where} {self.tolerance.text}; "
+                f"at most about {_minutes(left)} left"
+            )
+
+        allowed = self.tolerance.allowed(self.ruler.before)
+        aim = _AIM * allowed if self.tolerance.measure == PERPLEXITY else None
+        tried = search.smallest(predict, measure, allowed, lowest=lowest, highest=highest, aim=aim, on_tried=tell)
+        if (found := search.best(tried)) is None:
+            raise GateError(self._nothing(tried))
+        return tried, self.make(found.bits)
+
+    def _nothing(self, tried: tuple[Tried, ...]) -> str:
+        measured = [entry for entry in tried if math.isfinite(entry.difference)]
+        if not measured:
+            return f"no table within {self.tolerance.text} was found: no form is as small as what was tried"
+        nearest = min(measured, key=lambda entry: entry.upper)
+        told = difference_in_words(self.tolerance.measure, nearest.difference, nearest.error)
+        return (
+            f"no table is surely within {self.tolerance.text} of {self.tolerance.measure} ({self.ruler.text.name}): "
+            f"the nearest, {nearest.bits:g} bits per weight, is at {told}; measure on more with `limit` or `text`, or "
+            "allow more with `within`"
+        )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"
