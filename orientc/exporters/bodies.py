@@ -16,9 +16,12 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from orientc.errors import ExportError, ModelError, UsageError
+from orientc.exporters import sentence_transformers
 from orientc.exporters.forms import BODIES, COMPACT, DENSE, INT4, INT8, NONE, ONNX
 from orientc.models import quantized
 from orientc.models.source import ModelSource
+from orientc.utils.files import copy_files
+from orientc.utils.logging import quietly
 
 METHODS = {INT8: "torchao", INT4: "bitsandbytes"}  # of `quantized.PACKAGES`
 SAVED = {"bitsandbytes", "torchao", "compressed-tensors"}  # methods whose bodies are written as they were loaded
@@ -84,6 +87,23 @@ def check_quantized(id: str, model: PreTrainedModel, body: str) -> None:
         raise ExportError(
             f"{id} has a body without linear layers that {METHODS[body]} quantizes: export it without `body`"
         )
+
+
+def write(source: ModelSource, folder: Path, body: str, dtype: str) -> None:
+    """Write a model with its table as it is and its body quantized, for what that costs alone.
+
+    Args:
+        source: The model.
+        folder: The folder, which is made.
+        body: What the body is quantized to.
+        dtype: Type of all other weights.
+    """
+    model = source.load(None, dtype=getattr(torch, dtype), quantization=quantization(body))
+    check_quantized(source.id, model, body)
+    with quietly():
+        model.save_pretrained(folder, save_original_format=False)
+        source.tokenizer.save_pretrained(folder)
+    copy_files(sentence_transformers.files_of(source), folder)
 
 
 def stored_bytes(model: PreTrainedModel, body: str, itemsize: int) -> int:
