@@ -174,7 +174,7 @@ def _write(
     bodies.check(found.source, form, body, artifact=found.artifact is not None)
     tokenizer = _tokenizer(form, found.source, progress)
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
-    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(body))
+    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(found.source, body))
     check_unchanged(found.source, before)
     bodies.check_quantized(found.source.id, held, body)
     if not (coded := body != NONE or found.source.kept_quantized is not None):
