@@ -45,6 +45,7 @@ def export(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    body: options.Body = "none",
     dtype: options.ExportDtype = None,
     name: options.CardName = None,
     overwrite: options.Overwrite = False,
@@ -70,6 +71,7 @@ def export(
             to,
             form=form,
             head=head,
+            body=body,
             dtype=dtype,
             name=name,
             overwrite=overwrite,
@@ -94,9 +96,12 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
     shown = [
         ("folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
         ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),
+        *([("body", facts.body)] if facts.body else []),
         ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),
         ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB{halved}"),
     ]
     if facts.form != "onnx":
         shown.append(("load with", facts.load(str(exported.folder))))
+    if facts.needs:
+        shown.append(("needs", f"pip install {' '.join(facts.needs)}"))
     return shown + ([("on the hub", exported.url)] if exported.url else [])

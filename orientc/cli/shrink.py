@@ -14,6 +14,7 @@ from orientc.storage.sizes import MB
 from orientc.workflows.tolerance import MEASURES, PERPLEXITY, called, difference_in_words
 
 if TYPE_CHECKING:
+    from orientc.workflows.ruler import Outcome
     from orientc.workflows.shrunk import Shrunk
 
 
@@ -106,6 +107,7 @@ def shrink(
         int,
         typer.Option(help="Draws which pieces of a text are for what.", rich_help_panel=options.CALIBRATION),
     ] = 0,
+    body: options.Body = "none",
     dtype: options.ExportDtype = None,
     name: options.CardName = None,
     dry_run: Annotated[
@@ -149,6 +151,7 @@ def shrink(
             limit=limit,
             tokens=tokens,
             seed=seed,
+            body=body,
             dtype=dtype,
             name=name,
             dry_run=dry_run,
@@ -192,23 +195,30 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
         )
     ]
     if verdict := done.verdict:
-        outcome = verdict.outcome
         measured = called(verdict.measure) + (f", {done.head}" if verdict.measure == PERPLEXITY else "")
-        told = difference_in_words(verdict.measure, outcome.difference, outcome.error)
-        if verdict.tolerance:
-            told += f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}"
-        shown.append((measured, f"{_figure(outcome.original)} → {_figure(outcome.here)} ({told})"))
-        if outcome.also:
-            shown.append(("also", ", ".join(f"{name} {_figure(value)}" for name, value in outcome.also.items())))
+        told = f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}" if verdict.tolerance else ""
+        shown.append((measured, _lost(verdict.measure, verdict.outcome, told)))
+        if verdict.alone:
+            shown.append((f"body in {done.body} alone", _lost(verdict.measure, verdict.alone)))
+        if verdict.outcome.also:
+            also = ", ".join(f"{name} {_figure(value)}" for name, value in verdict.outcome.also.items())
+            shown.append(("also", also))
         shown.append(("measured on", f"{verdict.text}, on which nothing was chosen"))
     if done.bits is not None:
         shown.append(("bits per weight", f"{figure(done.bits)}{_searched(done)}"))
     shown.append(("load with", str(done.load)))
+    if done.needs:
+        shown.append(("needs", f"pip install {' '.join(done.needs)}"))
     if done.loaded:
         shown.append(("loads without", _loaded(done)))
     if done.share is not None:
         shown.append(("what is left", _left(done.share)))
     return shown + ([("on the hub", done.url)] if done.url else [])
+
+
+def _lost(measure: str, outcome: Outcome, told: str = "") -> str:
+    difference = difference_in_words(measure, outcome.difference, outcome.error)
+    return f"{_figure(outcome.original)} → {_figure(outcome.here)} ({difference}{told})"
 
 
 def _searched(done: Shrunk) -> str:

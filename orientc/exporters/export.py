@@ -17,13 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
 from orientc.evaluation.setup import check_base
-from orientc.exporters import dense, links, model_card, onnx, sentence_transformers
+from orientc.exporters import bodies, dense, links, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.finetuned import Finetuned
-from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
+from orientc.exporters.forms import COMPACT, DENSE, FORMS, NONE, ONNX
 from orientc.exporters.processors import Processor
-from orientc.models import compact, compact_code, foreign_code, quantized, resolve
+from orientc.models import compact, compact_code, foreign_code, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -47,8 +47,8 @@ class Exported:
     """A folder that was written.
 
     `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `halved` is
-    what the weights would be in float16, None where they are in 16 bits already; `url` is its address on the hub, None
-    where it was not pushed.
+    what the weights would be in float16, None where they are in 16 bits already or the body is quantized; `url` is its
+    address on the hub, None where it was not pushed.
     """
 
     folder: Path
@@ -70,6 +70,7 @@ def export(
     *,
     form: str = COMPACT,
     head: str | None = None,
+    body: str = NONE,
     dtype: str | None = None,
     name: str | None = None,
     overwrite: bool = False,
@@ -92,6 +93,8 @@ def export(
         form: "compact", "dense" or "onnx".
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
+        body: What the weights of linear layers are quantized to: "none", "int8" (torchao) or "int4" (NF4, by
+            bitsandbytes). Heads, and all else in the model, stay floats.
         dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
         name: Title of the model's card; the base and what became of its table unless given.
         overwrite: Replace a folder that is there already, if an export wrote all that is in it.
@@ -116,7 +119,7 @@ def export(
         hub.prepare(push)
     elif private:
         raise UsageError("`private` is for a repository on the hub: name it with `push`")
-    _check_request(form, dtype)
+    _check_request(form, dtype, body)
     _check_place(folder, overwrite=overwrite)
     found = resolve.subject(
         str(subject),
@@ -133,6 +136,7 @@ def export(
         found,
         form=form,
         head=head,
+        body=body,
         dtype=dtype,
         name=name,
         force=force,
@@ -150,6 +154,7 @@ def _write(
     *,
     form: str,
     head: str | None,
+    body: str,
     dtype: str | None,
     name: str | None,
     force: bool,
@@ -167,12 +172,15 @@ def _write(
         progress.warn(f"{found.source.id} is not known to be as it was when it was scored: its card has no figures")
     links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
+    bodies.check(found.source, form, body, artifact=found.artifact is not None)
     tokenizer = _tokenizer(form, found.source, progress)
     chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
-    held = found.source.load(None, dtype=getattr(torch, chosen))
+    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(found.source, body))
     check_unchanged(found.source, before)
-    _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
-    policy = _put_in(held, found, head)
+    bodies.check_quantized(found.source.id, held, body)
+    if not (coded := body != NONE or found.source.kept_quantized is not None):
+        _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
+    policy = _put_in(held, found, head, decoded=coded and form == DENSE)
     if form == DENSE:
         dense.check(policy)
     facts = Facts.of(
@@ -185,6 +193,7 @@ def _write(
         sentences=bool(beside),
         tokenizer=tokenizer,
         processor=processor.name is not None,
+        body=body,
     )
 
     def fill(target: Path) -> None:
@@ -199,6 +208,8 @@ def _write(
         copy_files(beside, target)
         processor.save(target)
         foreign_code.strip(target)
+        if coded:
+            bodies.check_loads(target, getattr(torch, chosen))
         model_card.write(
             target, facts, found, fingerprint=before, weights=weights_in(target), finetuned=finetuned, name=name
         )
@@ -207,9 +218,10 @@ def _write(
     return facts
 
 
-def _check_request(form: str, dtype: str | None) -> None:
+def _check_request(form: str, dtype: str | None, body: str) -> None:
     if form not in FORMS:
         raise UsageError(f"`form` must be one of {', '.join(FORMS)}, not {form!r}")
+    bodies.check_request(body, form)
     if dtype not in (None, *FLOAT_DTYPES):
         raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
     if form == ONNX:
@@ -237,12 +249,6 @@ def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
     if form == ONNX:
         onnx.check(source.skeleton)
     if form != COMPACT:
-        method = quantized.method_of(source.config)
-        if method and not source.dequantized_from:
-            raise ExportError(
-                f"{source.id} has a body that is quantized ({method}), which only the compact form keeps: export it in "
-                "that one"
-            )
         return
     if foreign_code.is_foreign(config):
         raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
@@ -275,11 +281,11 @@ def _tokenizer(form: str, source: ModelSource, progress: Progress) -> PreTrained
     return found
 
 
-def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
-    """Put the artifact in, where there is one; the head policy the model runs under."""
+def _put_in(model: PreTrainedModel, found: Subject, head: str | None, *, decoded: bool) -> str:
+    """Put the artifact in, where there is one, as it is or `decoded`; the head policy the model runs under."""
     if found.artifact:
         policy = head or head_policies(model)[-1]
-        substitute(model, found.artifact, policy)
+        (dense.decode_into if decoded else substitute)(model, found.artifact, policy)
         return policy
     assert found.source.compact is not None
     if head not in (None, policy := found.source.compact.head):
@@ -313,7 +319,7 @@ def weights_in(folder: Path) -> int:
 
 def _halved(folder: Path, facts: Facts) -> int | None:
     """What the weights would weigh with float16 in the place of float32; None where there is nothing to halve."""
-    if facts.dtype != "float32" or facts.form == ONNX:
+    if facts.dtype != "float32" or facts.form == ONNX or facts.body:
         return None
     whole = 0
     for path in folder.glob("*.safetensors"):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from orientc.exporters.forms import COMPACT, DENSE
-from orientc.modeling.modules import table_of
-from orientc.models import compact, compact_code, foreign_code
+from orientc.exporters import bodies
+from orientc.exporters.forms import COMPACT, DENSE, NONE
+from orientc.modeling.modules import CompressedTable, table_of
+from orientc.models import compact_code, foreign_code, quantized
 from orientc.models.resolve import Subject
 from orientc.storage.table_info import TableInfo
 from orientc.utils.messages import literal
@@ -38,6 +39,8 @@ class Facts:
         vocab: Rows of the table.
         dim: Columns of the table.
         processor: Whether a processor goes along, which takes more than text.
+        body: What the weights of the body are quantized by, as "int8, torchao"; None where they are floats.
+        needs: What has to be installed to load it beside the library, as pip names it.
     """
 
     base: str
@@ -56,6 +59,8 @@ class Facts:
     vocab: int
     dim: int
     processor: bool = False
+    body: str | None = None
+    needs: tuple[str, ...] = ()
 
     def load(self, place: str) -> str:
         """The Python expression that loads the model from a folder or repository."""
@@ -99,10 +104,19 @@ class Facts:
         sentences: bool,
         tokenizer: PreTrainedTokenizerBase | None,
         processor: bool,
+        body: str,
     ) -> Facts:
-        """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
-        held = compact.compressed_table(model)
-        factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
+        """The facts of a model with a compressed module, or of one that an artifact was decoded into.
+
+        `sentences` is whether it is part of a sentence encoder, `body` what its body was quantized to.
+        """
+        if isinstance(held := model.get_input_embeddings(), CompressedTable):
+            factors = held.factors
+        else:
+            assert found.artifact
+            factors = found.artifact.factors
+        rebuilt = info.vocab * info.dim * table_of(held).element_size()
+        method = bodies.METHODS.get(body, found.source.kept_quantized)
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes
         else:  # it never was dense; as it would be
@@ -130,4 +144,6 @@ class Facts:
             vocab=info.vocab,
             dim=info.dim,
             processor=processor,
+            body=method and (method if body == NONE else f"{body}, {method}"),
+            needs=quantized.PACKAGES.get(method, ()) if method else (),
         )

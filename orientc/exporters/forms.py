@@ -1,4 +1,4 @@
-"""The forms a model can be exported in, and the head policies of a tied one, by name. Imports no torch."""
+"""What a model can be exported as, by name: forms, head policies of a tied one, bodies. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ from orientc.storage.sizes import INPUT_ONLY, TIED
 
 FORMS = COMPACT, DENSE, ONNX = "compact", "dense", "onnx"
 HEADS = (TIED, INPUT_ONLY)
+BODIES = NONE, INT8, INT4 = "none", "int8", "int4"  # what the weights of linear layers are quantized to

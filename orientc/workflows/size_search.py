@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from orientc.compression.fit_and_store import Compressed
 from orientc.errors import GateError
-from orientc.evaluation.setup import Setup
-from orientc.models.resolve import Subject
+from orientc.utils.progress import Progress
 from orientc.workflows import search
-from orientc.workflows.ruler import Ruler
+from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.search import MEASUREMENTS, Tried
 from orientc.workflows.tolerance import PERPLEXITY, Tolerance, difference_in_words
 
@@ -24,16 +23,18 @@ class SizeSearch:
     """What sizes are looked for by.
 
     Args:
-        setup: The model, and how it is evaluated.
         ruler: The measure, on the search's text.
         tolerance: How much worse it may be.
         make: Makes the artifact of so many bits per weight. It may raise `FitError` where no form is so small.
+        lose: What the model loses with an artifact, as it will ship.
+        progress: Whom to tell what was tried.
     """
 
-    setup: Setup
     ruler: Ruler
     tolerance: Tolerance
     make: Callable[[float], Compressed]
+    lose: Callable[[Compressed], Outcome]
+    progress: Progress
 
     def smallest(self, lowest: float, highest: float) -> tuple[tuple[Tried, ...], Compressed]:
         """What was tried, and the smallest artifact inside. Raises `GateError` where none is."""
@@ -43,8 +44,7 @@ class SizeSearch:
             return float(self.make(bits).description.distances["cost"])
 
         def measure(bits: float) -> tuple[float, float]:
-            made = self.make(bits)
-            outcome = self.ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
+            outcome = self.lose(self.make(bits))
             return outcome.difference, outcome.error
 
         def tell(tried: Tried) -> None:
@@ -53,7 +53,7 @@ class SizeSearch:
             told = difference_in_words(self.tolerance.measure, tried.difference, tried.error)
             where = "within" if tried.inside else "not surely within"
             left = (time.perf_counter() - begun) / count * (MEASUREMENTS - count + 2)
-            self.setup.progress.done(
+            self.progress.done(
                 f"{tried.bits:g} bits per weight: {self.tolerance.measure} {told}, {where} {self.tolerance.text}; "
                 f"at most about {_minutes(left)} left"
             )
