@@ -61,7 +61,7 @@ class CompressedTable(nn.Module):
         Otherwise an embedding and a head would have codes of their own after a move to another device.
         """
         before = dict(self._buffers)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in before.items():
             moved = self._buffers[name]
             if buffer is not None and moved is not None and torch._has_compatible_shallow_copy_type(buffer, moved):
