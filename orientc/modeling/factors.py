@@ -247,28 +247,28 @@ class Factors:
         Returns:
             `[..., vocab]`.
         """
-        positions = block_positions(self.layout, self.tensors)
-        if self.layout.codec == PLAIN or not _slow_half(states):
-            return concatenated(self._products_by_block(states), self.vocab, positions)
-        blocks = self.map(_widened)._products_by_block(states.float())
-        return concatenated((block.to(states.dtype) for block in blocks), self.vocab, positions)
+        return concatenated(self._products_by_block(states), self.vocab, block_positions(self.layout, self.tensors))
 
     def _products_by_block(self, states: Tensor) -> Iterator[Tensor]:
         """Products with the rows of each block of `latent_blocks`, then with kept rows."""
-        layout = self.layout
-        narrow, shift = (states, None) if layout.activation else narrowed(self, states)
+        layout, source, wide = self.layout, self, states
+        if layout.codec != PLAIN and states.device.type == "cpu" and states.dtype.itemsize < 4:
+            source = self.map(_widened)  # codes become numbers twice as fast in float32
+            wide = states.float() if _slow_half(states) else states  # blocks are not row-major
+        narrow, shift = (wide, None) if layout.activation else narrowed(self, wide)
         whole = layout.codec == PLAIN and not layout.activation
         size = layout.rows if whole else CHUNK
         for row_group, start in latent_blocks(layout, size) if layout.rows else ():
-            block = latent_block(layout, self.tensors, row_group, start, size)
+            block = latent_block(layout, source.tensors, row_group, start, size)
             if layout.activation:
-                block = self._decoded(block)
-            products = functional.linear(narrow, block)
+                block = source._decoded(block)
+            products = functional.linear(narrow, block.to(narrow.dtype))
             if shift is not None:
                 products.add_(shift.unsqueeze(-1))  # in place: they are large, and no gradient needs them
-            yield products
+            yield products if wide is states else products.to(states.dtype)
         if layout.kept:
-            yield functional.linear(states, self.tensors["kept.rows"])
+            products = functional.linear(wide, source.tensors["kept.rows"].to(wide.dtype))
+            yield products if wide is states else products.to(states.dtype)
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The reconstructed table in float32 blocks of at most `rows` rows, in order."""

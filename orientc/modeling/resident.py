@@ -74,7 +74,8 @@ class Int8(Resident):
 
     def _by_block(self, factors: Factors, states: Tensor) -> Iterator[Tensor]:
         dtype = torch.float32 if states.device.type == "cpu" and states.dtype.itemsize < 4 else states.dtype
-        narrow, shift = narrowed(factors, states.to(dtype))
+        wide = states.to(dtype)
+        narrow, shift = narrowed(factors, wide)
         for row_group, (numbers, columns, middles) in enumerate(self._row_groups):
             scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"].float() for name in ("scales", "offsets"))
             own = narrow if columns is None else narrow.index_select(-1, columns)
@@ -84,7 +85,8 @@ class Int8(Resident):
                 products = functional.linear(folded, block.to(dtype)).add_(whole)
                 yield products if dtype == states.dtype else products.to(states.dtype)
         if factors.layout.kept:
-            yield functional.linear(states, factors.tensors["kept.rows"])
+            products = functional.linear(wide, factors.tensors["kept.rows"].to(dtype))
+            yield products if dtype == states.dtype else products.to(states.dtype)
 
 
 class Dense(Resident):
