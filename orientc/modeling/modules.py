@@ -5,10 +5,14 @@ Both are differentiable and their floats trainable. With a linear decoder neithe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
 from orientc.modeling.factors import Factors
+from orientc.modeling.resident import Resident, ResidentTable
 
 
 def embedding_scale(embedding: nn.Module) -> float:
@@ -20,18 +24,18 @@ def embedding_scale(embedding: nn.Module) -> float:
 def table_of(embedding: nn.Module) -> nn.Parameter:
     """The parameter by which modules that share a token table are found.
 
-    An embedding's weight, or the first float parameter of a compressed module.
+    An embedding's weight, or the first parameter of a compressed module.
     """
     if not isinstance(embedding, CompressedTable):
         return embedding.get_parameter("weight")
-    return next(parameter for parameter in embedding.parameters() if parameter.is_floating_point())
+    return next(embedding.parameters())
 
 
 class CompressedTable(nn.Module):
-    """A module whose parameters are the tensors of a compressed table, named as in an artifact with "_" for ".".
+    """A module that holds the tensors of a compressed table, named as in an artifact with "_" for ".".
 
-    Tensors become parameters; what is a parameter already is kept, so that several modules can share it. Codes and ids
-    are parameters that do not train.
+    Floats become parameters, codes and ids persistent buffers, which do not train and are never cast. What is a
+    parameter already is kept, and so are codes and ids, so that several modules can share them.
     """
 
     def __init__(self, factors: Factors) -> None:
@@ -39,14 +43,44 @@ class CompressedTable(nn.Module):
         for name in ("latents", "decoder.weight", "decoder.bias"):
             self.register_parameter(_attribute(name), None)
         for name, tensor in factors.tensors.items():
-            setattr(self, _attribute(name), _parameter(tensor))
+            if tensor.is_floating_point():
+                parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
+                self.register_parameter(_attribute(name), parameter)
+            else:
+                self.register_buffer(_attribute(name), tensor)
         self._like = factors.map(lambda tensor: torch.empty_like(tensor, device="meta"))
         self.num_embeddings, self.embedding_dim = factors.vocab, factors.dim
 
     @property
     def factors(self) -> Factors:
-        """The compressed table of this module's own parameters, not copies; another module made of it shares them."""
-        return self._like.map_named(lambda name, _: self.get_parameter(_attribute(name)))
+        """The compressed table of this module's own tensors, not copies; another module made of it shares them."""
+        return self._like.map_named(lambda name, _: getattr(self, _attribute(name)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Apply a function to all tensors, as `to` does; buffers stay the same objects, as torch has parameters do.
+
+        Otherwise an embedding and a head would have codes of their own after a move to another device.
+        """
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and torch._has_compatible_shallow_copy_type(buffer, moved):
+                buffer.data = moved
+                self._buffers[name] = buffer
+        return self
+
+    @property
+    def weight(self) -> Tensor:
+        """The whole table `[vocab, dim]`, decoded each time it is asked for, in the type of the module's floats.
+
+        This is for programs that read the weight of an embedding or a head. It takes the time and the memory of the
+        dense table; a gradient goes on to what trains. It can't be assigned, and nothing is kept.
+        """
+        factors, like = self.factors, table_of(self)
+        if any(tensor.is_meta for tensor in factors.tensors.values()):  # all, or some while a model is loaded
+            return torch.empty(factors.vocab, factors.dim, dtype=like.dtype, device="meta")
+        return factors.table()
 
     def extra_repr(self) -> str:
         """What `print(model)` shows in the brackets."""
@@ -83,23 +117,28 @@ class CompressedHead(CompressedTable):
     Args:
         factors: The compressed table, as a rule `CompressedEmbedding.factors`, so that parameters are shared.
         bias: The original projection's own bias `[vocab]`, if it has one.
+        form: The form in which the table is held while the head runs.
     """
 
-    def __init__(self, factors: Factors, bias: nn.Parameter | None = None) -> None:
+    def __init__(self, factors: Factors, bias: nn.Parameter | None = None, form: type[Resident] = Resident) -> None:
         super().__init__(factors)
         self.bias = bias
+        self.resident = ResidentTable(form)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.resident.drop()
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as any module does; what changes in training is read anew."""
+        self.resident.drop()
+        return super().train(mode)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute logits `[..., vocab]` from states `[..., dim]`."""
-        logits = self.factors.products(hidden)
+        logits = self.resident.products(self.factors, hidden)
         return logits if self.bias is None else logits.add_(self.bias)  # they are large, and nobody else's
 
 
 def _attribute(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _parameter(tensor: Tensor) -> nn.Parameter:
-    if isinstance(tensor, nn.Parameter):
-        return tensor
-    return nn.Parameter(tensor, requires_grad=tensor.is_floating_point())

@@ -5,13 +5,14 @@ What may be replaced is checked in `models/substitute.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale, table_of
+from orientc.modeling.resident import Resident, ResidentTable, resident_form
 
 
 def users_of(model: PreTrainedModel) -> dict[str, nn.Module]:
@@ -26,19 +27,26 @@ def shares(module: nn.Module, table: Tensor) -> bool:
     return any(parameter is table for parameter in module.parameters(recurse=False))
 
 
-def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -> dict[str, nn.Module]:
-    """Make a compressed module for each module that uses the token table; all share one set of parameters.
+def replacements(
+    model: PreTrainedModel, factors: Factors, *, keep_head: bool, resident: str = Resident.name
+) -> dict[str, nn.Module]:
+    """Make a compressed module for each module that uses the token table; all share one set of tensors.
 
     Args:
         model: The model; it is not changed.
         factors: The compressed table. It is copied to the table's device, floats in the table's dtype.
         keep_head: Leave the output projection as it is.
+        resident: In which form a head holds the table while it runs: "codes", "int8" or "dense".
 
     Returns:
         The new modules by the names of those they replace.
+
+    Raises:
+        ValueError: There is no such form, or a head of this table can't have it.
     """
+    form = resident_form(resident, factors.layout)
     table = table_of(model.get_input_embeddings())
-    shared = factors.map(lambda tensor: _parameter_like(tensor, table))
+    shared = factors.map(lambda tensor: _copied(tensor, table))
     found: dict[str, nn.Module] = {}
     for name, module in users_of(model).items():
         replacement: CompressedTable
@@ -49,16 +57,16 @@ def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -
         elif keep_head:
             continue
         else:
-            replacement = CompressedHead(shared, dict(module.named_parameters()).get("bias"))
+            replacement = CompressedHead(shared, dict(module.named_parameters()).get("bias"), form)
         found[name] = replacement.train(module.training)
     return found
 
 
-def _parameter_like(tensor: Tensor, table: Tensor) -> nn.Parameter:
-    """A parameter with a copy of `tensor` on the table's device, in the table's dtype where it is a float."""
-    floating = tensor.is_floating_point()
-    dtype = table.dtype if floating else tensor.dtype
-    return nn.Parameter(tensor.detach().to(table.device, dtype, copy=True), requires_grad=floating)
+def _copied(tensor: Tensor, table: Tensor) -> Tensor:
+    """A copy of `tensor` on the table's device; floats become a parameter in the table's dtype."""
+    if not tensor.is_floating_point():
+        return tensor.to(table.device, copy=True)
+    return nn.Parameter(tensor.detach().to(table.device, table.dtype, copy=True))
 
 
 def swap_in(model: PreTrainedModel, modules: dict[str, nn.Module]) -> dict[str, dict[str, str]]:
@@ -119,20 +127,34 @@ def head_ties(model: PreTrainedModel) -> list[str]:
     return [target for target, source in pairs if {target, source} & places]
 
 
+def set_resident(model: PreTrainedModel, resident: str) -> None:
+    """Choose in which form the heads of a model hold its compressed table. Raises `ValueError` as `replacements`."""
+    form = resident_form(resident, model.get_input_embeddings().factors.layout)
+    for module in model.modules():
+        if isinstance(module, CompressedHead):
+            module.resident = ResidentTable(form)
+
+
 def _tied_after_swap(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:
     """Tied weights, target to source, after a module swap: what is left of `before`, and the compressed modules'."""
-    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    names = {name for name, _ in named_tensors(model)}
     tied = {target: source for target, source in before.items() if {target, source} <= names}
     sources: dict[int, str] = {}
     modules = model.named_modules(remove_duplicate=False)
     compressed = [(prefix, module) for prefix, module in modules if isinstance(module, CompressedTable)]
     # lookups are the sources: their names are the same in all of an architecture's classes, most of which lack a head
     for prefix, module in sorted(compressed, key=lambda entry: isinstance(entry[1], CompressedHead)):
-        for name, parameter in module.named_parameters(prefix, recurse=False):
-            source = sources.setdefault(id(parameter), name)
+        for name, tensor in named_tensors(module, prefix):
+            source = sources.setdefault(id(tensor), name)
             if source != name:
                 tied[name] = source
     return tied
+
+
+def named_tensors(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters and buffers by name, shared ones under each of theirs."""
+    yield from module.named_parameters(prefix, remove_duplicate=False)
+    yield from module.named_buffers(prefix, remove_duplicate=False)
 
 
 def _models(model: PreTrainedModel) -> list[tuple[str, PreTrainedModel]]:
