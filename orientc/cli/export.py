@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.exporters.forms import FORMS, HEADS
+from orientc.exporters.forms import BODIES, FORMS, HEADS
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def export(
         ),
     ] = None,
     dtype: options.ExportDtype = None,
+    body: Annotated[
+        str,
+        options.choice(
+            BODIES,
+            help="What all but the table and the head is quantized to.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = "none",
     name: options.CardName = None,
     overwrite: options.Overwrite = False,
     push: options.Push = None,
@@ -71,6 +79,7 @@ def export(
             form=form,
             head=head,
             dtype=dtype,
+            body=body,
             name=name,
             overwrite=overwrite,
             push=push,

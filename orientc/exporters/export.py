@@ -21,7 +21,7 @@ from orientc.exporters import dense, links, model_card, onnx, sentence_transform
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.finetuned import Finetuned
-from orientc.exporters.forms import COMPACT, DENSE, FORMS, ONNX
+from orientc.exporters.forms import BODIES, COMPACT, DENSE, FORMS, NONE, ONNX
 from orientc.exporters.processors import Processor
 from orientc.models import compact, compact_code, foreign_code, quantized, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
@@ -37,7 +37,7 @@ from orientc.utils.files import check_writable, copy_files
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
-WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
+WEIGHTS = {".safetensors"}
 _LARGER = 1.01  # what is said; less than that are tensors that files keep or leave out
 
 
@@ -70,6 +70,7 @@ def export(
     form: str = COMPACT,
     head: str | None = None,
     dtype: str | None = None,
+    body: str = NONE,
     name: str | None = None,
     overwrite: bool = False,
     push: str | None = None,
@@ -91,7 +92,9 @@ def export(
         form: "compact", "dense" or "onnx".
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
-        dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
+        dtype: Type of all weights; the base checkpoint's unless given. An ONNX graph has no bfloat16, and computes in
+            float32 whatever its weights are stored as.
+        body: What all but the token table and the output projection is quantized to: "none", "int8" or "int4".
         name: Title of the model's card; the base and what became of its table unless given.
         overwrite: Replace a folder that is there already, if an export wrote all that is in it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
@@ -115,7 +118,7 @@ def export(
         hub.prepare(push)
     elif private:
         raise UsageError("`private` is for a repository on the hub: name it with `push`")
-    _check_request(form, dtype)
+    _check_request(form, dtype, body)
     _check_place(folder, overwrite=overwrite)
     found = resolve.subject(
         str(subject),
@@ -133,6 +136,7 @@ def export(
         form=form,
         head=head,
         dtype=dtype,
+        body=body,
         name=name,
         force=force,
         overwrite=overwrite,
@@ -150,6 +154,7 @@ def _write(
     form: str,
     head: str | None,
     dtype: str | None,
+    body: str,
     name: str | None,
     force: bool,
     overwrite: bool,
@@ -167,7 +172,8 @@ def _write(
     links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
     tokenizer = _tokenizer(form, found.source, progress)
-    chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
+    known = onnx.DTYPES if form == ONNX else FLOAT_DTYPES
+    chosen = dtype or (info.dtype if info.dtype in known else "float32")
     held = found.source.load(None, dtype=getattr(torch, chosen))
     check_unchanged(found.source, before)
     _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
@@ -181,6 +187,7 @@ def _write(
         form=form,
         head=policy,
         dtype=chosen,
+        body=body,
         sentences=bool(beside),
         tokenizer=tokenizer,
         processor=processor.name is not None,
@@ -192,7 +199,9 @@ def _write(
         elif form == DENSE:
             dense.save(held, target)
         else:
-            onnx.save(held, found.source.tokenizer, target)
+            onnx.save(
+                held.float(), found.source.tokenizer, target, body=body, dtype=chosen, progress=progress
+            )
         if tokenizer:
             tokenizer.save_pretrained(target)
         copy_files(beside, target)
@@ -206,14 +215,18 @@ def _write(
     return facts
 
 
-def _check_request(form: str, dtype: str | None) -> None:
+def _check_request(form: str, dtype: str | None, body: str) -> None:
     if form not in FORMS:
         raise UsageError(f"`form` must be one of {', '.join(FORMS)}, not {form!r}")
     if dtype not in (None, *FLOAT_DTYPES):
         raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
+    if body not in BODIES:
+        raise UsageError(f"`body` must be one of {', '.join(BODIES)}, not {body!r}")
+    if body != NONE and form != ONNX:
+        raise UsageError(f"`body` {body} is for the onnx form, not for the {form} one")
     if form == ONNX:
-        if dtype not in (None, "float32"):
-            raise UsageError(f"the onnx form is written in float32, not in {dtype}")
+        if dtype not in (None, *onnx.DTYPES):
+            raise UsageError(f"the onnx form is written in {' or '.join(onnx.DTYPES)}, not in {dtype}")
         onnx.require()
 
 
@@ -306,8 +319,11 @@ def _tell_if_larger(
 
 
 def weights_in(folder: Path) -> int:
-    """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
+    """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted.
+
+    A graph that lies there under several names counts once.
+    """
+    return onnx.nbytes(folder) or sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
 
 
 def _halved(folder: Path, facts: Facts) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from orientc.exporters.forms import COMPACT, DENSE
+from orientc.exporters.forms import COMPACT, DENSE, NONE
 from orientc.modeling.modules import table_of
 from orientc.models import compact, compact_code, foreign_code
 from orientc.models.resolve import Subject
@@ -25,6 +25,7 @@ class Facts:
         form: "compact", "dense" or "onnx".
         head: Head policy it runs under.
         dtype: Type of its weights.
+        body: What all but the token table and the output projection is quantized to: "none", "int8" or "int4".
         auto_class: The class of transformers' that loads it with the head it was exported with: an auto class, or for
             a dense model that none loads its own.
         library: What loads the folder: "transformers" or "sentence-transformers".
@@ -56,6 +57,7 @@ class Facts:
     vocab: int
     dim: int
     processor: bool = False
+    body: str = NONE
 
     def load(self, place: str) -> str:
         """The Python expression that loads the model from a folder or repository."""
@@ -96,6 +98,7 @@ class Facts:
         form: str,
         head: str,
         dtype: str,
+        body: str,
         sentences: bool,
         tokenizer: PreTrainedTokenizerBase | None,
         processor: bool,
@@ -130,4 +133,5 @@ class Facts:
             vocab=info.vocab,
             dim=info.dim,
             processor=processor,
+            body=body,
         )
