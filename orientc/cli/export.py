@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orientc.cli import options, output
-from orientc.exporters.forms import BODIES, FORMS, HEADS
+from orientc.exporters.forms import FORMS, HEADS
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
@@ -45,15 +45,8 @@ def export(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    body: options.Body = "none",
     dtype: options.ExportDtype = None,
-    body: Annotated[
-        str,
-        options.choice(
-            BODIES,
-            help="What all but the table and the head is quantized to.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = "none",
     name: options.CardName = None,
     overwrite: options.Overwrite = False,
     push: options.Push = None,
@@ -78,8 +71,8 @@ def export(
             to,
             form=form,
             head=head,
-            dtype=dtype,
             body=body,
+            dtype=dtype,
             name=name,
             overwrite=overwrite,
             push=push,
@@ -103,9 +96,12 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
     shown = [
         ("folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
         ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),
+        *([("body", facts.body)] if facts.body else []),
         ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),
         ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB{halved}"),
     ]
     if facts.form != "onnx":
         shown.append(("load with", facts.load(str(exported.folder))))
+    if facts.needs:
+        shown.append(("needs", f"pip install {' '.join(facts.needs)}"))
     return shown + ([("on the hub", exported.url)] if exported.url else [])

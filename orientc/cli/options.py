@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from orientc.evaluation.option_values import KEEP, TRAIN_EMBEDDINGS
+from orientc.exporters.forms import BODIES
 from orientc.storage.artifact import FLOAT_DTYPES
 
 # The panels that a command's help groups its options in, in this order.
@@ -346,6 +347,15 @@ ExportDtype = Annotated[
         "--dtype",
         help="Type of all weights. [default: the base checkpoint's]",
         show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Body = Annotated[
+    str,
+    choice(
+        BODIES,
+        "--body",
+        help="Quantize linear layers: int8 (torchao), or int4 (NF4, bitsandbytes); in a graph by ONNX Runtime.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -14,6 +14,7 @@ from orientc.storage.sizes import MB
 from orientc.workflows.tolerance import MEASURES, PERPLEXITY, SIMILARITY, SPEARMAN, difference_in_words
 
 if TYPE_CHECKING:
+    from orientc.workflows.ruler import Outcome
     from orientc.workflows.shrunk import Shrunk
 
 _CALLED = {PERPLEXITY: "perplexity", SIMILARITY: "mean cosine", SPEARMAN: "Spearman"}
@@ -95,6 +96,7 @@ def shrink(
         int,
         typer.Option(help="Draws which pieces of a text are for what.", rich_help_panel=options.CALIBRATION),
     ] = 0,
+    body: options.Body = "none",
     dtype: options.ExportDtype = None,
     name: options.CardName = None,
     dry_run: Annotated[
@@ -137,6 +139,7 @@ def shrink(
             limit=limit,
             tokens=tokens,
             seed=seed,
+            body=body,
             dtype=dtype,
             name=name,
             dry_run=dry_run,
@@ -180,12 +183,11 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
         )
     ]
     if verdict := done.verdict:
-        outcome = verdict.outcome
         measured = _CALLED[verdict.measure] + (f", {done.head}" if verdict.measure == PERPLEXITY else "")
-        told = difference_in_words(verdict.measure, outcome.difference, outcome.error)
-        if verdict.tolerance:
-            told += f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}"
-        shown.append((measured, f"{_figure(outcome.original)} → {_figure(outcome.here)} ({told})"))
+        told = f"; {'within' if verdict.inside else 'OUTSIDE'} {verdict.tolerance}" if verdict.tolerance else ""
+        shown.append((measured, _lost(verdict.measure, verdict.outcome, told)))
+        if verdict.alone:
+            shown.append((f"body in {done.body} alone", _lost(verdict.measure, verdict.alone)))
         shown.append(("measured on", f"{verdict.text}, on which nothing was chosen"))
     if done.bits is not None:
         shown.append(("bits per weight", f"{figure(done.bits)}{_searched(done)}"))
@@ -195,6 +197,11 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
     if done.share is not None:
         shown.append(("what is left", _left(done.share)))
     return shown + ([("on the hub", done.url)] if done.url else [])
+
+
+def _lost(measure: str, outcome: Outcome, told: str = "") -> str:
+    difference = difference_in_words(measure, outcome.difference, outcome.error)
+    return f"{_figure(outcome.original)} → {_figure(outcome.here)} ({difference}{told})"
 
 
 def _searched(done: Shrunk) -> str:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from orientc.evaluation.scoring import Example
+from orientc.models import quantized
 
 _ASKED = 16  # tokens that a model is asked with; the second half is changed
 # How far earlier logits may move for later tokens, relative to how far those of the later tokens move: where experts
@@ -43,7 +44,8 @@ def sees_later_tokens(model: PreTrainedModel, special_ids: Collection[int] = ())
         return found[0].double().cpu()
 
     allowed = _COARSE if model.dtype.itemsize < 4 else _ROUNDING
-    moved = (logits(one) - logits(other)).abs().amax(-1)
+    with quantized.token_by_token(model):
+        moved = (logits(one) - logits(other)).abs().amax(-1)
     return bool(moved[:half].max() > allowed * moved[half:].max())
 
 

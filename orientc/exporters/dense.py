@@ -15,6 +15,8 @@ from orientc.modeling.swap import head_ties, keep_apart, users_of
 from orientc.models import compact, foreign_code
 from orientc.models.source import ModelSource
 from orientc.models.stored import Checkpoint
+from orientc.models.substitute import compressed_modules
+from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils.logging import quietly
 
@@ -25,11 +27,34 @@ def check(head: str) -> None:
         raise ExportError("input-only has two tables, the dense form of this architecture one: export it as tied")
 
 
+@torch.no_grad()
+def decode_into(model: PreTrainedModel, artifact: Artifact, head: str) -> None:
+    """Write a decoded table over the model's own, in place: the way for a quantized body, which can't be rebuilt.
+
+    Args:
+        model: The model, whose table is dense; where its head shares the table, so it does afterwards.
+        artifact: The compressed table.
+        head: Head policy.
+
+    Raises:
+        ExportError: The policy is input-only.
+        SubstitutionError: As `substitute`.
+    """
+    check(head)
+    compressed_modules(model, artifact, head)
+    table = table_of(model.get_input_embeddings())
+    table.copy_(artifact.factors.dense())
+
+
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model with a compressed table, its head not input-only, as a plain model of its architecture.
+    """Write a model as a plain one of its architecture; a compressed table, its head not input-only, is decoded.
 
     Code of the model's own repository goes along; an architecture of transformers needs none.
     """
+    if not isinstance(model.get_input_embeddings(), CompressedTable):
+        with quietly():  # a package's tensors have no way back to the names and kinds that they were read by
+            model.save_pretrained(folder, save_original_format=False)
+        return
     plain = rebuilt(model)
     kind, places = type(plain), vars(plain.config).get("auto_map") or {}
     if foreign_code.is_foreign(kind):

@@ -17,13 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
 from orientc.evaluation.setup import check_base
-from orientc.exporters import dense, links, model_card, onnx, sentence_transformers
+from orientc.exporters import bodies, dense, links, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.finetuned import Finetuned
-from orientc.exporters.forms import BODIES, COMPACT, DENSE, FORMS, NONE, ONNX
+from orientc.exporters.forms import COMPACT, DENSE, FORMS, NONE, ONNX
 from orientc.exporters.processors import Processor
-from orientc.models import compact, compact_code, foreign_code, quantized, resolve
+from orientc.models import compact, compact_code, foreign_code, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -46,8 +46,8 @@ class Exported:
     """A folder that was written.
 
     `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `halved` is
-    what the weights would be in float16, None where they are in 16 bits already; `url` is its address on the hub, None
-    where it was not pushed.
+    what the weights would be in float16, None where they are in 16 bits already or the body is quantized; `url` is its
+    address on the hub, None where it was not pushed.
     """
 
     folder: Path
@@ -69,8 +69,8 @@ def export(
     *,
     form: str = COMPACT,
     head: str | None = None,
-    dtype: str | None = None,
     body: str = NONE,
+    dtype: str | None = None,
     name: str | None = None,
     overwrite: bool = False,
     push: str | None = None,
@@ -92,9 +92,10 @@ def export(
         form: "compact", "dense" or "onnx".
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
-        dtype: Type of all weights; the base checkpoint's unless given. An ONNX graph has no bfloat16, and computes in
+        body: What the weights of linear layers are quantized to: "none", "int8" (torchao) or "int4" (NF4, by
+            bitsandbytes), in a graph by ONNX Runtime's quantizers. Heads, and all else in the model, stay floats.
+        dtype: Type of all weights; the base checkpoint's unless given. A graph has no bfloat16, and computes in
             float32 whatever its weights are stored as.
-        body: What all but the token table and the output projection is quantized to: "none", "int8" or "int4".
         name: Title of the model's card; the base and what became of its table unless given.
         overwrite: Replace a folder that is there already, if an export wrote all that is in it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
@@ -135,8 +136,8 @@ def export(
         found,
         form=form,
         head=head,
-        dtype=dtype,
         body=body,
+        dtype=dtype,
         name=name,
         force=force,
         overwrite=overwrite,
@@ -153,8 +154,8 @@ def _write(
     *,
     form: str,
     head: str | None,
-    dtype: str | None,
     body: str,
+    dtype: str | None,
     name: str | None,
     force: bool,
     overwrite: bool,
@@ -171,13 +172,17 @@ def _write(
         progress.warn(f"{found.source.id} is not known to be as it was when it was scored: its card has no figures")
     links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
+    loaded = NONE if form == ONNX else body  # a graph's body is quantized when the graph is there
+    bodies.check(found.source, form, loaded, artifact=found.artifact is not None)
     tokenizer = _tokenizer(form, found.source, progress)
     known = onnx.DTYPES if form == ONNX else FLOAT_DTYPES
     chosen = dtype or (info.dtype if info.dtype in known else "float32")
-    held = found.source.load(None, dtype=getattr(torch, chosen))
+    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(loaded))
     check_unchanged(found.source, before)
-    _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
-    policy = _put_in(held, found, head)
+    bodies.check_quantized(found.source.id, held, loaded)
+    if not (coded := loaded != NONE or found.source.kept_quantized is not None):
+        _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
+    policy = _put_in(held, found, head, decoded=coded and form == DENSE)
     if form == DENSE:
         dense.check(policy)
     facts = Facts.of(
@@ -187,10 +192,10 @@ def _write(
         form=form,
         head=policy,
         dtype=chosen,
-        body=body,
         sentences=bool(beside),
         tokenizer=tokenizer,
         processor=processor.name is not None,
+        body=body,
     )
 
     def fill(target: Path) -> None:
@@ -199,14 +204,14 @@ def _write(
         elif form == DENSE:
             dense.save(held, target)
         else:
-            onnx.save(
-                held.float(), found.source.tokenizer, target, body=body, dtype=chosen, progress=progress
-            )
+            onnx.save(held.float(), found.source.tokenizer, target, body=body, dtype=chosen, progress=progress)
         if tokenizer:
             tokenizer.save_pretrained(target)
         copy_files(beside, target)
         processor.save(target)
         foreign_code.strip(target)
+        if coded:
+            bodies.check_loads(target, getattr(torch, chosen))
         model_card.write(
             target, facts, found, fingerprint=before, weights=weights_in(target), finetuned=finetuned, name=name
         )
@@ -218,12 +223,9 @@ def _write(
 def _check_request(form: str, dtype: str | None, body: str) -> None:
     if form not in FORMS:
         raise UsageError(f"`form` must be one of {', '.join(FORMS)}, not {form!r}")
+    bodies.check_request(body, form)
     if dtype not in (None, *FLOAT_DTYPES):
         raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
-    if body not in BODIES:
-        raise UsageError(f"`body` must be one of {', '.join(BODIES)}, not {body!r}")
-    if body != NONE and form != ONNX:
-        raise UsageError(f"`body` {body} is for the onnx form, not for the {form} one")
     if form == ONNX:
         if dtype not in (None, *onnx.DTYPES):
             raise UsageError(f"the onnx form is written in {' or '.join(onnx.DTYPES)}, not in {dtype}")
@@ -249,12 +251,6 @@ def _check_form(form: str, source: ModelSource, *, encoder: bool) -> None:
     if form == ONNX:
         onnx.check(source.skeleton)
     if form != COMPACT:
-        method = quantized.method_of(source.config)
-        if method and not source.dequantized_from:
-            raise ExportError(
-                f"{source.id} has a body that is quantized ({method}), which only the compact form keeps: export it in "
-                "that one"
-            )
         return
     if foreign_code.is_foreign(config):
         raise ExportError(f"{source.id} is code of its repository: export it in the dense or the onnx form")
@@ -287,11 +283,11 @@ def _tokenizer(form: str, source: ModelSource, progress: Progress) -> PreTrained
     return found
 
 
-def _put_in(model: PreTrainedModel, found: Subject, head: str | None) -> str:
-    """Put the artifact in, where there is one; the head policy the model runs under."""
+def _put_in(model: PreTrainedModel, found: Subject, head: str | None, *, decoded: bool) -> str:
+    """Put the artifact in, where there is one, as it is or `decoded`; the head policy the model runs under."""
     if found.artifact:
         policy = head or head_policies(model)[-1]
-        substitute(model, found.artifact, policy)
+        (dense.decode_into if decoded else substitute)(model, found.artifact, policy)
         return policy
     assert found.source.compact is not None
     if head not in (None, policy := found.source.compact.head):
@@ -328,7 +324,7 @@ def weights_in(folder: Path) -> int:
 
 def _halved(folder: Path, facts: Facts) -> int | None:
     """What the weights would weigh with float16 in the place of float32; None where there is nothing to halve."""
-    if facts.dtype != "float32" or facts.form == ONNX:
+    if facts.dtype != "float32" or facts.form == ONNX or facts.body:
         return None
     whole = 0
     for path in folder.glob("*.safetensors"):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from orientc.exporters import bodies
 from orientc.exporters.forms import COMPACT, DENSE, NONE
-from orientc.modeling.modules import table_of
-from orientc.models import compact, compact_code, foreign_code
+from orientc.modeling.modules import CompressedTable, table_of
+from orientc.models import compact_code, foreign_code, quantized
 from orientc.models.resolve import Subject
 from orientc.storage.table_info import TableInfo
 from orientc.utils.messages import literal
@@ -25,7 +26,6 @@ class Facts:
         form: "compact", "dense" or "onnx".
         head: Head policy it runs under.
         dtype: Type of its weights.
-        body: What all but the token table and the output projection is quantized to: "none", "int8" or "int4".
         auto_class: The class of transformers' that loads it with the head it was exported with: an auto class, or for
             a dense model that none loads its own.
         library: What loads the folder: "transformers" or "sentence-transformers".
@@ -39,6 +39,8 @@ class Facts:
         vocab: Rows of the table.
         dim: Columns of the table.
         processor: Whether a processor goes along, which takes more than text.
+        body: What the weights of the body are quantized by, as "int8, torchao"; None where they are floats.
+        needs: What has to be installed to load it beside the library, as pip names it.
     """
 
     base: str
@@ -57,7 +59,8 @@ class Facts:
     vocab: int
     dim: int
     processor: bool = False
-    body: str = NONE
+    body: str | None = None
+    needs: tuple[str, ...] = ()
 
     def load(self, place: str) -> str:
         """The Python expression that loads the model from a folder or repository."""
@@ -98,14 +101,22 @@ class Facts:
         form: str,
         head: str,
         dtype: str,
-        body: str,
         sentences: bool,
         tokenizer: PreTrainedTokenizerBase | None,
         processor: bool,
+        body: str,
     ) -> Facts:
-        """The facts of a model with a compressed module; `sentences` is whether it is part of a sentence encoder."""
-        held = compact.compressed_table(model)
-        factors, rebuilt = held.factors, info.vocab * info.dim * table_of(held).element_size()
+        """The facts of a model with a compressed module, or of one that an artifact was decoded into.
+
+        `sentences` is whether it is part of a sentence encoder, `body` what its body was quantized to.
+        """
+        if isinstance(held := model.get_input_embeddings(), CompressedTable):
+            factors = held.factors
+        else:
+            assert found.artifact
+            factors = found.artifact.factors
+        rebuilt = info.vocab * info.dim * table_of(held).element_size()
+        method = bodies.method(body, form) or found.source.kept_quantized
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes
         else:  # it never was dense; as it would be
@@ -133,5 +144,6 @@ class Facts:
             vocab=info.vocab,
             dim=info.dim,
             processor=processor,
-            body=body,
+            body=method and (method if body == NONE else f"{body}, {method}"),
+            needs=quantized.PACKAGES.get(method, ()) if method else (),
         )

@@ -140,6 +140,8 @@ def _loading(facts: Facts, folder: Path) -> str:
     if not alone:
         lines += [f"{'processor' if facts.processor else 'tokenizer'} = {facts.tokenizer(place)}"]
     text = "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
+    if facts.needs:
+        text += f"\n\nThe body is quantized ({facts.body}): loading it needs `pip install {' '.join(facts.needs)}`."
     if THEIRS in (facts.code, facts.tokenizer_code):
         files = ", ".join(f"`{path.name}`" for path in sorted(folder.glob("*.py")))
         text += f"\n\nThis runs code of the model's own repository, not of orientc's: {files}. Read it before you do."

@@ -21,7 +21,12 @@ OPSET = 18  # what torch translates to; for any later one it converts, and older
 FOLDED = 64  # numbers; what is computed from larger constants stays computed, or a table would be back as a constant
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 POSITIONS = "position_ids"  # of graphs with a cache
-BATCH, LENGTH, PAST_LENGTH, WHOLE_LENGTH = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
+BATCH, LENGTH, PAST_LENGTH, WHOLE_LENGTH = (
+    "batch_size",
+    "sequence_length",
+    "past_sequence_length",
+    "total_sequence_length",
+)
 TRACED = (2, 7)  # batch and length of the example the graph is made from
 CACHED = 5  # length of its cache
 TEXT = (  # tokens drawn at random can take a model to where float32 itself is that uncertain

@@ -207,6 +207,7 @@ class ModelSource(ModelFiles):
         new_head: bool = False,
         configure: Callable[[PreTrainedConfig], object] | None = None,
         attention: str | None = None,
+        quantization: Any | None = None,
     ) -> PreTrainedModel:
         """Load the whole model, in evaluation mode.
 
@@ -218,6 +219,7 @@ class ModelSource(ModelFiles):
                 has it in another size.
             configure: Changes the configuration before loading.
             attention: Name of one of transformers' attention implementations.
+            quantization: One of transformers' configurations to quantize a body of floats by.
 
         Raises:
             EvaluationError: The checkpoint lacks other weights, which transformers would draw at random too.
@@ -239,6 +241,7 @@ class ModelSource(ModelFiles):
             config=config,
             **({"attn_implementation": attention} if attention else {}),
             **({} if self.gguf or self.allow_pickle else {"use_safetensors": True}),
+            **({"quantization_config": quantization} if quantization is not None else {}),
             **({"quantization_config": transformers.GgufConfig(dequantize=True)} if self.gguf else {}),
         )
         lacking = unfilled(model, info, new_head=new_head, pooler=auto_class is not None)
@@ -250,6 +253,9 @@ class ModelSource(ModelFiles):
         compact.check_left_over(self.id, info["unexpected_keys"])
         if not self.gguf and quantized.method_of(self.config) is None:
             self.checkpoint.check_floats()
+        if self.kept_quantized:
+            quantized.check_all_used(self.id, model, info["unexpected_keys"])
+            quantized.unify(model, dtype)
         ties = model.get_expanded_tied_weights_keys(all_submodels=True).keys()
         # transformers compares them too, but after a cast, and tells its tying alone
         keep_apart(model, (ties - model.all_tied_weights_keys.keys()) | (ties & self._kept_apart))
@@ -266,6 +272,11 @@ class ModelSource(ModelFiles):
             return quantized.gguf_types(self.gguf)
         method = quantized.method_of(self.config)
         return method if method in quantized.DEQUANTIZED else None
+
+    @property
+    def kept_quantized(self) -> str | None:
+        """The method that the body is quantized with, where `load` keeps it as it is; None for any other model."""
+        return None if self.gguf or self.dequantized_from else quantized.method_of(self.config)
 
     def _bring_weights(self) -> None:
         """Download and check the weight files for `load`; transformers checks neither hashes nor the index."""

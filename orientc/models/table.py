@@ -124,6 +124,8 @@ def _read(source: ModelSource) -> _Stored:
 def _info(source: ModelSource, stored: _Stored) -> TableInfo:
     skeleton, embedding = source.skeleton, _input_embedding(source)
     head = skeleton.get_output_embeddings()
+    own = {id(parameter) for parameter in embedding.parameters()}  # codes, in a compact model, that are no numbers
+    body = sum(parameter.numel() for parameter in skeleton.parameters() if id(parameter) not in own)
     return TableInfo(
         id=source.id,
         revision=source.commit,
@@ -135,7 +137,7 @@ def _info(source: ModelSource, stored: _Stored) -> TableInfo:
         padding_idx=embedding.padding_idx,
         embed_scale=embedding_scale(embedding),
         tied=head is not None and shares(head, table_of(embedding)),
-        model_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        model_parameters=body + embedding.num_embeddings * embedding.embedding_dim,
         model_bytes=stored.checkpoint_bytes,
     )
 

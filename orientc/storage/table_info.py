@@ -25,7 +25,8 @@ class TableInfo:
         padding_idx: The model's padding token, if it has one.
         embed_scale: What the model multiplies looked-up rows by.
         tied: Whether the output projection shares the table.
-        model_parameters: Parameters of the model, shared ones counted once.
+        model_parameters: Parameters of the model, shared ones counted once; those of a compressed table, or of weights
+            in codes, as if they were dense.
         model_bytes: Bytes of the checkpoint's tensors, shared ones counted once.
     """
 

@@ -36,17 +36,17 @@ given = json.load(open(sys.argv[1], encoding="utf-8"))
 scope = {}
 exec("\\n".join(given["lines"]), scope)
 import numpy, torch
-model = scope["model"].float().eval()
+model = scope["model"].eval() if given["coded"] else scope["model"].float().eval()  # codes can't be cast
 found = []
 with torch.inference_mode():
     for sentence in given["sentences"]:
         if given["encoder"]:
-            found.append(model.encode(sentence, convert_to_numpy=True, show_progress_bar=False))
+            found.append(model.encode(sentence, convert_to_tensor=True, show_progress_bar=False).float().numpy())
             continue
         batch = scope["tokenizer"](sentence, return_tensors="pt", truncation=True, max_length=given["longest"])
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         states = output.logits if "logits" in output else output.last_hidden_state
-        found.append(states[0, states.shape[1] // 2].numpy())
+        found.append(states[0, states.shape[1] // 2].float().numpy())
 numpy.save(given["out"], numpy.stack(found).astype("float32"))
 """
 
@@ -85,7 +85,8 @@ def loaded(folder: Path, facts: Facts, sentences: list[str]) -> Loaded:
     lines = [f"from {package} import {name}", f"model = {facts.load(str(folder))}"]
     if not encoder:
         lines += ["from transformers import AutoTokenizer", f"tokenizer = {facts.tokenizer(str(folder))}"]
-    given = {"lines": lines, "sentences": sentences, "encoder": encoder, "longest": _LONGEST}
+    coded, dtype = facts.body is not None, getattr(torch, facts.dtype) if facts.body else torch.float32
+    given = {"lines": lines, "sentences": sentences, "encoder": encoder, "longest": _LONGEST, "coded": coded}
     with TemporaryDirectory() as place:
         out, told = Path(place) / "found.npy", Path(place) / "given.json"
         told.write_text(json.dumps(given | {"out": str(out)}), encoding="utf-8")
@@ -101,7 +102,7 @@ def loaded(folder: Path, facts: Facts, sentences: list[str]) -> Loaded:
             said = [line for line in done.stderr.splitlines() if line.strip()] or ["no word"]
             raise ExportError(f"{folder} is written, but does not load where orientc is not: {said[-1]:.300}")
         theirs = np.load(out)
-    ours = _vectors(folder, sentences) if encoder else _states(folder, sentences)
+    ours = _vectors(folder, sentences, dtype) if encoder else _states(folder, sentences, dtype)
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
         raise ExportError(
@@ -125,25 +126,25 @@ def _environment() -> dict[str, str]:
 
 
 @torch.inference_mode()
-def _states(folder: Path, sentences: list[str]) -> _NUMBERS:
+def _states(folder: Path, sentences: list[str], dtype: torch.dtype) -> _NUMBERS:
     source = ModelSource.resolve(folder)
-    model = source.load(None, dtype=torch.float32).eval()
+    model = source.load(None, dtype=dtype).eval()
     found = []
     for sentence in sentences:
         batch = source.tokenizer(sentence, return_tensors="pt", truncation=True, max_length=_LONGEST)
         output: Any = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         states = output.logits if "logits" in output else output.last_hidden_state
-        found.append(states[0, states.shape[1] // 2].numpy())
+        found.append(states[0, states.shape[1] // 2].float().numpy())
     return np.stack(found).astype(np.float32)
 
 
 @torch.inference_mode()
-def _vectors(folder: Path, sentences: list[str]) -> _NUMBERS:
+def _vectors(folder: Path, sentences: list[str], dtype: torch.dtype) -> _NUMBERS:
     source = ModelSource.resolve(folder)
     how = Sentences(source)
     device = torch.device("cpu")
     tokenizer = tokenizer_for(source)
-    model, vectors = how.load(torch.float32, device), how.vectors(tokenizer, device)
+    model, vectors = how.load(dtype, device), how.vectors(tokenizer, device)
     longest = min(how.texts.max_length or source.longest, source.longest)
     found = []
     for text in how.prepared(sentences):

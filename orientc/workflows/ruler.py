@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -65,10 +67,16 @@ class Ruler:
         [record] = self._measurement.compressed(subject, self.policy)
         return self._outcome(original, record)
 
-    def folder(self, folder: ModelSource) -> Outcome:
-        """What an exported folder loses against the model."""
+    def written(self, write: Callable[[Path], object]) -> Outcome:
+        """What a folder loses that is written for this alone, and its records with it."""
+        with TemporaryDirectory() as place:
+            write(folder := Path(place) / "model")
+            return self.folder(ModelSource.resolve(folder), Path(place))
+
+    def folder(self, folder: ModelSource, records: Path | None = None) -> Outcome:
+        """What an exported folder loses against the model; its records go among the model's unless told where."""
         exported = self._measurement_of(
-            Setup(folder, self._setup.folder, self._setup.device, progress=self._setup.progress)
+            Setup(folder, records or self._setup.folder, self._setup.device, progress=self._setup.progress)
         )
         if self.measure == SIMILARITY:
             assert isinstance(self._measurement, SimilarityMeasurement)

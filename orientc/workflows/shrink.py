@@ -6,7 +6,6 @@ already is not made again: calibrations, artifacts and records lie in the runs f
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass, replace
@@ -25,10 +24,11 @@ from orientc.evaluation.perplexity import CAUSAL, head_protocol
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import Pairs
 from orientc.evaluation.texts import Text
+from orientc.exporters import bodies, model_card
 from orientc.exporters import export as exporting
-from orientc.exporters import model_card
 from orientc.exporters import push as hub
 from orientc.exporters.export import Exported, export
+from orientc.exporters.forms import COMPACT, NONE
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
@@ -39,14 +39,14 @@ from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
 from orientc.utils import distributed, folders
 from orientc.utils.devices import pick_device
-from orientc.utils.files import file_sha256, read_bytes, short_hash, write_json
+from orientc.utils.files import file_sha256, short_hash, write_json
 from orientc.utils.progress import Progress
 from orientc.utils.versions import versions
 from orientc.workflows import fresh_process, search
 from orientc.workflows.request import Texts, check_request, measure_for, size_asked, texts_for
 from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.search import MEASUREMENTS, Tried
-from orientc.workflows.shrunk import Predicted, Shrunk, Verdict
+from orientc.workflows.shrunk import Predicted, Shrunk, Verdict, left_before
 from orientc.workflows.sizes import Sizes, stored_bytes
 from orientc.workflows.tolerance import FIGURES, PERPLEXITY, SIMILARITY, SPEARMAN, Tolerance, difference_in_words
 
@@ -55,7 +55,6 @@ _SEARCHED: dict[str, int | None] = {PERPLEXITY: 1500, SIMILARITY: 1000, SPEARMAN
 _JUDGED: dict[str, int | None] = {PERPLEXITY: 2000, SIMILARITY: 1000, SPEARMAN: None}
 _SEARCHED_TOKENS, _JUDGED_TOKENS = 16_384, 32_768  # of a causal text
 _AIM = 0.35  # of what is allowed: losses are larger than predicted where they are not tiny
-_LARGEST = 1_000_000  # bytes of a file that says what was done
 
 
 def shrink(
@@ -73,6 +72,7 @@ def shrink(
     limit: int | None = None,
     tokens: int = CalibrationConfig.tokens,
     seed: int = 0,
+    body: str = NONE,
     dtype: str | None = None,
     name: str | None = None,
     dry_run: bool = False,
@@ -106,6 +106,7 @@ def shrink(
         limit: Measure on so many lines, tokens (causal) or pairs each time.
         tokens: Calibrate on about so many tokens.
         seed: Draws which pieces of a text are for what, and those that are calibrated on.
+        body: What linear layers are quantized to, as for `export`; tolerance and size are those of both together.
         dtype: Type of all weights of the folder; the base checkpoint's unless given.
         name: Title of the model's card.
         dry_run: Predict sizes and losses, and write nothing.
@@ -133,6 +134,7 @@ def shrink(
     start = time.perf_counter()
     sizes = {"target_bits": target_bits, "target_mb": target_mb, "target_ratio": target_ratio, "model_mb": model_mb}
     asked = size_asked(sizes, within)
+    bodies.check_request(body, COMPACT)
     check_request(to, dtype, dry_run=dry_run, limit=limit, push=push, private=private)
     config = CalibrationConfig(tokens, None, seed)
     progress = progress or Progress()
@@ -142,14 +144,15 @@ def shrink(
     tolerance = Tolerance.read(measure_for(model, measure, sts), within)
     place = None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, place), pick_device(device), progress=progress)
+    bodies.check(model, COMPACT, body, artifact=True)
     texts = texts_for(model, text, sts, seed, progress)
-    work = _Work(setup, texts, tolerance, asked, limit, config, dtype, place)
+    work = _Work(setup, texts, tolerance, asked, limit, config, body, dtype, place)
     if dry_run:
         return work.predicted()
     assert to is not None
     folder = Path(to)
     state = setup.folder / f"shrink-{short_hash(work.identity(folder, name))}.state"  # JSON, but no record
-    done = None if overwrite else _done(state, folder)
+    done = None if overwrite else left_before(state, folder)
     if done is None:
         folders.check_place(folder, overwrite=overwrite)
         done = work.run(folder, name, overwrite=overwrite)
@@ -169,6 +172,7 @@ class _Work:
     asked: tuple[str, float] | None
     limit: int | None
     config: CalibrationConfig
+    body: str
     dtype: str | None
     out: Path | None
 
@@ -184,6 +188,7 @@ class _Work:
             "limit": self.limit,
             "tokens": self.config.tokens,
             "seed": self.config.seed,
+            "body": self.body,
             "dtype": self.exported_dtype,
             "name": name,
             "folder": str(folder.resolve()),
@@ -199,7 +204,7 @@ class _Work:
     @cached_property
     def sizes(self) -> Sizes:
         """What the table may take, and what the rest of the model does."""
-        return Sizes(self.setup.source, self.table.info, self.exported_dtype, self.asked)
+        return Sizes(self.setup.source, self.table.info, self.exported_dtype, self.asked, self.body)
 
     @property
     def exported_dtype(self) -> str:
@@ -223,37 +228,20 @@ class _Work:
         else:
             made = self._of_size(calibration.path)
         subject = Subject(self.setup.source, made.path, made.artifact)
-        exported = export(
-            made.path, folder, dtype=self.dtype, name=name, overwrite=overwrite, progress=self.setup.progress,
-            model=self.setup.source.id, revision=self.setup.source.revision,
-            allow_pickle=self.setup.source.allow_pickle, trust_remote_code=self.setup.source.trust_remote_code,
-        )  # fmt: skip
+        exported = self._exported(made, folder, name=name, overwrite=overwrite, progress=self.setup.progress)
         ruler = self._ruler(self.texts.verdict, _JUDGED, _JUDGED_TOKENS)
         outcome = ruler.folder(ModelSource.resolve(folder))
-        verdict = self._verdict(outcome)
+        verdict = self._verdict(outcome, self._alone(ruler))
         load = fresh_process.loaded(folder, exported.facts, fresh_process.some_of(self._sentences))
         self._write_card(folder, exported, subject, name, verdict)
         info = self.table.info
         return Shrunk(
-            model=self.setup.source.id,
-            folder=folder,
-            artifact=made.path,
-            calibration=calibration.path,
-            bits=round(made.description.bits_per_weight, 3),
-            head=exported.facts.head,
-            texts=self.texts.names,
-            table=exported.facts.table,
-            base_table=info.nbytes,
-            weights=exported.weights,
-            base_weights=info.model_bytes,
-            halved=exported.halved,
-            verdict=verdict,
-            tried=tried,
-            bounds=bounds,
-            predicted=(),
-            load=exported.facts.load(str(folder)),
-            loaded=load,
-        )
+            model=self.setup.source.id, folder=folder, artifact=made.path, calibration=calibration.path,
+            bits=round(made.description.bits_per_weight, 3), head=exported.facts.head, body=self.body,
+            texts=self.texts.names, table=exported.facts.table, base_table=info.nbytes, weights=exported.weights,
+            base_weights=info.model_bytes, halved=exported.halved, verdict=verdict, tried=tried, bounds=bounds,
+            predicted=(), load=exported.facts.load(str(folder)), loaded=load,
+        )  # fmt: skip
 
     def predicted(self) -> Shrunk:
         """Sizes, and what they are predicted to cost; nothing is left on the disk that was not there."""
@@ -265,7 +253,7 @@ class _Work:
         rows = [self._predicted(bits, held) for bits in self.sizes.shown_bits]
         return Shrunk(
             model=self.setup.source.id, folder=None, artifact=None, calibration=kept, bits=None,
-            head=head_policies(self.setup.source.skeleton)[-1], texts=self.texts.names, table=None,
+            head=head_policies(self.setup.source.skeleton)[-1], body=self.body, texts=self.texts.names, table=None,
             base_table=info.nbytes, weights=None, base_weights=info.model_bytes, halved=None, verdict=None, tried=(),
             bounds=self.sizes.bounds, predicted=tuple(rows), load=None, loaded=None,
         )  # fmt: skip
@@ -291,7 +279,7 @@ class _Work:
 
         def measure(bits: float) -> tuple[float, float]:
             made = self._made(calibration, TargetConfig(target_bits=bits))
-            outcome = ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
+            outcome = self._lost(ruler, made)
             return outcome.difference, outcome.error
 
         def tell(tried: Tried) -> None:
@@ -331,6 +319,25 @@ class _Work:
             progress=self.setup.progress,
         )  # fmt: skip
 
+    def _exported(self, made: Compressed, folder: Path, **options: Any) -> Exported:
+        source = self.setup.source
+        return export(
+            made.path, folder, body=self.body, dtype=self.dtype, model=source.id, revision=source.revision,
+            allow_pickle=source.allow_pickle, trust_remote_code=source.trust_remote_code, **options,
+        )  # fmt: skip
+
+    def _lost(self, ruler: Ruler, made: Compressed) -> Outcome:
+        """What the model loses with an artifact, and with its body in the bits that it ships in."""
+        if self.body == NONE:
+            return ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
+        return ruler.written(lambda folder: self._exported(made, folder))
+
+    def _alone(self, ruler: Ruler) -> Outcome | None:
+        """What the body's bits cost with the table as it was; None where the body stays as it is."""
+        if self.body == NONE:
+            return None
+        return ruler.written(lambda folder: bodies.write(self.setup.source, folder, self.body, self.exported_dtype))
+
     def _predicted(self, bits: float, calibration: Calibration) -> Predicted:
         try:
             artifact = fit_table(self.table, TargetConfig(target_bits=bits), calibration=calibration)
@@ -346,23 +353,18 @@ class _Work:
             limit = causal
         return Ruler(self.setup, self.tolerance.measure, text, limit)
 
-    def _verdict(self, outcome: Outcome) -> Verdict:
+    def _verdict(self, outcome: Outcome, alone: Outcome | None) -> Verdict:
         tolerance = self.tolerance if self.asked is None else None
         allowed = None if tolerance is None else tolerance.allowed(outcome.original)
-        return Verdict(
-            self.tolerance.measure, self.texts.verdict.name, outcome, tolerance.text if tolerance else None, allowed
-        )
+        text, name = tolerance.text if tolerance else None, self.texts.verdict.name
+        return Verdict(self.tolerance.measure, name, outcome, text, allowed, alone)
 
     def _write_card(
         self, folder: Path, exported: Exported, subject: Subject, name: str | None, verdict: Verdict
     ) -> None:
-        outcome = verdict.outcome
-        told = difference_in_words(verdict.measure, outcome.difference, outcome.error)
-        rows = [(f"{verdict.measure} on {verdict.text}", f"{outcome.original:.4g} → {outcome.here:.4g} ({told})")]
-        rows += [(f"{key}", f"{value:.4g}") for key, value in outcome.also.items()]
         content = model_card.content(
             folder, exported.facts, subject, fingerprint=self.setup.fingerprint,
-            weights=exporting.weights_in(folder), name=name, verdict=rows,
+            weights=exporting.weights_in(folder), name=name, verdict=verdict.rows,
         )  # fmt: skip
         folders.add_file(folder, model_card.FILE, content)
 
@@ -382,17 +384,6 @@ class _Work:
     def _sentences(self) -> list[str]:
         text = self.texts.verdict
         return list(text.first) if isinstance(text, Pairs) else text.content.split("\n")
-
-
-def _done(state: Path, folder: Path) -> Shrunk | None:
-    """What the same request left before; None where there is none, or the folder is another by now."""
-    try:
-        values = json.loads(read_bytes(state, _LARGEST))
-        if values["list_sha256"] != file_sha256(folder / folders.LIST):
-            return None
-        return replace(Shrunk.from_dict(values), fresh=False, url=None)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
 
 
 def _minutes(seconds: float) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orientc.utils import folders
+from orientc.utils.files import file_sha256, read_bytes
 from orientc.workflows.fresh_process import Loaded
 from orientc.workflows.ruler import Outcome
 from orientc.workflows.search import Tried
+from orientc.workflows.tolerance import difference_in_words
 
+FORMAT, VERSION = "orientc-shrink", 2
+_LARGEST = 1_000_000  # bytes of a file that says what was done
 PAYS = 0.15  # of the model: where the table is less than that, making it smaller still hardly changes the model
 
 
@@ -38,6 +44,7 @@ class Verdict:
         outcome: The figures.
         tolerance: What was asked for, as it was given; None where a size was.
         allowed: The largest difference inside; None where a size was given.
+        alone: What the body's bits cost, the table as it was; None where the body is not quantized.
     """
 
     measure: str
@@ -45,11 +52,23 @@ class Verdict:
     outcome: Outcome
     tolerance: str | None
     allowed: float | None
+    alone: Outcome | None = None
 
     @property
     def inside(self) -> bool:
         """Whether the difference is within the tolerance; where there is none everything is."""
         return self.allowed is None or self.outcome.difference <= self.allowed
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """What a card says of it, by name."""
+        found = [(f"{self.measure} on {self.text}", self._lost(self.outcome))]
+        found += [("with the body's bits alone", self._lost(self.alone))] if self.alone else []
+        return found + [(name, f"{value:.4g}") for name, value in self.outcome.also.items()]
+
+    def _lost(self, outcome: Outcome) -> str:
+        told = difference_in_words(self.measure, outcome.difference, outcome.error)
+        return f"{outcome.original:.4g} → {outcome.here:.4g} ({told})"
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class Shrunk:
         calibration: The calibration; None of a dry run that had to measure one.
         bits: Bits per weight of the artifact.
         head: Head policy of the folder.
+        body: What linear layers were quantized to, "none" where they were not.
         texts: Names of the texts, by what they were for: "calibration", "search", "verdict".
         table: Bytes of the table in the folder, `base_table` before.
         weights: Bytes of the weight files, `base_weights` before.
@@ -84,6 +104,7 @@ class Shrunk:
     calibration: Path | None
     bits: float | None
     head: str
+    body: str
     texts: Mapping[str, str]
     table: int | None
     base_table: int
@@ -131,10 +152,20 @@ class Shrunk:
         known["predicted"] = tuple(Predicted(**entry) for entry in known["predicted"])
         known["bounds"] = tuple(known["bounds"])
         if known["verdict"] is not None:
-            known["verdict"] = Verdict(**known["verdict"] | {"outcome": Outcome(**known["verdict"]["outcome"])})
+            outcomes = {name: known["verdict"][name] for name in ("outcome", "alone")}
+            read = {name: None if entry is None else Outcome(**entry) for name, entry in outcomes.items()}
+            known["verdict"] = Verdict(**known["verdict"] | read)
         if known["loaded"] is not None:
             known["loaded"] = Loaded(**known["loaded"])
         return cls(**known)
 
 
-FORMAT, VERSION = "orientc-shrink", 1
+def left_before(state: Path, folder: Path) -> Shrunk | None:
+    """What the same request left before; None where there is none, or the folder is another by now."""
+    try:
+        values = json.loads(read_bytes(state, _LARGEST))
+        if values["list_sha256"] != file_sha256(folder / folders.LIST):
+            return None
+        return replace(Shrunk.from_dict(values), fresh=False, url=None)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

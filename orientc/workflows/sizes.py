@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from orientc.errors import FitError
+from orientc.exporters import bodies
+from orientc.exporters.forms import NONE
 from orientc.models.source import ModelSource
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import MB
@@ -16,6 +19,7 @@ from orientc.storage.table_info import TableInfo
 DRY = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # bits per weight that a dry run shows
 _MOST = 8.0  # bits per weight
 _HEADER = 160, 8192  # bytes of a weight file for each tensor, and for the rest
+_HEADER_OF_CODES = 560, 8192  # what belongs to one weight is several tensors there, and is described
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,25 @@ class Sizes:
         info: Its table.
         dtype: Type of the folder's weights.
         asked: The size that was asked for, by its field; None where a tolerance was.
+        body_form: What the body is quantized to.
     """
 
     source: ModelSource
     info: TableInfo
     dtype: str
     asked: tuple[str, float] | None
+    body_form: str = NONE
 
-    @property
+    @cached_property
     def body(self) -> int:
         """Bytes of a weight file in the folder without the table."""
-        info, itemsize = self.info, getattr(torch, self.dtype).itemsize
-        each, rest = _HEADER
-        header = each * len(self.source.skeleton.state_dict()) + rest
-        return int((info.model_parameters - info.vocab * info.dim) * itemsize + header)
+        skeleton = self.source.skeleton
+        if self.source.kept_quantized:
+            numbers = self.info.model_bytes - self.info.nbytes
+        else:
+            numbers = bodies.stored_bytes(skeleton, self.body_form, getattr(torch, self.dtype).itemsize)
+        each, rest = _HEADER if self.body_form == NONE else _HEADER_OF_CODES
+        return numbers + each * len(skeleton.state_dict()) + rest
 
     @property
     def wanted(self) -> float:
@@ -55,8 +64,9 @@ class Sizes:
             return value * MB
         if value * MB <= self.body:
             half = "" if self.dtype != "float32" else ", or halve it with `dtype` float16"
+            codes = "" if self.body_form == NONE else f", the body in {self.body_form}"
             raise FitError(
-                f"what is not the table takes {self.body / MB:.1f} MB in {self.dtype}: `model_mb` must be "
+                f"what is not the table takes {self.body / MB:.1f} MB in {self.dtype}{codes}: `model_mb` must be "
                 f"more than that{half}"
             )
         return value * MB - self.body
