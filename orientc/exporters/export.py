@@ -180,7 +180,8 @@ def _write(
     held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(loaded))
     check_unchanged(found.source, before)
     bodies.check_quantized(found.source.id, held, loaded)
-    if not (coded := loaded != NONE or found.source.kept_quantized is not None):
+    coded = loaded != NONE or found.source.kept_quantized is not None
+    if not coded and body == NONE:
         _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
     policy = _put_in(held, found, head, decoded=coded and form == DENSE)
     if form == DENSE:

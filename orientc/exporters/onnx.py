@@ -27,6 +27,7 @@ from orientc.errors import ExportError
 from orientc.exporters.forms import INT4, INT8, NONE
 from orientc.exporters.onnx_cache import empty
 from orientc.exporters.onnx_graph import Examples, Graph, translated
+from orientc.exporters.onnx_head import heads
 from orientc.exporters.onnx_weights import as_products, in_few_bits, narrowed, outside_body
 from orientc.models import compact
 from orientc.utils.logging import quietly
@@ -107,51 +108,73 @@ def save(
             the model's by more than `TOLERANCE`, and by more than that part of the largest of them.
     """
     check(model)
-    kind, outside = type(model).__name__, outside_body(model)
+    kind = type(model).__name__
     (folder / FOLDER).mkdir()
-    first = folder / FOLDER / files(body, dtype)[0]
     with _silence(), tempfile.TemporaryDirectory(dir=folder) as scratch:
-        plain = first if body == NONE else Path(scratch) / FILE
-        try:
-            graph = Graph(model, Examples.of(model, tokenizer))
-            made = translated(graph)
-            if body != NONE:
-                as_products(made, outside)
-            narrowed(made, None if dtype == "float16" else outside)
-            _write(made, plain)
-            difference = _difference(graph, plain)
-        except OSError:  # the disk's
-            raise
-        except Exception as error:  # an architecture can be beyond the exporter in as many ways as it has operators
-            # the exporter's own first line says only at which step it failed
-            raise ExportError(f"{kind} can't be made a graph: {first_line(error.__cause__ or error)}") from error
-        if difference > TOLERANCE:
-            raise ExportError(
-                f"the graph of {kind} does not compute what {kind} does: it is {difference:.1e} off, "
-                f"{TOLERANCE:g} is allowed"
-            )
-        if body != NONE:
-            _quantize(graph, plain, first, body, outside)
+        graph = _graph_of(model, tokenizer)
+        paths = [folder / FOLDER / name for name in files(body, dtype)]
+        written: dict[bool, Path] = {}
+        for path in paths:
+            head = bool(heads(model)) and path.name != BROWSERS
+            if head in written:
+                _repeat(written[head], path)
+                continue
+            written[head] = path
+            _save_one(graph, path, body, dtype, head=head, scratch=Path(scratch))
     if progress and model.can_generate() and not graph.examples.cache:
         progress.warn(f"{kind} keeps no keys and values that a graph could take: it is run anew for each token")
-    for name in files(body, dtype)[1:]:
-        _repeat(first, first.with_name(name))
-    _write_configuration(model, folder, dtype, large=first.with_name(first.name + DATA).exists())
+    _write_configuration(model, folder, dtype, large=paths[0].with_name(paths[0].name + DATA).exists())
+
+
+def _graph_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Graph:
+    with _refused(model, "can't be made a graph"):
+        return Graph(model, Examples.of(model, tokenizer))
+
+
+def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, scratch: Path) -> None:
+    """Write a graph into one file; a head multiplies codes, or, as a runtime starts, the floats they stand for."""
+    kind, outside = type(graph.model).__name__, outside_body(graph.model)
+    plain = path if body == NONE else scratch / path.name
+    with _refused(graph.model, "can't be made a graph"):
+        made = translated(graph, head=head)
+        if body != NONE:
+            as_products(made, outside)
+        narrowed(made, None if dtype == "float16" else outside)
+        _write(made, plain)
+        difference = _difference(graph, plain)
+    if difference > TOLERANCE:
+        raise ExportError(
+            f"the graph of {kind} does not compute what {kind} does: it is {difference:.1e} off, "
+            f"{TOLERANCE:g} is allowed"
+        )
+    if body != NONE:
+        _quantize(graph, plain, path, body, outside)
+
+
+@contextlib.contextmanager
+def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
+    """Within it what fails is an `ExportError`, but for the disk's failures.
+
+    An architecture can be beyond exporters and quantizers in as many ways as it has operators.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        # the exporter's own first line says only at which step it failed
+        raise ExportError(f"{type(model).__name__} {what}: {first_line(error.__cause__ or error)}") from error
 
 
 def _quantize(graph: Graph, plain: Path, target: Path, body: str, outside: set[str]) -> None:
     """Quantize the body of a graph, and see that it runs."""
     from onnxscript import ir
 
-    few = plain.with_name("few.onnx")
-    try:
+    few = plain.with_name(f"few_{plain.name}")
+    with _refused(graph.model, f"can't have its body in {body}"):
         in_few_bits(plain, few, body, outside)
         _write(ir.external_data.load_to_model(ir.load(few)), target)
         sound = math.isfinite(_difference(graph, target))
-    except OSError:
-        raise
-    except Exception as error:  # the quantizer's, which knows as many operators as it knows
-        raise ExportError(f"the body of {type(graph.model).__name__} can't be {body}: {first_line(error)}") from error
     if not sound:
         raise ExportError(f"{type(graph.model).__name__} computes no numbers any more with its body in {body}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters.onnx_cache import PAST, PRESENT, CacheShape, empty, made_of, names, shapes_of, tensors_of
+from orientc.exporters.onnx_head import as_codes
 from orientc.models.source import usable_positions
 
 if TYPE_CHECKING:
@@ -21,12 +23,8 @@ OPSET = 18  # what torch translates to; for any later one it converts, and older
 FOLDED = 64  # numbers; what is computed from larger constants stays computed, or a table would be back as a constant
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 POSITIONS = "position_ids"  # of graphs with a cache
-BATCH, LENGTH, PAST_LENGTH, WHOLE_LENGTH = (
-    "batch_size",
-    "sequence_length",
-    "past_sequence_length",
-    "total_sequence_length",
-)
+BATCH, LENGTH = "batch_size", "sequence_length"
+PAST_LENGTH, WHOLE_LENGTH = "past_sequence_length", "total_sequence_length"
 TRACED = (2, 7)  # batch and length of the example the graph is made from
 CACHED = 5  # length of its cache
 TEXT = (  # tokens drawn at random can take a model to where float32 itself is that uncertain
@@ -164,31 +162,35 @@ def _shifted(numbers: Any, by: Any, *, direction: str) -> Any:
     from onnxscript import opset18
 
     op: Any = opset18
+    if numbers.dtype == 2:  # uint8
+        return op.BitShift(numbers, op.Cast(by, to=2), direction=direction)
     unsigned = 13  # uint64
     shifted = op.BitShift(op.Cast(numbers, to=unsigned), op.Cast(by, to=unsigned), direction=direction)
     return op.CastLike(shifted, numbers)
 
 
-def translated(graph: Graph) -> ir.Model:
-    """The graph in ONNX's operators."""
+def translated(graph: Graph, *, head: bool = False) -> ir.Model:
+    """The graph in ONNX's operators; with a head that multiplies codes, by an operator of ONNX Runtime's, if wanted."""
     from onnxscript import optimizer
 
-    program = torch.onnx.export(
-        graph,
-        graph.example(),
-        dynamo=True,
-        input_names=graph.inputs,
-        output_names=graph.outputs,
-        dynamic_shapes={"given": graph.axes()},
-        opset_version=OPSET,
-        custom_translation_table={
-            torch.ops.aten.searchsorted.Tensor: _searchsorted,
-            torch.ops.aten.__lshift__.Tensor: partial(_shifted, direction="LEFT"),
-            torch.ops.aten.__rshift__.Tensor: partial(_shifted, direction="RIGHT"),
-        },
-        optimize=False,  # it would take minutes for what runtimes do anyway, and fold more
-        verbose=False,
-    )
+    example = graph.example()
+    with as_codes(graph.model) if head else contextlib.nullcontext():
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            input_names=graph.inputs,
+            output_names=graph.outputs,
+            dynamic_shapes={"given": graph.axes()},
+            opset_version=OPSET,
+            custom_translation_table={
+                torch.ops.aten.searchsorted.Tensor: _searchsorted,
+                torch.ops.aten.__lshift__.Tensor: partial(_shifted, direction="LEFT"),
+                torch.ops.aten.__rshift__.Tensor: partial(_shifted, direction="RIGHT"),
+            },
+            optimize=False,  # it would take minutes for what runtimes do anyway, and fold more
+            verbose=False,
+        )
     assert program is not None
     model: ir.Model = program.model
     optimizer.inline(model)

@@ -131,7 +131,7 @@ class Written:
 
     @property
     def graph(self) -> onnx.GraphProto:
-        return onnx.load(self.folder / "model.onnx").graph
+        return onnx.load(self.folder / "onnx/model.onnx").graph
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,23 @@ def batch(names: list[str], size: int, length: int) -> dict[str, Tensor]:
         mask[0, -3:] = 0
         mask[-1, :2] = 0
     values = {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.randint(2, (size, length))}
-    return {name: values[name] for name in names}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def session_of(folder: Path, name: str = "model") -> Any:
+    return onnxruntime.InferenceSession(folder / f"onnx/{name}.onnx", providers=["CPUExecutionProvider"])
+
+
+def fed(session: Any, given: dict[str, Tensor]) -> dict[str, Any]:
+    """What a session is given: of a language model positions as torch counts them by itself, and an empty cache."""
+    size, length = given["input_ids"].shape
+    values = {name: value.numpy() for name, value in given.items()}
+    for entry in session.get_inputs():
+        if entry.name == "position_ids":
+            values[entry.name] = torch.arange(length).expand(size, length).numpy()
+        elif entry.name.startswith("past_key_values."):
+            values[entry.name] = torch.zeros(size, entry.shape[1], 0, entry.shape[3]).numpy()
+    return values
 
 
 def numbers(tensor: onnx.TensorProto) -> int:
@@ -185,16 +201,14 @@ def numbers(tensor: onnx.TensorProto) -> int:
 
 
 def test_onnx_runtime_computes_what_torch_does_for_any_batch_and_length(written: Written) -> None:
-    session = onnxruntime.InferenceSession(written.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    inputs = [entry.name for entry in session.get_inputs()]
-    outputs = [entry.name for entry in session.get_outputs()]
+    session = session_of(written.folder)
     torch.manual_seed(3)
     for shape in SHAPES:
-        given = batch(inputs, *shape)
+        given = batch([entry.name for entry in session.get_inputs()], *shape)
         with torch.no_grad():
             expected = written.model(**given)
-        found = session.run(None, {name: value.numpy() for name, value in given.items()})
-        for name, actual in zip(outputs, map(torch.from_numpy, found), strict=True):
+        found = session.run(HEADS[written.auto_name], fed(session, given))
+        for name, actual in zip(HEADS[written.auto_name], map(torch.from_numpy, found), strict=True):
             wanted, kept = expected[name], given["attention_mask"] == 1
             assert actual.shape == wanted.shape
             if actual.shape[:2] == kept.shape:
@@ -208,9 +222,18 @@ def test_inputs_and_outputs_have_the_names_and_axes_that_runtimes_look_for(writt
         entry.name: [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
         for entry in (*graph.input, *graph.output)
     }
-    expected = ["input_ids", "attention_mask", "token_type_ids"][: 3 if written.name.startswith(TYPED) else 2]
-    assert [entry.name for entry in graph.input] == expected
-    assert [entry.name for entry in graph.output] == HEADS[written.auto_name]
+    generates = written.auto_name == "AutoModelForCausalLM"
+    typed = written.name.startswith(TYPED) and not generates
+    expected = ["input_ids", "attention_mask", "token_type_ids"][: 3 if typed else 2]
+    past = [f"past_key_values.0.{kind}" for kind in ("key", "value")] if generates else []
+    present = [name.replace("past_key_values", "present") for name in past]
+    assert [entry.name for entry in graph.input] == expected + ["position_ids"] * generates + past
+    assert [entry.name for entry in graph.output] == HEADS[written.auto_name] + present
+    for names, length in ((past, "past_sequence_length"), (present, "total_sequence_length")):
+        assert all((axes[name][0], axes[name][2]) == ("batch_size", length) for name in names)
+    if generates:
+        assert axes.pop("attention_mask") == ["batch_size", "total_sequence_length"]
+        expected = ["input_ids", "position_ids"]
     assert all(axes[name] == ["batch_size", "sequence_length"] for name in expected)
     per_token = written.auto_name != "AutoModelForSequenceClassification"
     for name in HEADS[written.auto_name]:
@@ -219,11 +242,15 @@ def test_inputs_and_outputs_have_the_names_and_axes_that_runtimes_look_for(writt
 
 def test_every_number_is_stored_once(written: Written) -> None:
     assert files_in(written.folder)[:1] == ["config.json"]
-    assert [name for name in files_in(written.folder) if "onnx" in name] == ["model.onnx"]
+    assert [name for name in files_in(written.folder) if "onnx" in name] == [
+        "onnx/model.onnx",
+        "onnx/model_quantized.onnx",  # the same, on the disk too
+    ]
+    assert (written.folder / "onnx/model.onnx").samefile(written.folder / "onnx/model_quantized.onnx")
     stored = sum(len(tensor.raw_data) for tensor in written.graph.initializer)
     parameters = sum(parameter.nbytes for parameter in written.model.parameters())
     assert stored < parameters + 5_000  # positions and the like
-    assert (written.folder / "model.onnx").stat().st_size < stored + GRAPH
+    assert (written.folder / "onnx/model.onnx").stat().st_size < stored + GRAPH
 
 
 def test_no_table_is_left_where_the_factors_serve(written: Written) -> None:
@@ -236,7 +263,7 @@ def test_no_table_is_left_where_the_factors_serve(written: Written) -> None:
 
 
 def test_nothing_in_the_file_tells_of_this_machine(written: Written) -> None:
-    content = (written.folder / "model.onnx").read_bytes()
+    content = (written.folder / "onnx/model.onnx").read_bytes()
     for folder in {Path(module.__file__).parent for module in (artifacts, torch, transformers, onnx)} | {Path.home()}:
         assert str(folder).encode() not in content
     assert b".py" not in content
@@ -284,8 +311,8 @@ def test_the_command_writes_a_folder_that_runs_from_text(commanded: Commanded) -
     given = tokenizer(["The quick fox", "A tiny philosopher meanders"], padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = commanded.model(**given).logits
-    session = onnxruntime.InferenceSession(commanded.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(["logits"], {name: value.numpy() for name, value in given.items()})[0]
+    session = session_of(commanded.folder)
+    found = session.run(["logits"], fed(session, given))[0]
     kept = given["attention_mask"] == 1
     torch.testing.assert_close(torch.from_numpy(found)[kept], expected[kept], atol=1e-5, rtol=0)
     assert transformers.GenerationConfig.from_pretrained(commanded.folder).eos_token_id == 0
@@ -305,15 +332,19 @@ def test_weights_above_the_formats_limit_lie_in_a_second_file(
     monkeypatch.setattr(form, "LIMIT", 10_000)
     form.save(bert, wordpiece, tmp_path)
 
-    assert files_in(tmp_path) == ["config.json", "model.onnx", "model.onnx_data"]
+    assert files_in(tmp_path) == [
+        "config.json",
+        *(f"onnx/{name}" for kind in ("model", "model_quantized") for name in (f"{kind}.onnx", f"{kind}.onnx_data")),
+    ]
+    assert json.loads((tmp_path / "config.json").read_text())["transformers.js_config"]["use_external_data_format"]
     used = sum(parameter.nbytes for name, parameter in bert.named_parameters() if not name.startswith("pooler"))
-    assert (tmp_path / "model.onnx_data").stat().st_size > 0.9 * used
-    assert (tmp_path / "model.onnx").stat().st_size < GRAPH
+    assert (tmp_path / "onnx/model.onnx_data").stat().st_size > 0.9 * used
+    assert (tmp_path / "onnx/model.onnx").stat().st_size < GRAPH
     moved = tmp_path / "moved"
     moved.mkdir()
-    for name in ("model.onnx", "model.onnx_data"):
-        (tmp_path / name).rename(moved / name)
-    session = onnxruntime.InferenceSession(moved / "model.onnx", providers=["CPUExecutionProvider"])
+    for name in ("model_quantized.onnx", "model_quantized.onnx_data"):
+        (tmp_path / "onnx" / name).rename(moved / name)
+    session = onnxruntime.InferenceSession(moved / "model_quantized.onnx", providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == ["input_ids", "attention_mask"]  # as the tokenizer has it
 
 
@@ -329,10 +360,11 @@ def test_a_graph_of_a_table_in_codes_holds_the_codes(
     factors = made(coding, "bias", vocab=VOCAB, dim=16, kept=4)
     model = substitute(transformers.BertForMaskedLM(bert.config).eval(), factors, "tied")
     form.save(model, wordpiece, tmp_path)
-    graph = onnx.load(tmp_path / "model.onnx").graph
-    held = list(model.parameters())
-    for kind, dtype in ((onnx.TensorProto.UINT8, torch.uint8), (onnx.TensorProto.FLOAT, torch.float32)):
-        sizes = [numbers(tensor) for tensor in graph.initializer if tensor.data_type == kind]
+    graph = onnx.load(tmp_path / "onnx/model.onnx").graph
+    held = {id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values()}.values()
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    for kinds, dtype in (((onnx.TensorProto.UINT8,), torch.uint8), (floats, torch.float32)):
+        sizes = [numbers(tensor) for tensor in graph.initializer if tensor.data_type in kinds]
         expected = sum(parameter.numel() for parameter in held if parameter.dtype == dtype)
         assert sum(sizes) < expected + VOCAB * 16 / 4, dtype  # constants of the graph's own, and no table
 
@@ -353,7 +385,7 @@ def test_codes_of_any_width_come_out_as_they_are(
     )
     model = substitute(transformers.BertModel(bert.config).eval(), filled(layout).map(wide), "untied")
     form.save(model, wordpiece, tmp_path)
-    assert (tmp_path / "model.onnx").exists()
+    assert (tmp_path / "onnx/model.onnx").exists()
 
 
 # -- what is refused
