@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from orientc.exporters.forms import INT4
+from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedTable
 
 if TYPE_CHECKING:
@@ -164,9 +165,21 @@ def _in_half(value: ir.Value) -> NDArray[np.float16] | None:
     from onnxscript import ir
 
     tensor = value.const_value
-    if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < SMALLEST:
+    return _halved(tensor.numpy()) if tensor is not None and tensor.dtype == ir.DataType.FLOAT else None
+
+
+def _halved(numbers: NDArray[np.float32]) -> NDArray[np.float16] | None:
+    if numbers.size < SMALLEST:
         return None
-    numbers = tensor.numpy()
     with np.errstate(over="ignore"):
         narrow = numbers.astype(np.float16)
     return narrow if np.array_equal(narrow.astype(np.float32), numbers) else None
+
+
+def stored_bytes(factors: Factors) -> int:
+    """Bytes that a compressed table takes in a graph, its floats narrowed."""
+    return sum(
+        tensor.nbytes if not tensor.is_floating_point() or _halved(tensor.float().numpy(force=True)) is None
+        else 2 * tensor.numel()
+        for tensor in factors.tensors.values()
+    )  # fmt: skip

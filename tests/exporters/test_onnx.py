@@ -31,7 +31,7 @@ from orientc.exporters import onnx as form
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import PER_GROUP, Layout
+from orientc.modeling.layout import PER_CHANNEL, PER_GROUP, Layout
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -318,6 +318,28 @@ def test_the_command_writes_a_folder_that_runs_from_text(commanded: Commanded) -
     assert transformers.GenerationConfig.from_pretrained(commanded.folder).eos_token_id == 0
 
 
+def test_onnx_runtime_generates_what_torch_does(commanded: Commanded) -> None:
+    """Prompts of different lengths, padded at their start: one run for them, and one for each token after them."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(commanded.folder, padding_side="left")
+    tokenizer.pad_token = tokenizer.eos_token
+    given = tokenizer(["The quick fox", "A tiny philosopher meanders"], padding=True, return_tensors="pt")
+    assert given["attention_mask"].min() == 0
+    expected = commanded.model.generate(**given, max_new_tokens=12, do_sample=False, eos_token_id=[VOCAB + 10_000])
+
+    session = session_of(commanded.folder)
+    feeds = fed(session, given)
+    ids, mask = given["input_ids"], given["attention_mask"]
+    for _ in range(12):
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -feeds["input_ids"].shape[1] :]
+        outputs = session.run(None, feeds | {"attention_mask": mask.numpy(), "position_ids": positions.numpy()})
+        named = dict(zip([entry.name for entry in session.get_outputs()], outputs, strict=True))
+        token = torch.from_numpy(named["logits"])[:, -1:].argmax(-1)
+        ids, mask = torch.cat([ids, token], 1), torch.cat([mask, torch.ones_like(token)], 1)
+        past = {name.replace("present", "past_key_values"): value for name, value in named.items() if "." in name}
+        feeds = past | {"input_ids": token.numpy()}
+    assert ids.tolist() == expected.tolist()
+
+
 def test_the_same_model_makes_the_same_bytes_in_whatever_form_it_came(
     commanded: Commanded, bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -386,6 +408,97 @@ def test_codes_of_any_width_come_out_as_they_are(
     model = substitute(transformers.BertModel(bert.config).eval(), filled(layout).map(wide), "untied")
     form.save(model, wordpiece, tmp_path)
     assert (tmp_path / "onnx/model.onnx").exists()
+
+
+# -- bodies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", ["int8", "int4"])
+def test_a_body_in_few_bits_leaves_table_and_head_as_they_are(
+    body: str, bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    rows, width = len(bytes_bpe), 32
+    config = transformers.GPT2Config(vocab_size=rows, n_embd=width, n_layer=1, n_head=2, n_positions=64)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    layout = Layout(rows, width, width, False, codec=PER_GROUP, group_size=16, bits=((4, 4),), row_group_sizes=(rows,))
+    model = substitute(model, filled(layout).map(wide), "tied")
+    form.save(model, bytes_bpe, tmp_path, body=body)
+
+    own = {"int8": "model_quantized.onnx", "int4": "model_q4.onnx"}[body]
+    assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"model.onnx", "model_quantized.onnx", own}
+    graph = onnx.load(tmp_path / "onnx/model_quantized.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count({"int8": "MatMulInteger", "int4": "MatMulNBits"}[body]) == 4  # GPT-2's four layers
+    codes = [tensor for tensor in graph.initializer if tensor.name.endswith("latents_0_codes")]
+    assert [list(tensor.dims) for tensor in codes] == [[rows, width // 2]]
+    few = [node for node in onnx.load(tmp_path / "onnx/model.onnx").graph.node if node.op_type == "MatMulNBits"]
+    assert len(few) == (5 if body == "int4" else 1)  # the head's codes, multiplied as they are
+
+    ids = torch.arange(20).unsqueeze(0) + 30
+    with torch.no_grad():
+        expected = model(ids).logits
+    for name in ("model", "model_quantized"):
+        session = session_of(tmp_path, name)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        found = torch.from_numpy(session.run(["logits"], fed(session, given))[0])
+        assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.99
+
+
+@pytest.mark.slow
+def test_float16_halves_the_file_and_computes_the_same(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    for parameter in bert.parameters():
+        parameter.data = parameter.data.half().float()
+    for dtype in form.DTYPES:
+        (tmp_path / dtype).mkdir()
+        form.save(bert, wordpiece, tmp_path / dtype, dtype=dtype)
+    whole, half = (tmp_path / dtype / "onnx/model.onnx" for dtype in form.DTYPES)
+    stored = sum(parameter.nbytes for name, parameter in bert.named_parameters() if not name.startswith("pooler"))
+    assert whole.stat().st_size - half.stat().st_size > 0.35 * stored
+    assert half.samefile(half.with_name("model_fp16.onnx"))
+    given = batch(["input_ids", "attention_mask"], 2, 9)
+    found = [session_of(tmp_path / dtype).run(None, fed(session_of(tmp_path / dtype), given)) for dtype in form.DTYPES]
+    assert (found[0][0] == found[1][0]).all()
+
+
+# -- heads
+
+
+CODED: dict[str, dict[str, Any]] = {
+    "as they are stored": {"rank": 32, "group_size": 16, "bits": ((4, 4),)},
+    "of many widths": {"rank": 40, "group_size": 16, "bits": ((8, 3, 5), (2, 0, 4)), "kept": 7},
+    "with scales of columns": {
+        "rank": 70,
+        "codec": PER_CHANNEL,
+        "group_size": 8,
+        "bits": ((8, 8, 5, 4, 4, 4, 0, 1, 1), (6, 6, 6, 2, 0, 0, 0, 0, 0)),
+        "decoder": True,
+        "bias": True,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codes", CODED)
+def test_a_head_multiplies_codes_of_every_kind(codes: str, bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """What it computes is checked as it is written; a browser's runtime unpacks them as it starts."""
+    own = {"codec": PER_GROUP, "decoder": False, "bias": False, "kept": 0} | CODED[codes]
+    rows = len(bytes_bpe)
+    others = rows - own["kept"]
+    sizes = (others,) if len(own["bits"]) == 1 else (100, others - 100)
+    layout = Layout(vocab=rows, dim=own["rank"] if not own["decoder"] else 96, row_group_sizes=sizes, **own)
+    config = transformers.GPT2Config(vocab_size=rows, n_embd=layout.dim, n_layer=1, n_head=2, n_positions=64)
+    model = substitute(transformers.GPT2LMHeadModel(config).eval(), filled(layout).map(wide), "tied")
+    form.save(model, bytes_bpe, tmp_path)
+    counts = {
+        name: [node.op_type for node in onnx.load(tmp_path / f"onnx/{name}.onnx").graph.node].count("MatMulNBits")
+        for name in ("model", "model_quantized")
+    }
+    assert counts["model"] == {"as they are stored": 1, "of many widths": 3, "with scales of columns": 4}[codes]
+    assert counts["model_quantized"] == 0
 
 
 # -- what is refused
