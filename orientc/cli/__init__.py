@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from orientc.utils import distributed
 _CODES = {UsageError: 2, GateError: 3}  # every other error of ours: 1
 _DEBUG = "--debug"
 _MAIN_FIRST = 10  # seconds
+# where these are installed transformers imports them, and they tell of kernels for other devices that are not there
+_SILENT = ("torchao", "torch.utils._pytree", "bitsandbytes")
 _COLLECT_EVERY = 20_000  # new objects; importing torch and transformers makes a million that all stay
 
 
@@ -32,6 +35,8 @@ def main() -> None:
     gc.set_threshold(_COLLECT_EVERY)
     atexit.register(gc.freeze)  # nor is there any point in a last search among them: it took most of a second
     atexit.register(distributed.leave)
+    for package in _SILENT:
+        logging.getLogger(package).setLevel(logging.ERROR)
     _open_closed_streams()
     if not distributed.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

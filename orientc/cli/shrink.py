@@ -192,6 +192,8 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
     if done.bits is not None:
         shown.append(("bits per weight", f"{figure(done.bits)}{_searched(done)}"))
     shown.append(("load with", str(done.load)))
+    if done.needs:
+        shown.append(("needs", f"pip install {' '.join(done.needs)}"))
     if done.loaded:
         shown.append(("loads without", _loaded(done)))
     if done.share is not None:

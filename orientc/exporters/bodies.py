@@ -7,10 +7,12 @@ in 8 bits). torchao has nothing in four bits that runs on a CPU and can be saved
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import PreTrainedModel
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -69,28 +71,29 @@ def check(source: ModelSource, form: str, body: str, *, artifact: bool) -> None:
         raise ExportError(f"{source.id} has a body that is quantized ({kept}), {others}: export it in another one")
 
 
-def quantization(body: str) -> Any | None:
-    """The configuration that `ModelSource.load` quantizes a body by; None for one that is left as it is."""
+def quantization(source: ModelSource, body: str) -> Any | None:
+    """The configuration that `ModelSource.load` quantizes a model's body by; None where it is left as it is."""
     if body == NONE:
         return None
     if body == INT8:
-        from torchao.quantization import Int8WeightOnlyConfig
-        from transformers import TorchAoConfig
+        with quietly():
+            from torchao.quantization import Int8WeightOnlyConfig
 
-        return TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False))
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+        return transformers.TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False))
+    left = [*get_keys_to_not_convert(source.outline), *(name for name, _ in _narrow(source.outline))]
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, llm_int8_skip_modules=left
+    )
 
 
 def check_quantized(id: str, model: PreTrainedModel, body: str) -> None:
     """Raise `ExportError` where nothing of a model that was loaded with `quantization` was quantized.
 
-    torchao knows `nn.Linear` alone: GPT-2's projections are modules of another kind.
+    torchao knows `nn.Linear` alone: GPT-2's projections are modules of another kind. NF4 wants rows of whole groups.
     """
     if body != NONE and not any(_is_quantized(parameter) for parameter in model.parameters()):
         raise ExportError(
-            f"{id} has a body without linear layers that {METHODS[body]} quantizes: export it without `body`"
+            f"{id} has no linear layers that {METHODS[body]} can quantize to {body}: export it without `body`"
         )
 
 
@@ -103,7 +106,7 @@ def write(source: ModelSource, folder: Path, body: str, dtype: str) -> None:
         body: What the body is quantized to.
         dtype: Type of all other weights.
     """
-    model = source.load(None, dtype=getattr(torch, dtype), quantization=quantization(body))
+    model = source.load(None, dtype=getattr(torch, dtype), quantization=quantization(source, body))
     check_quantized(source.id, model, body)
     with quietly():
         model.save_pretrained(folder, save_original_format=False)
@@ -121,10 +124,11 @@ def stored_bytes(model: PreTrainedModel, body: str, itemsize: int) -> int:
     """
     embedding = model.get_input_embeddings()
     table = {id(parameter) for parameter in embedding.parameters()}
-    kept, coded, total = get_keys_to_not_convert(model), dict[int, int](), 0
-    kept += model._keep_in_fp32_modules or ()
+    left = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ())]
+    left += [name for name, _ in _narrow(model)] if body == INT4 else []
+    coded, total = dict[int, int](), 0
     for name, module in model.named_modules():
-        if body != NONE and isinstance(module, torch.nn.Linear) and should_convert_module(name, kept):
+        if body != NONE and isinstance(module, torch.nn.Linear) and should_convert_module(name, left):
             numbers, rows = module.weight.numel(), len(module.weight)
             groups = numbers / _GROUP
             nf4 = numbers / 2 + groups + 4 * groups / _GROUPS + _EACH
@@ -141,6 +145,13 @@ def check_loads(folder: Path, dtype: torch.dtype) -> None:
         ModelSource.resolve(folder).load(None, dtype=dtype)
     except ModelError as error:
         raise ExportError(f"what was written can't be loaded again: {error}") from error
+
+
+def _narrow(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Linear]]:
+    """Linear layers with rows that are not of whole groups of NF4: bitsandbytes quantizes but can't run them."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module.in_features % _GROUP:
+            yield name, module
 
 
 def _is_quantized(parameter: torch.nn.Parameter) -> bool:

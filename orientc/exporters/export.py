@@ -177,7 +177,7 @@ def _write(
     tokenizer = _tokenizer(form, found.source, progress)
     known = onnx.DTYPES if form == ONNX else FLOAT_DTYPES
     chosen = dtype or (info.dtype if info.dtype in known else "float32")
-    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(loaded))
+    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(found.source, loaded))
     check_unchanged(found.source, before)
     bodies.check_quantized(found.source.id, held, loaded)
     coded = loaded != NONE or found.source.kept_quantized is not None

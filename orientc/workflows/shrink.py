@@ -241,6 +241,7 @@ class _Work:
             texts=self.texts.names, table=exported.facts.table, base_table=info.nbytes, weights=exported.weights,
             base_weights=info.model_bytes, halved=exported.halved, verdict=verdict, tried=tried, bounds=bounds,
             predicted=(), load=exported.facts.load(str(folder)), loaded=load,
+            needs=exported.facts.needs,
         )  # fmt: skip
 
     def predicted(self) -> Shrunk:

@@ -93,6 +93,7 @@ class Shrunk:
         predicted: Of a dry run, sizes with what they are predicted to cost.
         load: The line of Python that loads the folder.
         loaded: How it loaded in a process without orientc.
+        needs: What has to be installed for that, as pip names it.
         url: Address on the hub; None where it was not pushed.
         fresh: False where all of it was done before.
         seconds: How long it took.
@@ -117,6 +118,7 @@ class Shrunk:
     predicted: tuple[Predicted, ...]
     load: str | None
     loaded: Loaded | None
+    needs: tuple[str, ...] = ()
     url: str | None = None
     fresh: bool = True
     seconds: float = 0.0
@@ -150,7 +152,7 @@ class Shrunk:
         names = {entry.name for entry in dataclasses.fields(Tried)}
         known["tried"] = tuple(Tried(**{name: entry[name] for name in names}) for entry in known["tried"])
         known["predicted"] = tuple(Predicted(**entry) for entry in known["predicted"])
-        known["bounds"] = tuple(known["bounds"])
+        known["bounds"], known["needs"] = tuple(known["bounds"]), tuple(known["needs"])
         if known["verdict"] is not None:
             outcomes = {name: known["verdict"][name] for name in ("outcome", "alone")}
             read = {name: None if entry is None else Outcome(**entry) for name, entry in outcomes.items()}

@@ -210,6 +210,8 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "vocab": 120,
         "dim": 32,
         "processor": False,
+        "body": None,
+        "needs": [],
         "weights": files[folder / "model.safetensors"],
         "nbytes": sum(files.values()),
         "halved": facts["halved"],

@@ -117,7 +117,9 @@ def test_a_package_that_is_not_installed_is_one_line(method: str, package: str, 
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     quantized.declare(plain, {"quant_method": method, "bits": 4, "load_in_4bit": method == "bitsandbytes"})
-    assert f"{plain}, which is quantized ({method}), can't be loaded: " in refusal(plain)
+    told = refusal(plain)
+    assert told.startswith(f"{plain}, which is quantized ({method}), can't be loaded: it needs ")
+    assert package.replace("_", "-") in told.partition("pip install ")[2].split()
 
 
 @pytest.mark.parametrize("values", [{"quant_method": "own"}, {"bits": 4}, {}])

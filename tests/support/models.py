@@ -56,15 +56,15 @@ def bytes_bpe() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>")
 
 
-def save_bert(folder: Path, wordpiece: PreTrainedTokenizerFast) -> None:
+def save_bert(folder: Path, wordpiece: PreTrainedTokenizerFast, width: int = 32) -> None:
     """A tied masked language model of a few thousand parameters, saved with its tokenizer."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(wordpiece),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=1,
         num_attention_heads=2,
-        intermediate_size=64,
+        intermediate_size=2 * width,
         max_position_embeddings=64,
     )
     transformers.BertForMaskedLM(config).save_pretrained(folder)

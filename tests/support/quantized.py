@@ -1,4 +1,4 @@
-"""Small causal language models whose bodies are quantized, in formats that need no further package."""
+"""Small causal language models whose bodies are quantized; the packages of the extra `clients` are used by name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _PARTS = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": 
 }
 
 
-def llama(folder: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype = torch.bfloat16) -> Path:
+def llama(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype = torch.bfloat16, width: int = 32
+) -> Path:
     """A tied model that is not quantized, with its tokenizer."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=2,
@@ -74,6 +76,47 @@ def bitnet(folder: Path) -> Path:
 
     _replace(folder, codes)
     declare(folder, {"quant_method": "bitnet", "modules_to_not_convert": ["lm_head"]})
+    return folder
+
+
+def bitsandbytes(folder: Path, bits: int) -> Path:
+    """Quantize the body of a folder's model with bitsandbytes, in place: to int8, or to NF4."""
+    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    return _resaved(folder, transformers.BitsAndBytesConfig(**four if bits == 4 else {"load_in_8bit": True}))
+
+
+def torchao(folder: Path) -> Path:
+    """Quantize the body of a folder's model to int8 with torchao, in place."""
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    return _resaved(folder, transformers.TorchAoConfig(Int8WeightOnlyConfig()))
+
+
+def compressed_tensors(folder: Path) -> Path:
+    """Quantize the body of a folder's model to 8 bits in groups (W8A16), as llm-compressor saves it; in place."""
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config, preset_name_to_scheme
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    scheme = preset_name_to_scheme("W8A16", ["Linear"])
+    groups = {"config_groups": {"body": scheme}, "quantization_status": "initialized", "ignore": ["lm_head"]}
+    apply_quantization_config(model, QuantizationConfig(**groups), show_progress=False)
+    for module in model.modules():
+        if hasattr(module, "quantization_scheme"):
+            groups = module.weight.detach().unflatten(1, (module.weight_scale.shape[1], -1))
+            scale, _ = calculate_qparams(groups.amin(2), groups.amax(2), scheme.weights)
+            module.weight_scale.data.copy_(scale)
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    model.save_pretrained(folder)
+    compressor.update_config(folder)
+    return folder
+
+
+def _resaved(folder: Path, how: Any) -> Path:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, quantization_config=how)
+    model.save_pretrained(folder)
     return folder
 
 
