@@ -100,8 +100,7 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
         ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),
         ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB{halved}"),
     ]
-    if facts.form != "onnx":
-        shown.append(("load with", facts.load(str(exported.folder))))
+    shown.append(("load with", facts.load(str(exported.folder))))
     if facts.needs:
         shown.append(("needs", f"pip install {' '.join(facts.needs)}"))
     return shown + ([("on the hub", exported.url)] if exported.url else [])

@@ -355,7 +355,7 @@ Body = Annotated[
     choice(
         BODIES,
         "--body",
-        help="Quantize linear layers: int8 (torchao), or int4 (NF4, bitsandbytes).",
+        help="Quantize linear layers: int8 (torchao), or int4 (NF4, bitsandbytes); in a graph by ONNX Runtime.",
         rich_help_panel=OUTPUT,
     ),
 ]

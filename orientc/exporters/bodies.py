@@ -31,14 +31,19 @@ _GROUP, _GROUPS = 64, 256  # of NF4: numbers that share a scale, and scales that
 _EACH = 1400  # bytes of NF4's own tables for each weight
 
 
+def method(body: str, form: str) -> str | None:
+    """What quantizes a body of a form; None for one that is left as it is."""
+    if body == NONE:
+        return None
+    return "onnxruntime" if form == ONNX else METHODS[body]
+
+
 def check_request(body: str, form: str) -> None:
     """Raise `UsageError` for a body there is not, `ExportError` where its package is not installed."""
     if body not in BODIES:
         raise UsageError(f"`body` must be one of {', '.join(BODIES)}, not {body!r}")
-    if body == NONE:
+    if body == NONE or form == ONNX:  # a graph's is quantized by the packages that write it
         return
-    if form == ONNX:
-        raise UsageError("`body` is for the compact and the dense form")
     if lacking := quantized.missing(METHODS[body]):
         raise ExportError(f"a body in {body} needs {lacking[0]}: pip install 'orientc[body]'")
 
@@ -49,7 +54,7 @@ def check(source: ModelSource, form: str, body: str, *, artifact: bool) -> None:
     Args:
         source: The model.
         form: The form.
-        body: What the body is to be quantized to.
+        body: What the body is to be quantized to as it is loaded.
         artifact: Whether the model's own table is dense, and an artifact is put in.
     """
     kept = source.kept_quantized

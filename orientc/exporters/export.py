@@ -38,7 +38,7 @@ from orientc.utils.files import check_writable, copy_files
 from orientc.utils.folders import check_place, write_folder
 from orientc.utils.progress import Progress
 
-WEIGHTS = {".safetensors", ".onnx", ".onnx_data"}
+WEIGHTS = {".safetensors"}
 _LARGER = 1.01  # what is said; less than that are tensors that files keep or leave out
 
 
@@ -94,8 +94,9 @@ def export(
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
         body: What the weights of linear layers are quantized to: "none", "int8" (torchao) or "int4" (NF4, by
-            bitsandbytes). Heads, and all else in the model, stay floats.
-        dtype: Type of all weights; the base checkpoint's unless given, float32 for ONNX.
+            bitsandbytes), in a graph by ONNX Runtime's quantizers. Heads, and all else in the model, stay floats.
+        dtype: Type of all weights; the base checkpoint's unless given. A graph has no bfloat16, and computes in
+            float32 whatever its weights are stored as.
         name: Title of the model's card; the base and what became of its table unless given.
         overwrite: Replace a folder that is there already, if an export wrote all that is in it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
@@ -172,13 +173,16 @@ def _write(
         progress.warn(f"{found.source.id} is not known to be as it was when it was scored: its card has no figures")
     links.check(found.source, [*beside.values(), *processor.files.values()])
     _check_form(form, found.source, encoder=bool(beside))
-    bodies.check(found.source, form, body, artifact=found.artifact is not None)
+    loaded = NONE if form == ONNX else body  # a graph's body is quantized when the graph is there
+    bodies.check(found.source, form, loaded, artifact=found.artifact is not None)
     tokenizer = _tokenizer(form, found.source, progress)
-    chosen = dtype or ("float32" if form == ONNX or info.dtype not in FLOAT_DTYPES else info.dtype)
-    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(found.source, body))
+    known = onnx.DTYPES if form == ONNX else FLOAT_DTYPES
+    chosen = dtype or (info.dtype if info.dtype in known else "float32")
+    held = found.source.load(None, dtype=getattr(torch, chosen), quantization=bodies.quantization(found.source, loaded))
     check_unchanged(found.source, before)
-    bodies.check_quantized(found.source.id, held, body)
-    if not (coded := body != NONE or found.source.kept_quantized is not None):
+    bodies.check_quantized(found.source.id, held, loaded)
+    coded = loaded != NONE or found.source.kept_quantized is not None
+    if not coded and body == NONE:
         _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
     policy = _put_in(held, found, head, decoded=coded and form == DENSE)
     if form == DENSE:
@@ -202,7 +206,7 @@ def _write(
         elif form == DENSE:
             dense.save(held, target)
         else:
-            onnx.save(held, found.source.tokenizer, target)
+            onnx.save(held.float(), found.source.tokenizer, target, body=body, dtype=chosen, progress=progress)
         if tokenizer:
             tokenizer.save_pretrained(target)
         copy_files(beside, target)
@@ -225,8 +229,8 @@ def _check_request(form: str, dtype: str | None, body: str) -> None:
     if dtype not in (None, *FLOAT_DTYPES):
         raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
     if form == ONNX:
-        if dtype not in (None, "float32"):
-            raise UsageError(f"the onnx form is written in float32, not in {dtype}")
+        if dtype not in (None, *onnx.DTYPES):
+            raise UsageError(f"the onnx form is written in {' or '.join(onnx.DTYPES)}, not in {dtype}")
         onnx.require()
 
 
@@ -313,8 +317,11 @@ def _tell_if_larger(
 
 
 def weights_in(folder: Path) -> int:
-    """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
+    """What the model's weight files in a folder weigh, those of a sentence encoder's other modules not counted.
+
+    A graph that lies there under several names counts once.
+    """
+    return onnx.nbytes(folder) or sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
 
 
 def _halved(folder: Path, facts: Facts) -> int | None:

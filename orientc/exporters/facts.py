@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters import bodies
-from orientc.exporters.forms import COMPACT, DENSE, NONE
+from orientc.exporters.forms import COMPACT, DENSE, NONE, ONNX
+from orientc.exporters.onnx_weights import stored_bytes
 from orientc.modeling.layout import PLAIN
 from orientc.modeling.modules import CompressedHead, CompressedTable, table_of
 from orientc.modeling.resident import FORMS, Resident
@@ -16,6 +18,13 @@ from orientc.models.resolve import Subject
 from orientc.storage.table_info import TableInfo
 from orientc.utils.messages import literal
 
+TASKS = {
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+}
 OURS, THEIRS = "orientc", "the model's repository"  # whose code
 
 
@@ -67,9 +76,16 @@ class Facts:
     resident: tuple[str, ...] = ()
 
     def load(self, place: str) -> str:
-        """The Python expression that loads the model from a folder or repository."""
+        """The expression that loads the model from a folder or repository: Python's, or of a graph JavaScript's."""
+        if self.form == ONNX:
+            return f"await pipeline({json.dumps(self.task)}, {json.dumps(place, ensure_ascii=False)})"
         call = f"{self.auto_class}.from_pretrained" if self.library == "transformers" else "SentenceTransformer"
         return f"{call}({self.arguments(place)})"
+
+    @property
+    def task(self) -> str:
+        """What transformers.js calls what the model does."""
+        return TASKS.get(self.auto_class, "feature-extraction")
 
     def arguments(self, place: str) -> str:
         """The arguments of that expression's call."""
@@ -120,7 +136,7 @@ class Facts:
             assert found.artifact
             factors = found.artifact.factors
         rebuilt = info.vocab * info.dim * table_of(held).element_size()
-        method = bodies.METHODS.get(body, found.source.kept_quantized)
+        method = bodies.method(body, form) or found.source.kept_quantized
         if found.artifact:
             base_table, base_weights = info.nbytes, info.model_bytes
         else:  # it never was dense; as it would be
@@ -142,7 +158,7 @@ class Facts:
             tokenizer_code=THEIRS if tokenizer and foreign_code.is_foreign(type(tokenizer)) else None,
             method=found.artifact.description.method if found.artifact else None,
             rank=factors.rank,
-            table=rebuilt if form == DENSE else factors.nbytes,
+            table=rebuilt if form == DENSE else stored_bytes(factors) if form == ONNX else factors.nbytes,
             base_table=base_table,
             base_weights=base_weights,
             vocab=info.vocab,

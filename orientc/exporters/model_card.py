@@ -15,7 +15,7 @@ from orientc.comparison import collect
 from orientc.comparison.formats import escaped, markdown
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
-from orientc.exporters import base_card
+from orientc.exporters import base_card, onnx_card
 from orientc.exporters.facts import OURS, THEIRS, Facts
 from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import DENSE, ONNX
@@ -26,15 +26,7 @@ from orientc.utils.files import encoded
 
 FILE = base_card.FILE
 TAGS = ("orientc", "embedding-compression")
-_ONNX = """\
-import onnxruntime
-from transformers import AutoTokenizer
-
-folder = "path/to/folder"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-session = onnxruntime.InferenceSession(folder + "/model.onnx")
-batch = tokenizer(["A sentence."], return_tensors="np")
-outputs = session.run(None, {entry.name: batch[entry.name] for entry in session.get_inputs()})"""
+ONNX_TAGS = ("onnx", "transformers.js")
 
 
 def write(folder: Path, facts: Facts, found: Subject, **options: Any) -> None:
@@ -69,13 +61,14 @@ def content(
     known = finetuned if finetuned and finetuned.unchanged else None
     origin = (known.base if known else None) if local else facts.base
     own = base_card.kept(found.source)
-    tags = [tag for tag in own.pop("tags", []) if tag not in TAGS]
+    added = (*TAGS, *(ONNX_TAGS if facts.form == ONNX else ()))
+    tags = [tag for tag in own.pop("tags", []) if tag not in added]
     data = ModelCardData(
         **own,
         base_model=origin,
         base_model_relation="quantized" if origin and not local else None,
         library_name=facts.library,
-        tags=[*tags, *TAGS],
+        tags=[*tags, *added],
     )
     base = Path(facts.base).name if local else facts.base
     parts = [f"---\n{data.to_yaml()}\n---", f"# {escaped(name or title(facts, base))}"]
@@ -123,17 +116,14 @@ def _sizes(facts: Facts, weights: int) -> str:
             f"| table, MB | {facts.base_table / MB:.2f} | {facts.table / MB:.2f} |",
             f"| bits per weight of the table | {before} | {bits} |",
             f"| all weights, MB | {facts.base_weights / MB:.2f} | {weights / MB:.2f} |",
-            f"| stored as | | {facts.dtype} |",
+            f"| stored as | | {facts.dtype}{f'; body {facts.body}' if facts.body else ''} |",
         ]
     )
 
 
 def _loading(facts: Facts, folder: Path) -> str:
     if facts.form == ONNX:
-        return (
-            "## Loading it\n\n`model.onnx` is the graph, for ONNX Runtime and others; the tokenizer's files lie beside "
-            f"it.\n\n```python\n{_ONNX}\n```"
-        )
+        return onnx_card.loading(facts, folder)
     place, alone = "path/or/repository", facts.library != "transformers"
     classes = ["SentenceTransformer"] if alone else sorted({facts.preparing, facts.auto_class})
     lines = [f"from {facts.library.replace('-', '_')} import {', '.join(classes)}", "", f"model = {facts.load(place)}"]

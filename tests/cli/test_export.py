@@ -425,7 +425,7 @@ def test_a_place_that_cant_be_written_is_told_first(orientc: Orientc, artifact: 
         (["--form", "dense", "--head", "input-only"], 1, "input-only has two tables, the dense form of this"),
         (["--model", "gone"], 1, "gone"),
         (["--revision", "v1"], 2, "--revision is for models on the hub"),
-        (["--form", "onnx", "--dtype", "float16"], 2, "the onnx form is written in float32"),
+        (["--form", "onnx", "--dtype", "bfloat16"], 2, "the onnx form is written in float32 or float16, not in bf"),
     ],
 )
 def test_what_cant_be_done_is_one_line_and_leaves_nothing(

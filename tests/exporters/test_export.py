@@ -432,8 +432,11 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
     assert 'AutoModelForMaskedLM.from_pretrained("path/or/repository")' in said["dense"]
     assert "trust_remote_code" not in said["dense"] + said["onnx"]
     assert "the table is rebuilt" in said["dense"]
-    assert "`model.onnx` is the graph" in said["onnx"]
-    assert "onnxruntime.InferenceSession" in said["onnx"]
+    assert 'await pipeline("fill-mask", "path/or/repository")' in said["onnx"]
+    assert 'onnxruntime.InferenceSession(folder + "/onnx/model.onnx")' in said["onnx"]
+    facts = replace(facts_of(form="onnx", code=None), library="sentence-transformers", auto_class="AutoModel")
+    model_card.write(tmp_path, facts, source, fingerprint="f" * 64, weights=1)
+    assert 'SentenceTransformer("path/or/repository", backend="onnx")' in (tmp_path / model_card.FILE).read_text()
 
 
 def test_the_card_says_in_which_forms_a_head_in_codes_may_run(tmp_path: Path) -> None:

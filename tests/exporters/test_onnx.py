@@ -31,7 +31,7 @@ from orientc.exporters import onnx as form
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import PER_GROUP, Layout
+from orientc.modeling.layout import PER_CHANNEL, PER_GROUP, Layout
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -131,7 +131,7 @@ class Written:
 
     @property
     def graph(self) -> onnx.GraphProto:
-        return onnx.load(self.folder / "model.onnx").graph
+        return onnx.load(self.folder / "onnx/model.onnx").graph
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,23 @@ def batch(names: list[str], size: int, length: int) -> dict[str, Tensor]:
         mask[0, -3:] = 0
         mask[-1, :2] = 0
     values = {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.randint(2, (size, length))}
-    return {name: values[name] for name in names}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def session_of(folder: Path, name: str = "model") -> Any:
+    return onnxruntime.InferenceSession(folder / f"onnx/{name}.onnx", providers=["CPUExecutionProvider"])
+
+
+def fed(session: Any, given: dict[str, Tensor]) -> dict[str, Any]:
+    """What a session is given: of a language model positions as torch counts them by itself, and an empty cache."""
+    size, length = given["input_ids"].shape
+    values = {name: value.numpy() for name, value in given.items()}
+    for entry in session.get_inputs():
+        if entry.name == "position_ids":
+            values[entry.name] = torch.arange(length).expand(size, length).numpy()
+        elif entry.name.startswith("past_key_values."):
+            values[entry.name] = torch.zeros(size, entry.shape[1], 0, entry.shape[3]).numpy()
+    return values
 
 
 def numbers(tensor: onnx.TensorProto) -> int:
@@ -185,16 +201,14 @@ def numbers(tensor: onnx.TensorProto) -> int:
 
 
 def test_onnx_runtime_computes_what_torch_does_for_any_batch_and_length(written: Written) -> None:
-    session = onnxruntime.InferenceSession(written.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    inputs = [entry.name for entry in session.get_inputs()]
-    outputs = [entry.name for entry in session.get_outputs()]
+    session = session_of(written.folder)
     torch.manual_seed(3)
     for shape in SHAPES:
-        given = batch(inputs, *shape)
+        given = batch([entry.name for entry in session.get_inputs()], *shape)
         with torch.no_grad():
             expected = written.model(**given)
-        found = session.run(None, {name: value.numpy() for name, value in given.items()})
-        for name, actual in zip(outputs, map(torch.from_numpy, found), strict=True):
+        found = session.run(HEADS[written.auto_name], fed(session, given))
+        for name, actual in zip(HEADS[written.auto_name], map(torch.from_numpy, found), strict=True):
             wanted, kept = expected[name], given["attention_mask"] == 1
             assert actual.shape == wanted.shape
             if actual.shape[:2] == kept.shape:
@@ -208,9 +222,18 @@ def test_inputs_and_outputs_have_the_names_and_axes_that_runtimes_look_for(writt
         entry.name: [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
         for entry in (*graph.input, *graph.output)
     }
-    expected = ["input_ids", "attention_mask", "token_type_ids"][: 3 if written.name.startswith(TYPED) else 2]
-    assert [entry.name for entry in graph.input] == expected
-    assert [entry.name for entry in graph.output] == HEADS[written.auto_name]
+    generates = written.auto_name == "AutoModelForCausalLM"
+    typed = written.name.startswith(TYPED) and not generates
+    expected = ["input_ids", "attention_mask", "token_type_ids"][: 3 if typed else 2]
+    past = [f"past_key_values.0.{kind}" for kind in ("key", "value")] if generates else []
+    present = [name.replace("past_key_values", "present") for name in past]
+    assert [entry.name for entry in graph.input] == expected + ["position_ids"] * generates + past
+    assert [entry.name for entry in graph.output] == HEADS[written.auto_name] + present
+    for names, length in ((past, "past_sequence_length"), (present, "total_sequence_length")):
+        assert all((axes[name][0], axes[name][2]) == ("batch_size", length) for name in names)
+    if generates:
+        assert axes.pop("attention_mask") == ["batch_size", "total_sequence_length"]
+        expected = ["input_ids", "position_ids"]
     assert all(axes[name] == ["batch_size", "sequence_length"] for name in expected)
     per_token = written.auto_name != "AutoModelForSequenceClassification"
     for name in HEADS[written.auto_name]:
@@ -219,11 +242,15 @@ def test_inputs_and_outputs_have_the_names_and_axes_that_runtimes_look_for(writt
 
 def test_every_number_is_stored_once(written: Written) -> None:
     assert files_in(written.folder)[:1] == ["config.json"]
-    assert [name for name in files_in(written.folder) if "onnx" in name] == ["model.onnx"]
+    assert [name for name in files_in(written.folder) if "onnx" in name] == [
+        "onnx/model.onnx",
+        "onnx/model_quantized.onnx",  # the same, on the disk too
+    ]
+    assert (written.folder / "onnx/model.onnx").samefile(written.folder / "onnx/model_quantized.onnx")
     stored = sum(len(tensor.raw_data) for tensor in written.graph.initializer)
     parameters = sum(parameter.nbytes for parameter in written.model.parameters())
     assert stored < parameters + 5_000  # positions and the like
-    assert (written.folder / "model.onnx").stat().st_size < stored + GRAPH
+    assert (written.folder / "onnx/model.onnx").stat().st_size < stored + GRAPH
 
 
 def test_no_table_is_left_where_the_factors_serve(written: Written) -> None:
@@ -236,7 +263,7 @@ def test_no_table_is_left_where_the_factors_serve(written: Written) -> None:
 
 
 def test_nothing_in_the_file_tells_of_this_machine(written: Written) -> None:
-    content = (written.folder / "model.onnx").read_bytes()
+    content = (written.folder / "onnx/model.onnx").read_bytes()
     for folder in {Path(module.__file__).parent for module in (artifacts, torch, transformers, onnx)} | {Path.home()}:
         assert str(folder).encode() not in content
     assert b".py" not in content
@@ -284,11 +311,33 @@ def test_the_command_writes_a_folder_that_runs_from_text(commanded: Commanded) -
     given = tokenizer(["The quick fox", "A tiny philosopher meanders"], padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = commanded.model(**given).logits
-    session = onnxruntime.InferenceSession(commanded.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(["logits"], {name: value.numpy() for name, value in given.items()})[0]
+    session = session_of(commanded.folder)
+    found = session.run(["logits"], fed(session, given))[0]
     kept = given["attention_mask"] == 1
     torch.testing.assert_close(torch.from_numpy(found)[kept], expected[kept], atol=1e-5, rtol=0)
     assert transformers.GenerationConfig.from_pretrained(commanded.folder).eos_token_id == 0
+
+
+def test_onnx_runtime_generates_what_torch_does(commanded: Commanded) -> None:
+    """Prompts of different lengths, padded at their start: one run for them, and one for each token after them."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(commanded.folder, padding_side="left")
+    tokenizer.pad_token = tokenizer.eos_token
+    given = tokenizer(["The quick fox", "A tiny philosopher meanders"], padding=True, return_tensors="pt")
+    assert given["attention_mask"].min() == 0
+    expected = commanded.model.generate(**given, max_new_tokens=12, do_sample=False, eos_token_id=[VOCAB + 10_000])
+
+    session = session_of(commanded.folder)
+    feeds = fed(session, given)
+    ids, mask = given["input_ids"], given["attention_mask"]
+    for _ in range(12):
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -feeds["input_ids"].shape[1] :]
+        outputs = session.run(None, feeds | {"attention_mask": mask.numpy(), "position_ids": positions.numpy()})
+        named = dict(zip([entry.name for entry in session.get_outputs()], outputs, strict=True))
+        token = torch.from_numpy(named["logits"])[:, -1:].argmax(-1)
+        ids, mask = torch.cat([ids, token], 1), torch.cat([mask, torch.ones_like(token)], 1)
+        past = {name.replace("present", "past_key_values"): value for name, value in named.items() if "." in name}
+        feeds = past | {"input_ids": token.numpy()}
+    assert ids.tolist() == expected.tolist()
 
 
 def test_the_same_model_makes_the_same_bytes_in_whatever_form_it_came(
@@ -305,15 +354,19 @@ def test_weights_above_the_formats_limit_lie_in_a_second_file(
     monkeypatch.setattr(form, "LIMIT", 10_000)
     form.save(bert, wordpiece, tmp_path)
 
-    assert files_in(tmp_path) == ["config.json", "model.onnx", "model.onnx_data"]
+    assert files_in(tmp_path) == [
+        "config.json",
+        *(f"onnx/{name}" for kind in ("model", "model_quantized") for name in (f"{kind}.onnx", f"{kind}.onnx_data")),
+    ]
+    assert json.loads((tmp_path / "config.json").read_text())["transformers.js_config"]["use_external_data_format"]
     used = sum(parameter.nbytes for name, parameter in bert.named_parameters() if not name.startswith("pooler"))
-    assert (tmp_path / "model.onnx_data").stat().st_size > 0.9 * used
-    assert (tmp_path / "model.onnx").stat().st_size < GRAPH
+    assert (tmp_path / "onnx/model.onnx_data").stat().st_size > 0.9 * used
+    assert (tmp_path / "onnx/model.onnx").stat().st_size < GRAPH
     moved = tmp_path / "moved"
     moved.mkdir()
-    for name in ("model.onnx", "model.onnx_data"):
-        (tmp_path / name).rename(moved / name)
-    session = onnxruntime.InferenceSession(moved / "model.onnx", providers=["CPUExecutionProvider"])
+    for name in ("model_quantized.onnx", "model_quantized.onnx_data"):
+        (tmp_path / "onnx" / name).rename(moved / name)
+    session = onnxruntime.InferenceSession(moved / "model_quantized.onnx", providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == ["input_ids", "attention_mask"]  # as the tokenizer has it
 
 
@@ -329,10 +382,11 @@ def test_a_graph_of_a_table_in_codes_holds_the_codes(
     factors = made(coding, "bias", vocab=VOCAB, dim=16, kept=4)
     model = substitute(transformers.BertForMaskedLM(bert.config).eval(), factors, "tied")
     form.save(model, wordpiece, tmp_path)
-    graph = onnx.load(tmp_path / "model.onnx").graph
-    held = list(model.parameters())
-    for kind, dtype in ((onnx.TensorProto.UINT8, torch.uint8), (onnx.TensorProto.FLOAT, torch.float32)):
-        sizes = [numbers(tensor) for tensor in graph.initializer if tensor.data_type == kind]
+    graph = onnx.load(tmp_path / "onnx/model.onnx").graph
+    held = {id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values()}.values()
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    for kinds, dtype in (((onnx.TensorProto.UINT8,), torch.uint8), (floats, torch.float32)):
+        sizes = [numbers(tensor) for tensor in graph.initializer if tensor.data_type in kinds]
         expected = sum(parameter.numel() for parameter in held if parameter.dtype == dtype)
         assert sum(sizes) < expected + VOCAB * 16 / 4, dtype  # constants of the graph's own, and no table
 
@@ -353,7 +407,98 @@ def test_codes_of_any_width_come_out_as_they_are(
     )
     model = substitute(transformers.BertModel(bert.config).eval(), filled(layout).map(wide), "untied")
     form.save(model, wordpiece, tmp_path)
-    assert (tmp_path / "model.onnx").exists()
+    assert (tmp_path / "onnx/model.onnx").exists()
+
+
+# -- bodies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", ["int8", "int4"])
+def test_a_body_in_few_bits_leaves_table_and_head_as_they_are(
+    body: str, bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    rows, width = len(bytes_bpe), 32
+    config = transformers.GPT2Config(vocab_size=rows, n_embd=width, n_layer=1, n_head=2, n_positions=64)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    layout = Layout(rows, width, width, False, codec=PER_GROUP, group_size=16, bits=((4, 4),), row_group_sizes=(rows,))
+    model = substitute(model, filled(layout).map(wide), "tied")
+    form.save(model, bytes_bpe, tmp_path, body=body)
+
+    own = {"int8": "model_quantized.onnx", "int4": "model_q4.onnx"}[body]
+    assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"model.onnx", "model_quantized.onnx", own}
+    graph = onnx.load(tmp_path / "onnx/model_quantized.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count({"int8": "MatMulInteger", "int4": "MatMulNBits"}[body]) == 4  # GPT-2's four layers
+    codes = [tensor for tensor in graph.initializer if tensor.name.endswith("latents_0_codes")]
+    assert [list(tensor.dims) for tensor in codes] == [[rows, width // 2]]
+    few = [node for node in onnx.load(tmp_path / "onnx/model.onnx").graph.node if node.op_type == "MatMulNBits"]
+    assert len(few) == (5 if body == "int4" else 1)  # the head's codes, multiplied as they are
+
+    ids = torch.arange(20).unsqueeze(0) + 30
+    with torch.no_grad():
+        expected = model(ids).logits
+    for name in ("model", "model_quantized"):
+        session = session_of(tmp_path, name)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        found = torch.from_numpy(session.run(["logits"], fed(session, given))[0])
+        assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.99
+
+
+@pytest.mark.slow
+def test_float16_halves_the_file_and_computes_the_same(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    for parameter in bert.parameters():
+        parameter.data = parameter.data.half().float()
+    for dtype in form.DTYPES:
+        (tmp_path / dtype).mkdir()
+        form.save(bert, wordpiece, tmp_path / dtype, dtype=dtype)
+    whole, half = (tmp_path / dtype / "onnx/model.onnx" for dtype in form.DTYPES)
+    stored = sum(parameter.nbytes for name, parameter in bert.named_parameters() if not name.startswith("pooler"))
+    assert whole.stat().st_size - half.stat().st_size > 0.35 * stored
+    assert half.samefile(half.with_name("model_fp16.onnx"))
+    given = batch(["input_ids", "attention_mask"], 2, 9)
+    found = [session_of(tmp_path / dtype).run(None, fed(session_of(tmp_path / dtype), given)) for dtype in form.DTYPES]
+    assert (found[0][0] == found[1][0]).all()
+
+
+# -- heads
+
+
+CODED: dict[str, dict[str, Any]] = {
+    "as they are stored": {"rank": 32, "group_size": 16, "bits": ((4, 4),)},
+    "of many widths": {"rank": 40, "group_size": 16, "bits": ((8, 3, 5), (2, 0, 4)), "kept": 7},
+    "with scales of columns": {
+        "rank": 70,
+        "codec": PER_CHANNEL,
+        "group_size": 8,
+        "bits": ((8, 8, 5, 4, 4, 4, 0, 1, 1), (6, 6, 6, 2, 0, 0, 0, 0, 0)),
+        "decoder": True,
+        "bias": True,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codes", CODED)
+def test_a_head_multiplies_codes_of_every_kind(codes: str, bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """What it computes is checked as it is written; a browser's runtime unpacks them as it starts."""
+    own = {"codec": PER_GROUP, "decoder": False, "bias": False, "kept": 0} | CODED[codes]
+    rows = len(bytes_bpe)
+    others = rows - own["kept"]
+    sizes = (others,) if len(own["bits"]) == 1 else (100, others - 100)
+    layout = Layout(vocab=rows, dim=own["rank"] if not own["decoder"] else 96, row_group_sizes=sizes, **own)
+    config = transformers.GPT2Config(vocab_size=rows, n_embd=layout.dim, n_layer=1, n_head=2, n_positions=64)
+    model = substitute(transformers.GPT2LMHeadModel(config).eval(), filled(layout).map(wide), "tied")
+    form.save(model, bytes_bpe, tmp_path)
+    counts = {
+        name: [node.op_type for node in onnx.load(tmp_path / f"onnx/{name}.onnx").graph.node].count("MatMulNBits")
+        for name in ("model", "model_quantized")
+    }
+    assert counts["model"] == {"as they are stored": 1, "of many widths": 3, "with scales of columns": 4}[codes]
+    assert counts["model_quantized"] == 0
 
 
 # -- what is refused

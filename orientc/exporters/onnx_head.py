@@ -1,0 +1,178 @@
+"""A head that multiplies codes as they are, by ONNX Runtime's product with matrices in 4 bits.
+
+A runtime that starts unpacks all codes of a table once, to floats, which a head then reads for each token: 4 bytes a
+number. Its own operator for codes of 4 bits reads half a byte. What it knows is `(code - 8) · scale`, with a scale for
+each block of columns of a row; offsets and other widths come down to that:
+
+- of codes above 15 the upper 4 bits are a product of their own, times 16;
+- with `code · scale + offset` for each row and group, the sum of a group's states times `offset + 8 · scale` is added;
+- with scales of columns, states are multiplied by those first, and the offsets are one number for each state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from orientc.modeling.decoding import block_positions
+from orientc.modeling.factors import Factors
+from orientc.modeling.layout import CODED, PER_CHANNEL, PER_GROUP, Layout
+from orientc.modeling.modules import CompressedHead
+from orientc.modeling.packing import code_positions, unpack
+
+OPERATOR = "com.microsoft::MatMulNBits"
+BITS = 4
+ZERO = 8  # what the operator takes from each code
+BLOCKS = (16, 32, 64, 128, 256)  # columns that can share a scale
+COLUMNS = 64  # in a block where every column has its own scale
+
+
+def heads(model: PreTrainedModel) -> list[CompressedHead]:
+    """The heads of a model that can be written so."""
+    found = [module for module in model.modules() if isinstance(module, CompressedHead)]
+    return [head for head in found if fits(head.factors.layout)]
+
+
+def fits(layout: Layout) -> bool:
+    """Whether products with a table in this layout are products with codes."""
+    if layout.codec not in CODED or layout.activation or not layout.rows:
+        return False
+    return layout.codec == PER_CHANNEL or layout.group_size in BLOCKS
+
+
+@contextlib.contextmanager
+def as_codes(model: PreTrainedModel) -> Iterator[None]:
+    """Within it the heads of a model compute what can be exported so, and nothing that can be used."""
+    changed = heads(model)
+    for head in changed:
+        head.forward = _Forward(head)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for head in changed:
+            del head.forward
+
+
+class _Forward(NamedTuple):
+    head: CompressedHead
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        logits = products(self.head.factors, hidden)
+        return logits if self.head.bias is None else logits + self.head.bias
+
+
+def products(factors: Factors, states: Tensor) -> Tensor:
+    """Products of states `[..., dim]` with every row, `[..., vocab]`; see `Factors.products`."""
+    layout, weight, bias = factors.layout, factors.weight, factors.bias
+    narrow = states if weight is None else states @ weight
+    found = [_of_row_group(factors, number, narrow) for number, rows in enumerate(layout.row_group_sizes) if rows]
+    if bias is not None:
+        added = (states @ bias).unsqueeze(-1)
+        found = [part + added for part in found]
+    if layout.kept:
+        found.append(functional.linear(states, factors.tensors["kept.rows"]))
+    joined = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+    positions = block_positions(layout, factors.tensors)
+    return joined if positions is None else joined.index_select(-1, positions)
+
+
+class _Block(NamedTuple):
+    """Columns that are multiplied together: which, and the bits of their codes; `scale` is their number of scales."""
+
+    columns: list[int]
+    offsets: list[int]  # the bit of a row that each column's code begins at
+    bits: list[int]
+    scale: int
+
+
+def _blocks(layout: Layout, row_group: int) -> tuple[int, list[_Block]]:
+    """Columns of a block, and the blocks: groups as they are, or, where columns have own scales, as they come."""
+    columns, offsets, bits, groups = [], [], [], []
+    for run in layout.runs(row_group):
+        for group in range(run.groups):
+            start = 8 * (run.byte + group * ((run.width * run.bits + 7) // 8))
+            own = [run.start + group * run.width + place for place in range(run.width)]
+            begins = [start + place * run.bits for place in range(run.width)]
+            groups.append(_Block(own, begins, [run.bits] * run.width, run.scale + group))
+            columns += own
+            offsets += begins
+            bits += [run.bits] * run.width
+    if layout.codec == PER_GROUP:
+        return layout.group_size, groups
+    parts = [slice(at, at + COLUMNS) for at in range(0, len(columns), COLUMNS)]
+    return COLUMNS, [_Block(columns[part], offsets[part], bits[part], part.start) for part in parts]
+
+
+def _of_row_group(factors: Factors, row_group: int, narrow: Tensor) -> Tensor:
+    """Products with the rows of one row group, `[..., rows]`."""
+    layout = factors.layout
+    codes, scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"] for name in ("codes", "scales", "offsets"))
+    scales, offsets = scales.to(narrow.dtype), offsets.to(narrow.dtype)
+    size, blocks = _blocks(layout, row_group)
+    if layout.codec == PER_GROUP:
+        sums = _gathered(narrow, blocks, size).unflatten(-1, (len(blocks), size)).sum(-1)
+        added = sums @ offsets.T
+    else:
+        coded = narrow.index_select(-1, torch.tensor([column for block in blocks for column in block.columns]))
+        added = (coded * offsets).sum(-1, keepdim=True)
+        narrow = coded * scales
+        blocks = [block._replace(columns=list(range(block.scale, block.scale + len(block.bits)))) for block in blocks]
+    for shift, chosen in ((0, blocks), (BITS, [block for block in blocks if max(block.bits) > BITS])):
+        if chosen:
+            own = None if layout.codec == PER_CHANNEL else scales[:, [block.scale for block in chosen]]
+            added = added + _of_four_bits(codes, narrow, chosen, size, own, shift)
+    return added
+
+
+def _of_four_bits(
+    codes: Tensor, narrow: Tensor, blocks: list[_Block], size: int, scales: Tensor | None, shift: int
+) -> Tensor:
+    """Products with four bits of each code, from bit `shift` on; of all rows, `[..., rows]`.
+
+    `scales` are those of rows and blocks, `[rows, blocks]`, or None where they are 1.
+    """
+    rows, factor = len(codes), float(1 << shift)
+    whole = torch.ones(rows, len(blocks)) if scales is None else scales
+    states = _gathered(narrow, blocks, size)
+    found = torch.onnx.ops.symbolic(
+        OPERATOR,
+        (states, _packed(codes, blocks, size, shift), (whole * factor).flatten()),
+        {"K": len(blocks) * size, "N": rows, "bits": BITS, "block_size": size},
+        dtype=states.dtype,
+        shape=[*states.shape[:-1], rows],
+        version=1,
+    )
+    sums = states.unflatten(-1, (len(blocks), size)).sum(-1)
+    if scales is None:
+        return found + (ZERO * factor) * sums.sum(-1, keepdim=True)
+    return found + sums @ (scales * (ZERO * factor)).T
+
+
+def _gathered(states: Tensor, blocks: list[_Block], size: int) -> Tensor:
+    """States `[..., width]` in the order of the blocks' columns, short blocks filled up with zeros."""
+    width = states.shape[-1]
+    order = [column for block in blocks for column in (*block.columns, *[width] * (size - len(block.columns)))]
+    if order == list(range(width)):
+        return states
+    return functional.pad(states, (0, 1)).index_select(-1, torch.tensor(order))
+
+
+def _packed(codes: Tensor, blocks: list[_Block], size: int, shift: int) -> Tensor:
+    """Four bits of each code, two to a byte, `[rows, blocks, size / 2]`."""
+    offsets, bits = [], []
+    for block in blocks:
+        filling = [0] * (size - len(block.columns))
+        offsets += [*(begin + shift for begin in block.offsets), *filling]
+        bits += [*(min(BITS, max(0, own - shift)) for own in block.bits), *filling]
+    if bits == [BITS] * len(bits) and offsets == [BITS * place for place in range(len(offsets))]:
+        return codes.unflatten(-1, (len(blocks), size // 2))  # as they are stored
+    numbers = unpack(codes, code_positions(offsets, bits, codes.device)).T
+    pairs = numbers.unflatten(-1, (-1, 2))
+    left = torch.tensor(BITS, dtype=torch.uint8)
+    return (pairs[..., 0] | (pairs[..., 1] << left)).unflatten(-1, (len(blocks), size // 2))

@@ -1,0 +1,185 @@
+"""How a graph stores its weights: the body in 8 or 4 bits by ONNX Runtime's own quantizers, floats in 16 bits.
+
+What belongs to the token table, and the output projection, is left as it is by the quantizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel
+
+from orientc.exporters.forms import INT4
+from orientc.modeling.factors import Factors
+from orientc.modeling.modules import CompressedTable
+
+if TYPE_CHECKING:
+    from onnxscript import ir
+
+BLOCK = 32  # numbers that share a scale where the body is in 4 bits
+SMALLEST = 256  # numbers; fewer are not worth an operator that widens them
+
+
+def outside_body(model: PreTrainedModel) -> set[str]:
+    """Names of all tensors of a model's compressed table, and of its output projection."""
+    head = model.get_output_embeddings()
+    modules = model.named_modules(remove_duplicate=False)
+    return {
+        name
+        for prefix, part in modules
+        if isinstance(part, CompressedTable) or part is head
+        for name, _ in _tensors(part, prefix)
+    }
+
+
+def _tensors(part: nn.Module, prefix: str) -> Iterator[tuple[str, Any]]:
+    yield from part.named_parameters(prefix, recurse=False)
+    yield from part.named_buffers(prefix, recurse=False)
+
+
+def as_products(model: ir.Model, outside: Collection[str]) -> None:
+    """Write each linear layer of the body as a product with a stored matrix, the one form that quantizers look for.
+
+    torch's exporter leaves a matrix that is transposed each time, or an operator that multiplies, transposes and adds.
+
+    Args:
+        model: The graph; it is changed.
+        outside: Names of tensors that are none of the body's.
+    """
+    for node in list(model.graph):
+        if node.op_type == "Gemm":
+            _split(model.graph, node, outside)
+    for weight in list(model.graph.initializers.values()):
+        users = {use.node for use in weight.uses()}
+        if weight.name not in outside and users and all(map(_transposes, users)):
+            _store_transposed(weight)
+
+
+def _split(graph: ir.Graph, node: ir.Node, outside: Collection[str]) -> None:
+    """Put a product and a sum in the place of an operator that does both."""
+    from onnxscript import ir
+
+    values = {name: attribute.value for name, attribute in node.attributes.items()}
+    weight, added = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    plain = not values.get("transA") and values.get("alpha", 1.0) == values.get("beta", 1.0) == 1.0
+    if not plain or weight is None or not weight.is_initializer() or weight.name in outside:
+        return
+    new = []
+    if values.get("transB"):
+        new.append(ir.node("Transpose", [weight], {"perm": [1, 0]}, name=f"{node.name}_transposed"))
+        weight = new[-1].outputs[0]
+    new.append(ir.node("MatMul", [node.inputs[0], weight], name=f"{node.name}_product"))
+    if added is not None:
+        new.append(ir.node("Add", [new[-1].outputs[0], added], name=f"{node.name}_sum"))
+    for made in new:
+        made.outputs[0].name = made.name
+        made.outputs[0].type = node.outputs[0].type
+    ir.convenience.replace_nodes_and_values(graph, node, [node], new, node.outputs, new[-1].outputs)
+
+
+def _transposes(node: ir.Node) -> bool:
+    return node.op_type == "Transpose" and list(node.attributes["perm"].value) == [1, 0]
+
+
+def _store_transposed(weight: ir.Value) -> None:
+    """Store a matrix as the operators make it that all its users are, and do without them."""
+    from onnxscript import ir
+
+    assert weight.const_value is not None
+    weight.const_value = ir.tensor(np.ascontiguousarray(weight.const_value.numpy().T), name=weight.name)
+    weight.shape = weight.const_value.shape
+    for node in {use.node for use in weight.uses()}:
+        ir.convenience.replace_all_uses_with(node.outputs[0], weight)
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
+
+
+def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str]) -> None:
+    """Quantize the body of a graph in a file, whose linear layers are as `as_products` leaves them.
+
+    Args:
+        source: The graph.
+        target: Where the new one is written.
+        body: "int8": matrices in 8 bits with a scale for each column, and states in 8 bits as they come.
+            "int4": matrices in 4 bits with a scale for each 32 rows of a column.
+        outside: Names of tensors to leave as they are.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    nodes = onnx.load(source, load_external_data=False).graph.node
+    left = [node.name for node in nodes if set(node.input) & set(outside)]
+    if body == INT4:
+        quantizer = MatMulNBitsQuantizer(
+            str(source), bits=4, block_size=BLOCK, is_symmetric=True, nodes_to_exclude=left
+        )
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(target), use_external_data_format=True)
+        return
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=left,
+        use_external_data_format=True,
+    )
+
+
+def narrowed(model: ir.Model, names: Collection[str] | None = None) -> None:
+    """Store float32 tensors as float16 where that holds each of their numbers; the graph widens them again.
+
+    Runtimes do so once, as they start, and compute in float32.
+
+    Args:
+        model: The graph; it is changed.
+        names: Names of the tensors to look at; all of them unless given.
+    """
+    from onnxscript import ir
+
+    casts = []
+    for name, value in model.graph.initializers.items():
+        if (names is not None and name not in names) or (narrow := _in_half(value)) is None:
+            continue
+        users = list(value.uses())
+        value.const_value, value.dtype = ir.tensor(narrow, name=name), ir.DataType.FLOAT16
+        cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, name=f"{name}.widened")
+        wide = cast.outputs[0]
+        wide.name, wide.dtype, wide.shape = f"{name}.float32", ir.DataType.FLOAT, value.shape
+        for node, position in users:
+            node.replace_input_with(position, wide)
+        casts.append(cast)
+    if casts:
+        model.graph.insert_before(next(iter(model.graph)), casts)
+
+
+def _in_half(value: ir.Value) -> NDArray[np.float16] | None:
+    """A float32 tensor's numbers in float16; None where they don't fit, or are too few."""
+    from onnxscript import ir
+
+    tensor = value.const_value
+    return _halved(tensor.numpy()) if tensor is not None and tensor.dtype == ir.DataType.FLOAT else None
+
+
+def _halved(numbers: NDArray[np.float32]) -> NDArray[np.float16] | None:
+    if numbers.size < SMALLEST:
+        return None
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(np.float16)
+    return narrow if np.array_equal(narrow.astype(np.float32), numbers) else None
+
+
+def stored_bytes(factors: Factors) -> int:
+    """Bytes that a compressed table takes in a graph, its floats narrowed."""
+    return sum(
+        tensor.nbytes if not tensor.is_floating_point() or _halved(tensor.float().numpy(force=True)) is None
+        else 2 * tensor.numel()
+        for tensor in factors.tensors.values()
+    )  # fmt: skip
