@@ -16,11 +16,31 @@ import transformers
 from transformers import PreTrainedConfig
 
 from orientc._version import __version__
-from orientc.modeling import compact_model, decoding, factors, layout, modules, packing, swap
+from orientc.modeling import (
+    compact_model,
+    decoding,
+    factors,
+    ggml_blocks,
+    ggml_types,
+    layout,
+    modules,
+    packing,
+    swap,
+)
 
 FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
-PARTS = (layout, packing, decoding, factors, modules, swap, compact_model)  # each imports only those before it
+PARTS = (
+    ggml_types,
+    layout,
+    packing,
+    ggml_blocks,
+    decoding,
+    factors,
+    modules,
+    swap,
+    compact_model,
+)  # each imports only those before it
 LEFT_OUT = {"pack"}  # functions that loading a model does not need
 AUTO_CLASSES = (
     "AutoModelForTextEncoding",  # T5's encoder alone
