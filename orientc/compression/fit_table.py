@@ -15,7 +15,7 @@ from torch import Tensor
 from orientc.compression.configs import AutoencoderConfig, CodedConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
 from orientc.compression.sizing import importance_of, sized
 from orientc.errors import FitError, UsageError
-from orientc.methods import autoencoder, kept_rows, losses, per_group, target_size
+from orientc.methods import autoencoder, ggml_fit, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
 from orientc.methods.importance import Importance
 from orientc.modeling.factors import Factors
@@ -160,6 +160,8 @@ def _fit_rows(
 ) -> Factors:
     """The compressed form of the rows that are not kept; `weigh` says whether the importance is a calibration's."""
     weighed = importance if weigh else None
+    if isinstance(config, QuantizeConfig) and config.block:
+        return ggml_fit.code_in_blocks(rows, config.block, importance.matrix)
     if isinstance(config, SvdConfig):
         assert config.rank is not None
         factors = truncated_svd.truncated_svd(rows, config.rank, center=config.center, importance=weighed)

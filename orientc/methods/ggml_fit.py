@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from orientc.errors import FitError
 from orientc.methods.ggml_packing import packed_codes
 from orientc.methods.ggml_scales import BlockScales, divided, float16, nearest_levels, scale_range, search_scales
 from orientc.methods.per_group import error_feedback
@@ -31,17 +30,12 @@ def code_in_blocks(table: Tensor, block: str, importance: Tensor) -> Factors:
     """Code the rows of a table in blocks of one of ggml's types.
 
     Args:
-        table: `[vocab, dim]` of any float type.
+        table: `[vocab, dim]` of any float type, `dim` a whole number of blocks.
         block: Name of the block type.
         importance: The importance matrix, `[dim, dim]`.
-
-    Raises:
-        FitError: The rows are no whole number of blocks.
     """
     kind = BLOCK_TYPES[block]
     vocab, dim = table.shape
-    if dim % kind.width:
-        raise FitError(f"rows of {dim} numbers are no whole number of {block} blocks, which have {kind.width} each")
     metric = _Metric.of(importance)
     parts = [_coded(kind, rows.T.contiguous().float(), metric) for rows in table.split(_ROWS)]
     codes, scales = (torch.cat(found) for found in zip(*parts, strict=True))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from orientc.modeling.factors import Factors
 from orientc.methods.ggml_packing import as_blocks
+from orientc.modeling.factors import Factors
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import GGML, Layout
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead
