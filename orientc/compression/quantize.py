@@ -42,8 +42,7 @@ def quantize(
     With a calibration each column's rounding errors are made good in the columns that come after it, by the model's
     importance matrices. The settings `bits`, `block`, `group_size`, `keep_rows`, `dtype` and `head_weight` are the
     fields of `QuantizeConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and
-    the errors
-    are those of `fit_and_store`.
+    the errors are those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from orientc.storage.sizes import INPUT_ONLY, TIED
 
-FORMS = COMPACT, DENSE, ONNX = "compact", "dense", "onnx"
+FORMS = COMPACT, DENSE, ONNX, GGUF = "compact", "dense", "onnx", "gguf"
 HEADS = (TIED, INPUT_ONLY)
