@@ -27,8 +27,7 @@ def export(
     to: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help="Folder to write; for gguf the file.", show_default=False, rich_help_panel=options.OUTPUT
-        ),
+            metavar="DIR",
             help="Folder to write; for gguf the file.",
             show_default=False,
             rich_help_panel=options.OUTPUT,
