@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from orientc.compression.configs import AutoencoderConfig, CodedConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
+from orientc.compression.gguf_tables import check_calibration
 from orientc.compression.sizing import importance_of, sized
 from orientc.errors import FitError, UsageError
 from orientc.methods import autoencoder, ggml_fit, kept_rows, losses, per_group, target_size
@@ -94,7 +95,7 @@ class Fit:
             first = init if isinstance(init, Artifact) else artifacts.load(_there(init))
             sha256s["init_sha256"] = first.sha256
         if known is not None:
-            known.check_base(table.info.sha256)
+            check_calibration(known, table)
         config = sized(config, table, known)
         start = None if first is None else first.factors
         return cls(table, config, config.settings | sha256s, known, start)

@@ -106,8 +106,8 @@ def _check_blocks(artifact: Artifact) -> None:
     layout = artifact.factors.layout
     if layout.codec != GGML or layout.decoder or layout.kept:
         raise ExportError(
-            f"the artifact's table is stored as {layout.codec} latents, a GGUF file's as ggml's blocks, and rounding twice "
-            "would cost what no figure says: make one with orientc quantize and its `block`"
+            f"the artifact's table is stored as {layout.codec} latents, a GGUF file's as ggml's blocks, and to round it "
+            "twice would cost what no figure says: make one with orientc quantize and its `block`"
         )
 
 

@@ -81,11 +81,9 @@ def _files(options: argparse.Namespace, table: Table, calibration: Calibration, 
     for block in options.blocks.split(","):
         start, cpu = time.perf_counter(), time.process_time()
         factors = code_in_blocks(table.weight, block, importance.matrix)
-        print(
-            f"{block}: fitted in {time.perf_counter() - start:.1f} s, of a processor {time.process_time() - cpu:.1f} s, "
-            f"predicted loss {importance.cost(factors, table.weight):.4f} nats",
-            flush=True,
-        )
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        cost = importance.cost(factors, table.weight)
+        print(f"{block}: fitted in {wall:.1f} s, of a processor {cpu:.1f} s; predicted loss {cost:.4f}", flush=True)
         coded = as_blocks(BLOCK_TYPES[block], factors.tensors["latents.codes"], factors.tensors["latents.scales"])
         contents = {
             "plain": llama_cpp.rounded(block, table.weight),

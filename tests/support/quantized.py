@@ -20,12 +20,14 @@ _PARTS = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": 
 }
 
 
-def llama(folder: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype = torch.bfloat16) -> Path:
+def llama(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype = torch.bfloat16, width: int = 32
+) -> Path:
     """A tied model that is not quantized, with its tokenizer."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,
