@@ -1,4 +1,4 @@
-"""Tables out of GGUF files: whether a calibration of the model they were made from holds for them, how rough they are."""
+"""Tables out of GGUF files: whether a calibration of the model behind them holds for them, and how rough they are."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def say_rough(info: TableInfo, progress: Progress) -> None:
     bits = 8 * info.nbytes / (info.vocab * info.dim)
     if is_gguf(Path(info.id)) and bits < _ROUGH:
         progress.warn(
-            f"the table of {info.id} is rounded to {bits:.3g} bits per weight ({info.dtype}) already: what that cost is "
-            "in no figure here; a file with a table of 8 or 16 bits loses less"
+            f"the table of {info.id} is rounded to {bits:.3g} bits per weight ({info.dtype}) already: what that cost "
+            "is in no figure here; a file with a table of 8 or 16 bits loses less"
         )
 
 

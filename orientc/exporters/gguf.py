@@ -106,7 +106,7 @@ def _check_blocks(artifact: Artifact) -> None:
     layout = artifact.factors.layout
     if layout.codec != GGML or layout.decoder or layout.kept:
         raise ExportError(
-            f"the artifact's table is stored as {layout.codec} latents, a GGUF file's as ggml's blocks, and to round it "
+            f"the artifact's table is stored as {layout.codec} latents, a GGUF file's as blocks of ggml, and rounding "
             "twice would cost what no figure says: make one with orientc quantize and its `block`"
         )
 

@@ -136,7 +136,8 @@ def _values(kind: BlockType, levels: Tensor, scales: BlockScales) -> Tensor:
     """The numbers of a block, `[width, rows]`."""
     values = levels.unflatten(0, (kind.sub_blocks, -1)) * scales.steps().unsqueeze(1)
     least = scales.least()
-    return (values if least is None else values + least.unsqueeze(1)).flatten(0, 1)
+    found: Tensor = (values if least is None else values + least.unsqueeze(1)).flatten(0, 1)
+    return found
 
 
 @dataclass

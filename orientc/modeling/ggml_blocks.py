@@ -29,7 +29,8 @@ def decode_blocks(block: str, codes: Tensor, scales: Tensor) -> Tensor:
     numbers = _levels(kind, fields).unflatten(-1, (kind.sub_blocks, kind.sub_block)) * step
     if least is not None:
         numbers = numbers + least
-    return numbers.flatten(1).to(scales.dtype)
+    rows: Tensor = numbers.flatten(1).to(scales.dtype)
+    return rows
 
 
 def unpacked_fields(kind: BlockType, codes: Tensor) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def _write(stream: BinaryIO, found: Any, tensors: Mapping[str, NewTensor], keys:
         kind = tensors[tensor.name].kind if tensor.name in tensors else int(tensor.tensor_type)
         infos += info[:-_TYPE_AND_OFFSET] + struct.pack("<IQ", kind, offsets[tensor.name])
     header = start + head[1] + infos
-    stream.write(header + bytes(-len(header) % found.alignment))
+    stream.write(header + bytes(-len(header) % int(found.alignment)))
     for tensor in sorted(found.tensors, key=lambda tensor: tensor.data_offset):
         if tensor.name not in tensors:
             span = content[tensor.data_offset : tensor.data_offset + sizes[tensor.name]]
@@ -91,7 +91,7 @@ def _placed(found: Any, tensors: Mapping[str, NewTensor]) -> tuple[dict[str, int
         size = end - tensor.data_offset
         if tensor.name in tensors:
             size = len(tensors[tensor.name].content)
-            size += -size % found.alignment
+            size += -size % int(found.alignment)
         offsets[tensor.name], sizes[tensor.name] = place, size
         place += size
     return offsets, sizes

@@ -49,7 +49,7 @@ def _content(scratch: Path, names: list[str], values: Any, count: int, text: str
     import gguf
     import numpy
 
-    class Writer(gguf.GGUFWriter):  # type: ignore[misc, name-defined]
+    class Writer(gguf.GGUFWriter):
         def add_architecture(self) -> None:
             """An importance matrix is of no architecture."""
 

@@ -12,11 +12,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 import orientc
+from orientc.methods.ggml_fit import code_in_blocks
+from orientc.methods.importance import Importance
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
 
 pytestmark = [
     pytest.mark.clients,
@@ -80,9 +83,7 @@ def test_llama_cpp_and_the_modules_agree(block: str, base: Path, calibration: Pa
 
 
 @pytest.mark.parametrize("block", BLOCK_TYPES)
-def test_without_a_calibration_the_squared_error_is_not_above_that_of_ggml(
-    block: str, base: Path, tmp_path: Path
-) -> None:
+def test_without_a_calibration_the_squared_error_is_not_above_that_of_ggml(block: str, base: Path) -> None:
     gguf: Any = pytest.importorskip("gguf")
     table = read_table(base).weight
     table = table * torch.linspace(0.2, 3, WIDTH)  # columns of different sizes, as tables have
@@ -93,9 +94,6 @@ def test_without_a_calibration_the_squared_error_is_not_above_that_of_ggml(
 
 @pytest.mark.parametrize("block", BLOCK_TYPES)
 def test_by_a_calibration_less_is_lost_than_by_importance_in_ggml(block: str, base: Path, calibration: Path) -> None:
-    from orientc.methods.importance import Importance
-    from orientc.storage import calibration as calibrations
-
     gguf: Any = pytest.importorskip("gguf")
     table = read_table(base).weight
     importance = Importance.of(calibrations.load(calibration), table)
@@ -111,6 +109,4 @@ def test_by_a_calibration_less_is_lost_than_by_importance_in_ggml(block: str, ba
 
 
 def fitted(table: Tensor, block: str, importance: Tensor) -> Tensor:
-    from orientc.methods.ggml_fit import code_in_blocks
-
     return code_in_blocks(table, block, importance).dense()
