@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters.forms import COMPACT, DENSE
-from orientc.modeling.modules import table_of
+from orientc.modeling.layout import PLAIN
+from orientc.modeling.modules import CompressedHead, table_of
+from orientc.modeling.resident import FORMS, Resident
 from orientc.models import compact, compact_code, foreign_code
 from orientc.models.resolve import Subject
 from orientc.storage.table_info import TableInfo
@@ -40,6 +42,7 @@ class Facts:
         vocab: Rows of the table.
         dim: Columns of the table.
         processor: Whether a processor goes along, which takes more than text.
+        resident: The forms besides its codes in which the head may hold its table while it runs, if it has codes.
     """
 
     base: str
@@ -58,6 +61,7 @@ class Facts:
     vocab: int
     dim: int
     processor: bool = False
+    resident: tuple[str, ...] = ()
 
     def load(self, place: str) -> str:
         """The Python expression that loads the model from a folder or repository; llama.cpp's command for a file."""
@@ -134,4 +138,12 @@ class Facts:
             vocab=info.vocab,
             dim=info.dim,
             processor=processor,
+            resident=_resident(model) if form == COMPACT else (),
         )
+
+
+def _resident(model: PreTrainedModel) -> tuple[str, ...]:
+    layout = compact.compressed_table(model).factors.layout
+    if layout.codec == PLAIN or not isinstance(model.get_output_embeddings(), CompressedHead):
+        return ()
+    return tuple(name for name, kind in FORMS.items() if kind is not Resident and not kind.obstacle(layout))

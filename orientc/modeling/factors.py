@@ -36,7 +36,34 @@ def _without_gradient(rows: Tensor, where: Tensor | None) -> Tensor:
     return rows if where is None or not rows.requires_grad else torch.where(where, rows.detach(), rows)
 
 
-def _concatenated(blocks: Iterator[Tensor], count: int, positions: Tensor | None) -> Tensor:
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _slow_half(states: Tensor) -> bool:
+    """Whether products with these states are many times slower than float32's, unless a weight is row-major."""
+    return states.dtype == torch.float16 and states.device.type == "cpu"
+
+
+def narrowed(factors: Factors, states: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Take states through a linear decoder backwards: products with a row are then products with its latents.
+
+    Args:
+        factors: A compressed table whose decoder has no activation.
+        states: `[..., dim]`.
+
+    Returns:
+        `[..., rank]` in the states' type, and what the decoder's bias adds to each product, `[...]`, if it has one.
+    """
+    weight, bias = factors.weight, factors.bias
+    if weight is None:
+        return states, None
+    wide = states.float() if _slow_half(states) else states
+    narrow = (wide @ weight.to(wide.dtype)).to(states.dtype)
+    return narrow, None if bias is None else (wide @ bias.to(wide.dtype)).to(states.dtype)
+
+
+def concatenated(blocks: Iterator[Tensor], count: int, positions: Tensor | None) -> Tensor:
     """Concatenate blocks `[..., n]` along the last dimension and reorder the entries.
 
     Where no gradients are wanted each block is written to its place as it comes, so that memory holds the result and
@@ -220,12 +247,16 @@ class Factors:
         Returns:
             `[..., vocab]`.
         """
-        return _concatenated(self._products_by_block(states), self.vocab, block_positions(self.layout, self.tensors))
+        positions = block_positions(self.layout, self.tensors)
+        if self.layout.codec == PLAIN or not _slow_half(states):
+            return concatenated(self._products_by_block(states), self.vocab, positions)
+        blocks = self.map(_widened)._products_by_block(states.float())
+        return concatenated((block.to(states.dtype) for block in blocks), self.vocab, positions)
 
     def _products_by_block(self, states: Tensor) -> Iterator[Tensor]:
         """Products with the rows of each block of `latent_blocks`, then with kept rows."""
-        layout, weight, bias = self.layout, self.weight, self.bias
-        narrow = states if weight is None or layout.activation else states @ weight
+        layout = self.layout
+        narrow, shift = (states, None) if layout.activation else narrowed(self, states)
         whole = layout.codec == PLAIN and not layout.activation
         size = layout.rows if whole else CHUNK
         for row_group, start in latent_blocks(layout, size) if layout.rows else ():
@@ -233,21 +264,32 @@ class Factors:
             if layout.activation:
                 block = self._decoded(block)
             products = functional.linear(narrow, block)
-            if bias is not None and not layout.activation:
-                products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
+            if shift is not None:
+                products.add_(shift.unsqueeze(-1))  # in place: they are large, and no gradient needs them
             yield products
         if layout.kept:
             yield functional.linear(states, self.tensors["kept.rows"])
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The reconstructed table in float32 blocks of at most `rows` rows, in order."""
-        wide = self.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+        wide = self.map(_widened)
         for ids in torch.arange(self.vocab, device=self.device).split(rows):
             yield wide.rows(ids)
 
     def dense(self) -> Tensor:
         """The whole reconstructed table, float32 `[vocab, dim]`."""
         return torch.cat(list(self.chunks()))
+
+    def table(self) -> Tensor:
+        """The whole reconstructed table `[vocab, dim]` in the tensors' own float type; what trains gets gradients."""
+        layout = self.layout
+        blocks = [
+            self._decoded(latent_block(layout, self.tensors, row_group, start, CHUNK))
+            for row_group, start in (latent_blocks(layout, CHUNK) if layout.rows else ())
+        ]
+        rows = torch.cat([*blocks, self.tensors["kept.rows"]] if layout.kept else blocks)
+        positions = block_positions(layout, self.tensors)
+        return rows if positions is None else rows.index_select(0, positions)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         return decode(latents, self.weight, self.bias, self.layout.activation)

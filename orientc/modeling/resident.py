@@ -1,0 +1,171 @@
+"""The forms in which a head may hold its table while it runs, and the products it computes from them.
+
+A form is never stored: it is made of the table's tensors at the first product, and again where these have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from orientc.modeling.decoding import block_positions, whole_numbers
+from orientc.modeling.factors import CHUNK, Factors, concatenated, narrowed
+from orientc.modeling.layout import PER_CHANNEL, PLAIN, Layout
+
+
+class Resident:
+    """The table as it is stored: nothing more is held, and codes are decoded for each product."""
+
+    name: ClassVar[str] = "codes"
+
+    def __init__(self, factors: Factors) -> None:
+        """Make the form of a table; no gradient is recorded meanwhile."""
+
+    @staticmethod
+    def obstacle(layout: Layout) -> str | None:
+        """Why tables of a layout can't have this form; None where they can."""
+        return None
+
+    @staticmethod
+    def sources(factors: Factors) -> Collection[Tensor]:
+        """The tensors that the form is made of: what is in memory is stale once one of them has changed."""
+        return ()
+
+    def products(self, factors: Factors, states: Tensor) -> Tensor:
+        """Multiply states `[..., dim]` with every row of the table: `[..., vocab]`."""
+        return factors.products(states)
+
+
+class Int8(Resident):
+    """Codes as whole numbers, one byte each; scales, offsets and the decoder are folded into the states.
+
+    With codes c, scales s, offsets o and m, the middle of a column's codes, a product is
+    `Σ h·(c·s + o) = Σ (h·s)·(c − m) + Σ h·(o + m·s)`. What trains is read anew for each product, and gets its gradient.
+    """
+
+    name = "int8"
+
+    def __init__(self, factors: Factors) -> None:
+        row_groups = range(len(factors.layout.row_group_sizes))
+        self._row_groups = [whole_numbers(factors.layout, factors.tensors, number, CHUNK) for number in row_groups]
+        self._positions = block_positions(factors.layout, factors.tensors)
+
+    @staticmethod
+    def obstacle(layout: Layout) -> str | None:
+        """Only scales that are the same for all rows can be folded into a state."""
+        if layout.codec == PLAIN:
+            return "the latents are no codes"
+        if layout.codec != PER_CHANNEL:
+            return f"the codes ({layout.codec}) have no scales by column"
+        return "an activation follows the decoder" if layout.activation else None
+
+    @staticmethod
+    def sources(factors: Factors) -> Collection[Tensor]:
+        """Codes and ids."""
+        return [tensor for tensor in factors.tensors.values() if not tensor.is_floating_point()]
+
+    def products(self, factors: Factors, states: Tensor) -> Tensor:
+        """Multiply states with every row; on a CPU in float32, which is the fastest there and the most exact."""
+        return concatenated(self._by_block(factors, states), factors.vocab, self._positions)
+
+    def _by_block(self, factors: Factors, states: Tensor) -> Iterator[Tensor]:
+        dtype = torch.float32 if states.device.type == "cpu" and states.dtype.itemsize < 4 else states.dtype
+        narrow, shift = narrowed(factors, states.to(dtype))
+        for row_group, (numbers, columns, middles) in enumerate(self._row_groups):
+            scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"].float() for name in ("scales", "offsets"))
+            own = narrow if columns is None else narrow.index_select(-1, columns)
+            folded, offset = own * scales.to(dtype), own @ (offsets + middles * scales).to(dtype)
+            whole = (offset if shift is None else offset + shift).unsqueeze(-1)
+            for block in numbers.split(CHUNK):
+                products = functional.linear(folded, block.to(dtype)).add_(whole)
+                yield products if dtype == states.dtype else products.to(states.dtype)
+        if factors.layout.kept:
+            yield functional.linear(states, factors.tensors["kept.rows"])
+
+
+class Dense(Resident):
+    """The table decoded, in the type of the model's floats: as large as before compression.
+
+    Where the table trains, products are those of the codes, so that it gets its gradients.
+    """
+
+    name = "dense"
+
+    def __init__(self, factors: Factors) -> None:
+        self._table = factors.table()
+
+    @staticmethod
+    def sources(factors: Factors) -> Collection[Tensor]:
+        """All tensors."""
+        return factors.tensors.values()
+
+    def products(self, factors: Factors, states: Tensor) -> Tensor:
+        """Multiply states with the decoded table, unless the stored one is to get gradients."""
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in factors.tensors.values()):
+            return factors.products(states)
+        return functional.linear(states, self._table)
+
+
+FORMS: dict[str, type[Resident]] = {form.name: form for form in (Resident, Int8, Dense)}
+
+
+def resident_form(name: str, layout: Layout) -> type[Resident]:
+    """The form of a name.
+
+    Raises:
+        ValueError: There is none of this name, or tables of this layout can't have it.
+    """
+    form = FORMS.get(name) if isinstance(name, str) else None
+    if form is None:
+        raise ValueError(f"a head can be resident as {', '.join(FORMS)}, not as {name!r:.40}")
+    if obstacle := form.obstacle(layout):
+        raise ValueError(f"this head can't be resident as {name}: {obstacle}; choose codes or dense")
+    return form
+
+
+class ResidentTable:
+    """One form of a table, made when it is first wanted; copies and pickles leave it out.
+
+    Args:
+        form: The form.
+    """
+
+    def __init__(self, form: type[Resident]) -> None:
+        self.form = form
+        self._made: Resident | None = None
+        self._marks: list[tuple[Tensor, int, int]] = []
+
+    def __reduce__(self) -> tuple[Callable[..., ResidentTable], tuple[type[Resident]]]:
+        return ResidentTable, (self.form,)
+
+    def products(self, factors: Factors, states: Tensor) -> Tensor:
+        """Multiply states `[..., dim]` with every row of the table: `[..., vocab]`."""
+        if torch.compiler.is_compiling():  # a graph has the stored tensors alone
+            return factors.products(states)
+        return self._form_of(factors).products(factors, states)
+
+    def drop(self) -> None:
+        """Forget what is held."""
+        self._made, self._marks = None, []
+
+    def _form_of(self, factors: Factors) -> Resident:
+        sources = self.form.sources(factors)
+        held = len(sources) == len(self._marks) and all(map(_is_as_marked, sources, self._marks))
+        if self._made is None or not held:
+            with torch.inference_mode(False), torch.no_grad():
+                self._made = self.form(factors)
+            self._marks = [(tensor, *_state(tensor)) for tensor in sources]
+        return self._made
+
+
+def _is_as_marked(tensor: Tensor, mark: tuple[Tensor, int, int]) -> bool:
+    return mark[0] is tensor and mark[1:] == _state(tensor)
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    """What differs once a tensor has other numbers: where they lie, and how often they were changed in place."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
