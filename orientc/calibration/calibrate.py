@@ -87,8 +87,8 @@ def calibrate(
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
         seed: draws the pieces of the text, masks and labels.
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
-        imatrix: GGUF file to write too, with the importance of the table's columns as llama.cpp's `llama-quantize` takes
-            it; one that is there is replaced.
+        imatrix: GGUF file to write too, with the importance of the table's columns as llama.cpp's `llama-quantize`
+            takes it; one that is there is replaced.
         out: runs folder, or the file itself where it ends in `.safetensors`; `$ORIENTC_RUNS` or "runs" by default.
         overwrite: make it again, and replace what is there.
         revision: hub branch, tag or commit of the model.
