@@ -17,6 +17,7 @@ from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import calibration as calibrations
+from orientc.storage import imatrix as imatrices
 from orientc.storage import runs
 from orientc.storage.calibration import Calibration
 from orientc.utils import distributed
@@ -67,6 +68,7 @@ def calibrate(
     frequency: str | None = None,
     seed: int = 0,
     device: str | None = None,
+    imatrix: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     revision: str | None = None,
@@ -86,6 +88,8 @@ def calibrate(
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
         seed: draws the pieces of the text, masks and labels.
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
+        imatrix: GGUF file to write too, with the importance of the table's columns as llama.cpp's `llama-quantize`
+            takes it; one that is there is replaced.
         out: runs folder, or the file itself where it ends in `.safetensors`; `$ORIENTC_RUNS` or "runs" by default.
         overwrite: make it again, and replace what is there.
         revision: hub branch, tag or commit of the model.
@@ -107,6 +111,8 @@ def calibrate(
     config = CalibrationConfig(tokens, frequency, seed)
     place = None if out is None else Path(out)
     runs.check_out(place)
+    if imatrix is not None:
+        imatrices.check(imatrix)
     chosen, progress = pick_device(device), progress or Progress()
     source = model
     if not isinstance(source, ModelSource):
@@ -131,4 +137,7 @@ def calibrate(
         lambda: measure(source, tokenized, config, table, fingerprint=before, device=chosen, progress=progress),
         overwrite=overwrite,
     )
-    return Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)
+    made = Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)
+    if imatrix is not None:
+        imatrices.save(made.calibration, imatrix)
+    return made

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from orientc.cli import output
 from orientc.comparison.numbers import figure
-from orientc.modeling.layout import CODED, PER_GROUP, Layout
+from orientc.modeling.ggml_types import BLOCK_TYPES
+from orientc.modeling.layout import CODED, GGML, PER_GROUP, Layout
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def stored(layout: Layout) -> list[tuple[str, str]]:
             found.append(("bits", _ranges(layout.bits[0])))
         per_group = f"per row and group of {layout.group_size} columns"
         found.append(("scales", per_group if layout.codec == PER_GROUP else "per-channel"))
+    if layout.codec == GGML:
+        kind = BLOCK_TYPES[layout.block]
+        found.append(("blocks", f"ggml's {layout.block}, {kind.width} numbers in {kind.nbytes} bytes"))
     if layout.kept:
         found.append(("rows kept", f"{layout.kept} of {layout.vocab}"))
     return found

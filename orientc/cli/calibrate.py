@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,15 @@ def calibrate(
         typer.Option(help="Draws the pieces of the text, masks and labels.", rich_help_panel=options.CALIBRATION),
     ] = 0,
     device: options.Device = None,
+    imatrix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the importance of columns as a GGUF file too, for llama-quantize --imatrix.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     revision: options.Revision = None,
@@ -62,6 +72,7 @@ def calibrate(
             frequency=frequency,
             seed=seed,
             device=device,
+            imatrix=imatrix,
             out=out,
             overwrite=overwrite,
             revision=revision,

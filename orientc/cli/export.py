@@ -26,13 +26,18 @@ def export(
     ],
     to: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder to write.", show_default=False, rich_help_panel=options.OUTPUT),
+        typer.Option(
+            metavar="DIR",
+            help="Folder to write; for gguf the file.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ],
     form: Annotated[
         str,
         options.choice(
             FORMS,
-            help="Small, with the code to load it; the original architecture, no smaller; or a graph.",
+            help="Small, with the code to load it; the original architecture, no smaller; a graph; or a GGUF file.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = "compact",
@@ -59,9 +64,11 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a model with its table compressed as a folder that loads without orientc.
+    """Write a model with its table compressed as a folder, or a GGUF file, that loads without orientc.
 
     Example: `orientc export runs/demo/svd-r75-5d1778d0.safetensors --to demo-small`
+
+    Example: `orientc export runs/model.gguf/quantize-IQ4_NL-1b2c3d4e.safetensors --form gguf --to small.gguf`
     """
     from orientc.exporters.export import export as run
 
@@ -94,7 +101,7 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
     facts = exported.facts
     halved = "" if exported.halved is None else f"; {exported.halved / MB:.2f} MB with --dtype float16"
     shown = [
-        ("folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
+        ("file" if facts.form == "gguf" else "folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
         ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),
         *([("body", facts.body)] if facts.body else []),
         ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),

@@ -12,6 +12,7 @@ import typer
 
 from orientc.evaluation.option_values import KEEP, TRAIN_EMBEDDINGS
 from orientc.exporters.forms import BODIES
+from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.storage.artifact import FLOAT_DTYPES
 
 # The panels that a command's help groups its options in, in this order.
@@ -85,6 +86,15 @@ Bits = Annotated[
     typer.Option(
         metavar="8|4|3|2",
         help="Bits per latent. [default: none, latents are floats]",
+        show_default=False,
+        rich_help_panel=SIZE,
+    ),
+]
+Block = Annotated[
+    str | None,
+    choice(
+        tuple(BLOCK_TYPES),
+        help="In place of bits: codes and scales as ggml's blocks, for orientc export --form gguf.",
         show_default=False,
         rich_help_panel=SIZE,
     ),

@@ -15,6 +15,7 @@ def quantize(
         int | None,
         typer.Option(metavar="8|4|3|2", help="Bits per number.", show_default=False, rich_help_panel=options.SIZE),
     ] = None,
+    block: options.Block = None,
     group_size: options.GroupSize = None,
     keep_rows: options.KeepRows = None,
     dtype: options.StoredDtype = None,
@@ -36,6 +37,8 @@ def quantize(
     Example: `orientc quantize bert-base-uncased --bits 4 --calibration FILE`
 
     Example: `orientc quantize bert-base-uncased --bits 4`
+
+    Example: `orientc quantize model.gguf --block IQ4_NL --calibration FILE`
     """
     from orientc.cli import artifacts, output
     from orientc.compression import quantize as library
@@ -44,6 +47,7 @@ def quantize(
         compressed = library.quantize(
             model,
             bits=bits,
+            block=block,
             group_size=group_size,
             keep_rows=options.count_or_auto(keep_rows),
             dtype=dtype,

@@ -16,12 +16,14 @@ from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 from orientc.errors import UsageError
 from orientc.methods.recipe import PAPER, Recipe
+from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import WIDEST_GROUP
 from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import check_size
 
 PRESETS = {"default": Recipe(), "paper": PAPER}
 BITS = (8, 4, 3, 2)
+BLOCKS = tuple(BLOCK_TYPES)
 TARGETS = ("target_bits", "target_ratio", "target_mb")
 AUTO = "auto"
 _WITH_ELU = ("decoder", "both")
@@ -34,7 +36,7 @@ class Config(ABC):
     method: ClassVar[str]
     # Fields that an artifact's settings hold only where they are not the default; the others are always there.
     _if_changed: ClassVar[frozenset[str]] = frozenset(
-        ("ratio", "bits", "group_size", "keep_rows", "head_weight", *TARGETS)
+        ("ratio", "bits", "block", "group_size", "keep_rows", "head_weight", *TARGETS)
     )
 
     dtype: str = "float32"
@@ -243,8 +245,11 @@ class AutoencoderConfig(RankConfig, Recipe):
 class QuantizeConfig(CodedConfig):
     """The table's own rows, each number rounded to a few bits.
 
+    Exactly one of `bits` and `block` is given.
+
     Args:
-        bits: Bits per number: 8, 4, 3 or 2. Required.
+        bits: Bits per number: 8, 4, 3 or 2.
+        block: One of ggml's block types, such as "IQ4_NL": codes and scales are laid out as in a GGUF file.
         group_size: Numbers of a row that share a scale and an offset. Default: 64.
         keep_rows: How many of the most frequent rows are stored as they are. Needs a calibration. Default: 0.
         dtype: "float32", "float16" or "bfloat16", type of the rows kept. Default: "float32".
@@ -255,21 +260,40 @@ class QuantizeConfig(CodedConfig):
     method: ClassVar[str] = "quantize"
     _if_changed: ClassVar[frozenset[str]] = Config._if_changed - {"group_size"}
 
+    block: str | None = None
+
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that fits no table."""
         super().__post_init__()
-        if self.bits is None:
-            raise UsageError(f"`bits` is missing: how many a number is to take, {', '.join(map(str, BITS))}")
+        if self.bits is None and self.block is None:
+            raise UsageError(
+                f"`bits` is missing: how many a number is to take, {', '.join(map(str, BITS))}; or, for a GGUF file, "
+                f"`block`: {', '.join(BLOCKS)}"
+            )
+        if self.block is None:
+            return
+        if self.block not in BLOCKS:
+            raise UsageError(f"`block` must be one of {', '.join(BLOCKS)}, not {self.block!r:.40}")
+        if self.bits is not None:
+            raise UsageError("`bits` and `block` exclude each other: a block's type says how many bits a number takes")
+        if self.keep_rows:
+            raise UsageError("`keep_rows` and `block` exclude each other: a GGUF file has all rows in one type")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Method and fields as one flat dict; a block's type says what a group is."""
+        found = super().settings
+        return {name: value for name, value in found.items() if self.block is None or name != "group_size"}
 
     @property
     def size(self) -> str:
         """The size asked for, in words."""
-        return f"{self.bits} bits"
+        return f"{self.block} blocks" if self.block else f"{self.bits} bits"
 
     @property
     def slug(self) -> str:
         """Method and size as they go into a file's name."""
-        return f"{self.method}-b{self.bits}"
+        return f"{self.method}-{self.block}" if self.block else f"{self.method}-b{self.bits}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from orientc.compression.configs import AutoencoderConfig, Config
 from orientc.compression.fit_table import Fit
+from orientc.compression.gguf_tables import say_rough
 from orientc.errors import UsageError
 from orientc.methods.autoencoder import Epoch
 from orientc.models.source import ModelSource
@@ -95,6 +96,7 @@ def fit_and_store(
     hub = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     fit = Fit.prepare(_table(model, hub), config, calibration=calibration, init=init)
     info = fit.table.info
+    say_rough(info, progress)
     path = runs.artifact_path(info, fit.config.slug, fit.settings, None if out is None else Path(out))
     fitted: list[Artifact] = []
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from orientc.compression.configs import AutoencoderConfig, CodedConfig, Config, QuantizeConfig, SvdConfig, TargetConfig
+from orientc.compression.gguf_tables import check_calibration
 from orientc.compression.sizing import importance_of, sized
 from orientc.errors import FitError, UsageError
-from orientc.methods import autoencoder, kept_rows, losses, per_group, target_size
+from orientc.methods import autoencoder, ggml_fit, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
 from orientc.methods.importance import Importance
 from orientc.modeling.factors import Factors
@@ -94,7 +95,7 @@ class Fit:
             first = init if isinstance(init, Artifact) else artifacts.load(_there(init))
             sha256s["init_sha256"] = first.sha256
         if known is not None:
-            known.check_base(table.info.sha256)
+            check_calibration(known, table)
         config = sized(config, table, known)
         start = None if first is None else first.factors
         return cls(table, config, config.settings | sha256s, known, start)
@@ -160,6 +161,8 @@ def _fit_rows(
 ) -> Factors:
     """The compressed form of the rows that are not kept; `weigh` says whether the importance is a calibration's."""
     weighed = importance if weigh else None
+    if isinstance(config, QuantizeConfig) and config.block:
+        return ggml_fit.code_in_blocks(rows, config.block, importance.matrix)
     if isinstance(config, SvdConfig):
         assert config.rank is not None
         factors = truncated_svd.truncated_svd(rows, config.rank, center=config.center, importance=weighed)

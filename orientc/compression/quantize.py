@@ -21,6 +21,7 @@ def quantize(
     model: str | Path | ModelSource | Table,
     *,
     bits: int | None = None,
+    block: str | None = None,
     group_size: int | None = None,
     keep_rows: int | str | None = None,
     dtype: str | None = None,
@@ -39,9 +40,9 @@ def quantize(
     """Round the numbers of a table to a few bits and store the artifact.
 
     With a calibration each column's rounding errors are made good in the columns that come after it, by the model's
-    importance matrices. The settings `bits`, `group_size`, `keep_rows`, `dtype` and `head_weight` are the fields of
-    `QuantizeConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and the errors
-    are those of `fit_and_store`.
+    importance matrices. The settings `bits`, `block`, `group_size`, `keep_rows`, `dtype` and `head_weight` are the
+    fields of `QuantizeConfig`; None leaves one to `config`, `like` or its default. The other arguments, the result and
+    the errors are those of `fit_and_store`.
 
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
@@ -49,7 +50,8 @@ def quantize(
         like: An artifact whose settings are repeated where nothing else is said.
     """
     given = {
-        "bits": bits, "group_size": group_size, "keep_rows": keep_rows, "dtype": dtype, "head_weight": head_weight,
+        "bits": bits, "block": block, "group_size": group_size, "keep_rows": keep_rows, "dtype": dtype,
+        "head_weight": head_weight,
     }  # fmt: skip
     settled = read_config((QuantizeConfig,), given, config=config, like=like, calibrated=calibration is not None)
     from orientc.compression.fit_and_store import fit_and_store  # torch comes with it: wrong settings don't wait for it

@@ -8,11 +8,12 @@ from typing import TypeVar, cast
 
 from torch import Tensor
 
-from orientc.compression.configs import AUTO, CodedConfig, Config, RankConfig, SvdConfig
+from orientc.compression.configs import AUTO, CodedConfig, Config, QuantizeConfig, RankConfig, SvdConfig
 from orientc.errors import FitError
 from orientc.methods import kept_rows
 from orientc.methods.importance import Importance
 from orientc.methods.token_statistics import TokenStatistics
+from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import PER_GROUP, Layout
 from orientc.models.table import Table
 from orientc.storage.sizes import choose_rank
@@ -36,6 +37,8 @@ def sized(config: C, table: Table, calibration: TokenStatistics | None = None) -
         return config
     if isinstance(config.keep_rows, int) and config.keep_rows >= vocab:
         raise FitError(f"keep_rows {config.keep_rows} leaves none of the table's {vocab} rows to compress")
+    if isinstance(config, QuantizeConfig) and config.block:
+        _check_blocks(config.block, dim)
     if not isinstance(config, RankConfig):
         return config
     bias = config.center if isinstance(config, SvdConfig) else True
@@ -43,6 +46,14 @@ def sized(config: C, table: Table, calibration: TokenStatistics | None = None) -
     plain = Layout(vocab, dim, 1, bias=bias, kept=keep)
     rank = choose_rank(partial(_laid_out, config, plain), rank=config.rank, ratio=config.ratio)
     return cast(C, replace(config, rank=rank, ratio=None, keep_rows=keep))
+
+
+def _check_blocks(block: str, dim: int) -> None:
+    """Raise `FitError` where rows of that width are no whole number of blocks."""
+    if dim % (width := BLOCK_TYPES[block].width):
+        fitting = [name for name, kind in BLOCK_TYPES.items() if dim % kind.width == 0]
+        choose = f"choose one of {', '.join(fitting)}" if fitting else "no block type fits"
+        raise FitError(f"{block} blocks have {width} numbers, which do not divide the table's {dim} columns: {choose}")
 
 
 def importance_of(config: Config, weight: Tensor, calibration: TokenStatistics | None) -> Importance:

@@ -1,7 +1,8 @@
 """`export`: from an artifact, or a folder that `glue` or `squad` saved, to a model folder that others can load.
 
-Three forms: *compact* keeps the table as factors and takes the code along that transformers needs for it; *dense* is
-the original architecture, with the table decoded: no smaller, and it loads anywhere; *onnx* is the compact graph.
+Four forms: *compact* keeps the table as factors and takes the code along that transformers needs for it; *dense* is
+the original architecture, with the table decoded: no smaller, and it loads anywhere; *onnx* is the compact graph;
+*gguf* is the base GGUF file with the table of an artifact in ggml's blocks.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError, ModelError, OutputError, SubstitutionError, UsageError
 from orientc.evaluation.setup import check_base
-from orientc.exporters import bodies, dense, links, model_card, onnx, sentence_transformers
+from orientc.exporters import bodies, dense, gguf, links, model_card, onnx, sentence_transformers
 from orientc.exporters import push as hub
 from orientc.exporters.facts import Facts
 from orientc.exporters.finetuned import Finetuned
-from orientc.exporters.forms import COMPACT, DENSE, FORMS, NONE, ONNX
+from orientc.exporters.forms import COMPACT, DENSE, FORMS, GGUF, NONE, ONNX
 from orientc.exporters.processors import Processor
 from orientc.models import compact, compact_code, foreign_code, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
@@ -44,7 +45,7 @@ _LARGER = 1.01  # what is said; less than that are tensors that files keep or le
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder that was written.
+    """A folder that was written, or for the gguf form a file.
 
     `facts` are about the model, `weights` and `nbytes` the bytes of its weight files and of all its files; `halved` is
     what the weights would be in float16, None where they are in 16 bits already or the body is quantized; `url` is its
@@ -89,16 +90,17 @@ def export(
 
     Args:
         subject: An artifact, or a folder in the compact form, such as `glue` and `squad` save.
-        to: Folder to write.
-        form: "compact", "dense" or "onnx".
+        to: Folder to write; for the gguf form the file.
+        form: "compact", "dense", "onnx" or "gguf".
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
             that makes the model smallest unless given.
         body: What the weights of linear layers are quantized to: "none", "int8" (torchao) or "int4" (NF4, by
             bitsandbytes), in a graph by ONNX Runtime's quantizers. Heads, and all else in the model, stay floats.
         dtype: Type of all weights; the base checkpoint's unless given. A graph has no bfloat16, and computes in
-            float32 whatever its weights are stored as.
+            float32 whatever its weights are stored as. Not for the gguf form, nor are `body`, `name`, `push` and
+            `private`.
         name: Title of the model's card; the base and what became of its table unless given.
-        overwrite: Replace a folder that is there already, if an export wrote all that is in it.
+        overwrite: Replace what is there already, if an export wrote all of it.
         push: Repository on the hub, NAME or OWNER/NAME, to upload the folder to.
         private: Make that repository private; a public one is left alone.
         model: Base model of the artifact; the one it names unless given.
@@ -120,8 +122,11 @@ def export(
         hub.prepare(push)
     elif private:
         raise UsageError("`private` is for a repository on the hub: name it with `push`")
-    _check_request(form, dtype, body)
-    _check_place(folder, overwrite=overwrite)
+    _check_request(form, dtype, body, name, push)
+    if form == GGUF:
+        gguf.check_place(folder, overwrite=overwrite)
+    else:
+        _check_place(folder, overwrite=overwrite)
     found = resolve.subject(
         str(subject),
         model=None if model is None else str(model),
@@ -129,6 +134,10 @@ def export(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
+    if form == GGUF:
+        facts = gguf.save(folder, found, head=head, force=force, progress=progress)
+        weights = facts.base_weights - facts.base_table + facts.table
+        return Exported(folder, facts, weights, folder.stat().st_size)
     if found.artifact is None and found.source.compact is None:
         raise ExportError(f"{subject} holds no compressed table: name an artifact, or a folder glue or squad saved")
     _check_not_inside(folder, found)
@@ -222,12 +231,21 @@ def _write(
     return facts
 
 
-def _check_request(form: str, dtype: str | None, body: str) -> None:
+def _check_request(form: str, dtype: str | None, body: str, name: str | None, push: str | None) -> None:
     if form not in FORMS:
         raise UsageError(f"`form` must be one of {', '.join(FORMS)}, not {form!r}")
-    bodies.check_request(body, form)
     if dtype not in (None, *FLOAT_DTYPES):
         raise UsageError(f"`dtype` must be one of {', '.join(FLOAT_DTYPES)}, not {dtype!r}")
+    if form == GGUF:
+        for field, value in {
+            "body": None if body == NONE else body,
+            "dtype": dtype,
+            "name": name,
+            "push": push,
+        }.items():
+            if value is not None:
+                raise UsageError(f"`{field}` is not for the gguf form: all but the table stays as it is, in one file")
+    bodies.check_request(body, form)
     if form == ONNX:
         if dtype not in (None, *onnx.DTYPES):
             raise UsageError(f"the onnx form is written in {' or '.join(onnx.DTYPES)}, not in {dtype}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +26,7 @@ TASKS = {
     "AutoModelForTokenClassification": "token-classification",
     "AutoModelForQuestionAnswering": "question-answering",
 }
+LLAMA_CPP = "llama.cpp"
 OURS, THEIRS = "orientc", "the model's repository"  # whose code
 
 
@@ -34,12 +36,12 @@ class Facts:
 
     Attributes:
         base: Id of the model it was made from.
-        form: "compact", "dense" or "onnx".
+        form: "compact", "dense", "onnx" or "gguf".
         head: Head policy it runs under.
         dtype: Type of its weights.
         auto_class: The class of transformers' that loads it with the head it was exported with: an auto class, or for
             a dense model that none loads its own.
-        library: What loads the folder: "transformers" or "sentence-transformers".
+        library: What loads it: "transformers", "sentence-transformers" or "llama.cpp".
         code: Whose code loading the model runs: "orientc", "the model's repository", or None for nobody's.
         tokenizer_code: Whose code loading the tokenizer runs, in the same words; it is never orientc's.
         method: How the table was compressed; None for a model that came in the compact form.
@@ -76,9 +78,11 @@ class Facts:
     resident: tuple[str, ...] = ()
 
     def load(self, place: str) -> str:
-        """The expression that loads the model from a folder or repository: Python's, or of a graph JavaScript's."""
+        """What loads the model from a folder, repository or file: Python, for a graph JavaScript, or a command."""
         if self.form == ONNX:
             return f"await pipeline({json.dumps(self.task)}, {json.dumps(place, ensure_ascii=False)})"
+        if self.library == LLAMA_CPP:
+            return f"llama-cli -m {shlex.quote(place)}"
         call = f"{self.auto_class}.from_pretrained" if self.library == "transformers" else "SentenceTransformer"
         return f"{call}({self.arguments(place)})"
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from orientc.modeling.layout import PER_CHANNEL, PLAIN, Layout, packed_bytes
+from orientc.modeling.ggml_blocks import decode_blocks
+from orientc.modeling.layout import GGML, PER_CHANNEL, PLAIN, Layout, packed_bytes
 from orientc.modeling.packing import CodePositions, code_positions, unpack
 
 
@@ -30,6 +31,8 @@ def latents_of_rows(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) 
     """
     if layout.codec == PLAIN:
         return torch.nn.functional.embedding(ids, tensors["latents"])
+    if layout.codec == GGML:
+        return _latents_of_blocks(layout, tensors, ids)
     if len(layout.row_group_sizes) == 1:  # index_select refuses ids below 0, as an embedding does
         return _latents_of_row_group(layout, tensors, 0, ids).contiguous()
     positions = _stored_positions(layout, tensors).index_select(0, ids)
@@ -48,6 +51,8 @@ def latent_block(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, 
     part = slice(start, start + size)
     if layout.codec == PLAIN:
         return tensors["latents"][part]
+    if layout.codec == GGML:
+        return _latents_of_blocks(layout, tensors, part)
     return _latents_of_row_group(layout, tensors, row_group, part)
 
 
@@ -150,17 +155,14 @@ def _latents_of_row_group(
         `[n, rank]`, a view of a contiguous `[rank, n]`.
     """
 
-    def chosen(part: Tensor) -> Tensor:
-        return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
-
     codes, scales, offsets = (tensors[f"latents.{row_group}.{name}"] for name in ("codes", "scales", "offsets"))
     find = _row_group_coding.__wrapped__ if torch.compiler.is_compiling() else _row_group_coding
     coding, dtype = find(layout, row_group, codes.device), _float_type(tensors, scales)
     scales, offsets = (
-        (part.unsqueeze(1) if layout.codec == PER_CHANNEL else chosen(part).T).to(dtype).unsqueeze(1)
+        (part.unsqueeze(1) if layout.codec == PER_CHANNEL else _chosen(part, rows).T).to(dtype).unsqueeze(1)
         for part in (scales, offsets)
     )
-    numbers = unpack(chosen(codes), coding.positions).to(dtype)
+    numbers = unpack(_chosen(codes, rows), coding.positions).to(dtype)
     parts, column = [], 0
     for start, end, width, scale in coding.scaled:
         if start > column:
@@ -173,6 +175,17 @@ def _latents_of_row_group(
     if column < layout.rank:
         parts.append(numbers[column:])
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).T
+
+
+def _latents_of_blocks(layout: Layout, tensors: Mapping[str, Tensor], rows: Tensor | slice) -> Tensor:
+    """Latents `[n, rank]` of some rows, `[n]` or a slice, that are held in ggml's blocks."""
+    codes, scales = tensors["latents.codes"], tensors["latents.scales"]
+    chosen = _chosen(scales, rows).to(_float_type(tensors, scales))
+    return decode_blocks(layout.block, _chosen(codes, rows), chosen)
+
+
+def _chosen(part: Tensor, rows: Tensor | slice) -> Tensor:
+    return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
 
 
 def _float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from orientc.modeling.ggml_types import BLOCK_TYPES
+
 # Kinds of tensors: floats of the artifact's own type, float16, uint8 and int32.
 FLOAT, HALF, CODES, IDS = "float", "half", "codes", "ids"
-# Codecs: latents as numbers; as codes with scales per row and group of columns; as codes with per-channel scales.
-PLAIN, PER_GROUP, PER_CHANNEL = "plain", "per-group", "per-channel"
-CODED = (PER_GROUP, PER_CHANNEL)
+# Codecs: latents as numbers; as codes with scales per row and group of columns; as codes with per-channel scales; as
+# blocks of one of ggml's types.
+PLAIN, PER_GROUP, PER_CHANNEL, GGML = "plain", "per-group", "per-channel", "ggml"
+CODECS = (PLAIN, PER_GROUP, PER_CHANNEL, GGML)
+CODED = (PER_GROUP, PER_CHANNEL)  # in groups of columns
 MOST_BITS = 8
 MOST_ROW_GROUPS = 64
 WIDEST_GROUP = 1 << 16
@@ -70,9 +74,11 @@ class Layout:
         kept: Number of rows stored as they are; the other `vocab - kept` have latents.
         codec: "plain": latents are stored as numbers. "per-group": as codes with a scale and an offset for each row
             and group of columns. "per-channel": as codes with a scale and an offset for each row group and column.
+            "ggml": as blocks of one of ggml's types.
         group_size: Columns of a group; the last group may be narrower. 0 for "plain".
         bits: For each row group the bits of its codes in each group of columns; 0 bits: no codes, the latents are 0.
         row_group_sizes: Rows of each row group.
+        block: Name of the block type for "ggml", else "".
     """
 
     vocab: int
@@ -86,6 +92,7 @@ class Layout:
     group_size: int = 0
     bits: tuple[tuple[int, ...], ...] = ()
     row_group_sizes: tuple[int, ...] = ()
+    block: str = ""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layout:
@@ -119,9 +126,17 @@ class Layout:
             raise ValueError(f"{self.kept} rows of {self.vocab} are kept")
         if not self.decoder and (self.bias or self.rank != self.dim):
             raise ValueError("its latents are not as wide as the table, and there is no decoder")
+        if self.codec not in CODED and (self.group_size or self.bits or self.row_group_sizes):
+            raise ValueError(f"its latents are {self.codec!r:.40} and coded in groups at once")
+        if self.codec == GGML:
+            if self.block not in BLOCK_TYPES:
+                raise ValueError(f"its blocks are of type {self.block!r:.40}")
+            if self.rank % (width := BLOCK_TYPES[self.block].width):
+                raise ValueError(f"its latents, {self.rank} wide, are no whole number of blocks of {width}")
+            return
+        if self.block:
+            raise ValueError(f"its latents are {self.codec!r:.40} and blocks at once")
         if self.codec == PLAIN:
-            if self.group_size or self.bits or self.row_group_sizes:
-                raise ValueError("its latents are plain and coded at once")
             return
         if self.codec not in CODED or not 1 <= self.group_size <= WIDEST_GROUP:
             raise ValueError(f"its latents are coded as {self.codec!r:.40} in groups of {self.group_size}")
@@ -175,6 +190,11 @@ class Layout:
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         if self.codec == PLAIN:
             found["latents"] = FLOAT, (self.rows, self.rank)
+        elif self.codec == GGML:
+            kind = BLOCK_TYPES[self.block]
+            blocks = self.rank // kind.width
+            found["latents.codes"] = CODES, (self.rows, blocks * kind.code_bytes)
+            found["latents.scales"] = HALF, (self.rows, blocks * kind.halves)
         else:
             for row_group, rows in enumerate(self.row_group_sizes):
                 runs = self.runs(row_group)
@@ -197,6 +217,9 @@ class Layout:
     def numbers(self) -> int:
         """Count of stored numbers; each code, scale, offset, row group number, id and float is one."""
         total = 0
+        if self.codec == GGML:
+            kind = BLOCK_TYPES[self.block]
+            total += self.rows * self.rank // kind.width * (kind.numbers - kind.halves)  # and the scales below
         for name, (_, shape) in self.shapes.items():
             if not name.endswith(".codes"):
                 count = 1

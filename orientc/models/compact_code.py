@@ -16,13 +16,26 @@ import transformers
 from transformers import PreTrainedConfig
 
 from orientc._version import __version__
-from orientc.modeling import compact_model, decoding, factors, layout, modules, packing, resident, swap
+from orientc.modeling import (
+    compact_model,
+    decoding,
+    factors,
+    ggml_blocks,
+    ggml_types,
+    layout,
+    modules,
+    packing,
+    resident,
+    swap,
+)
 from orientc.modeling.resident import Resident
 
 FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
 RESIDENT = "orientc_resident"  # the setting that says how a head holds the table while it runs
-PARTS = (layout, packing, decoding, factors, resident, modules, swap, compact_model)  # each needs those before
+PARTS = (  # each needs those before
+    ggml_types, layout, packing, ggml_blocks, decoding, factors, resident, modules, swap, compact_model,
+)  # fmt: skip
 LEFT_OUT = {"pack"}  # functions that loading a model does not need
 AUTO_CLASSES = (
     "AutoModelForTextEncoding",  # T5's encoder alone

@@ -25,6 +25,8 @@ from orientc.storage.safetensors_file import DamagedError
 from orientc.storage.table_info import TableInfo
 from orientc.utils.messages import first_line
 
+GGUF_TABLE = "token_embd.weight"  # its name in a GGUF file
+
 
 @dataclass(frozen=True)
 class Table:
@@ -215,9 +217,9 @@ def _read_gguf(source: ModelSource, parameter: Tensor) -> _Stored:
     assert source.gguf is not None
     try:
         tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(source.gguf).tensors}
-        if "token_embd.weight" not in tensors:
-            raise NoTableError(f"{source.id} has no token_embd.weight")
-        table = tensors["token_embd.weight"]
+        if GGUF_TABLE not in tensors:
+            raise NoTableError(f"{source.id} has no {GGUF_TABLE}")
+        table = tensors[GGUF_TABLE]
         weight = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type).copy())
     except (ValueError, IndexError, OSError, NotImplementedError) as error:
         raise ModelError(f"{source.gguf} is not a GGUF file that can be read: {first_line(error)}") from error

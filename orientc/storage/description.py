@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orientc._version import __version__
-from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, IDS, PLAIN, Layout
+from orientc.modeling.layout import CODECS, CODES, FLOAT, HALF, IDS, PLAIN, Layout
 from orientc.storage import safetensors_file
 from orientc.storage.safetensors_file import DTYPES, Header, Stored, as_strings, flat, positive
 from orientc.storage.sizes import bits_per_weight, parameter_ratio
@@ -16,7 +16,7 @@ from orientc.storage.table_info import TableInfo, table_from_metadata, table_met
 from orientc.utils.files import canonical_json
 
 _ACTIVATIONS = {"none": None, "elu": "elu"}
-_CODING = ("group_size", "bits", "row_group_sizes")
+_CODING = ("group_size", "bits", "row_group_sizes", "block")  # those of a codec that it needs
 _TYPES = {FLOAT: ("F32", "F16", "BF16"), HALF: ("F16",), CODES: ("U8",), IDS: ("I32",)}
 
 
@@ -56,7 +56,7 @@ class Description:
 
     @property
     def codec(self) -> str:
-        """How the latents are coded: "plain", "per-group" or "per-channel"."""
+        """How the latents are coded: "plain", "per-group", "per-channel" or "ggml"."""
         return self.layout.codec
 
     @property
@@ -94,7 +94,7 @@ class Description:
 def to_metadata(description: Description) -> dict[str, str]:
     """The header's metadata, without `format` and `format_version`."""
     layout = description.layout
-    coding = {"coding": canonical_json({name: getattr(layout, name) for name in _CODING})}
+    coding = {"coding": canonical_json({name: value for name in _CODING if (value := getattr(layout, name))})}
     own = {
         "codec": layout.codec,
         "method": description.method,
@@ -116,7 +116,7 @@ def from_header(header: Header) -> Description:
         ValueError, TypeError, OverflowError, RecursionError: An entry makes no sense.
     """
     metadata, tensors = header.metadata, header.tensors
-    if metadata["codec"] not in (PLAIN, *CODED):
+    if metadata["codec"] not in CODECS:
         raise ValueError(f"its latents are coded as {metadata['codec']!r:.60}, unknown here: update orientc")
     layout = _layout(metadata, tensors)
     floats = {tensors[name].dtype for name, (kind, _) in layout.shapes.items() if kind == FLOAT} or {"F16"}

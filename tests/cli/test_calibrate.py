@@ -51,7 +51,8 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
     assert made["head_trace"] == pytest.approx(float(stored["head_importance"].trace()))
     content = path.read_bytes()
 
-    again = orientc("calibrate", bert_folder, "--text", text_file, *QUICK, "--json")
+    again = orientc("calibrate", bert_folder, "--text", text_file, *QUICK, "--json", "--imatrix", "of/columns.gguf")
+    assert Path("of/columns.gguf").read_bytes()[:4] == b"GGUF"  # also of one that was there already
     assert again.code == 0
     assert again.document == made | {"fresh": False, "seconds": None}
     assert "done already" in again.err
@@ -121,6 +122,7 @@ def test_a_frequency_beside_a_text_replaces_its_counts(orientc: Orientc, bert_fo
         (["--text", "{text}", "--dataset", "imdb"], "--dataset"),
         (["surplus"], "surplus"),
         (["--text", "{text}", "--out", "x.bin"], "--out"),
+        (["--text", "{text}", "--imatrix", "x.dat"], "--imatrix"),
     ],
 )
 def test_a_wrong_request_ends_with_2(

@@ -68,6 +68,10 @@ def document(ended: Ended) -> dict[str, Any]:
         (["quantize", "--bits", "4", "--keep-rows", "auto"], "ratio"),
         (["quantize", "--bits", "4", "--keep-rows", "-1"], "auto with a ratio"),
         (["quantize", "--bits", "4", "--rank", "3"], "--rank"),
+        (["quantize", "--block", "Q9_0"], "IQ4_NL"),
+        (["quantize", "--block", "Q4_0", "--bits", "4"], "--bits and --block exclude each other"),
+        (["quantize", "--block", "Q4_0", "--keep-rows", "3"], "--keep-rows and --block exclude each other"),
+        (["quantize", "--block", "Q4_0", "--group-size", "32"], "--group-size"),
         (["quantize", "--bits", "4", "--calibration", "none.safetensors"], "none.safetensors"),
         (["svd", "--rank", "4", "--group-size", "32"], "--bits"),
         (["svd", "--rank", "4", "--keep-rows", "3"], "--calibration"),
@@ -234,12 +238,11 @@ def test_a_ratio_is_kept_whatever_is_stored(orientc: Orientc, bert_folder: Path,
     assert above["parameter_ratio"] < 1.5
 
 
+@pytest.mark.parametrize("options", [("--bits", "4", "--keep-rows", "5"), ("--block", "IQ4_NL")])
 def test_a_table_in_codes_is_evaluated_and_exported_like_any_other(
-    orientc: Orientc, bert_folder: Path, bert_calibration: Path, text_file: Path
+    orientc: Orientc, bert_folder: Path, bert_calibration: Path, text_file: Path, options: tuple[str, ...]
 ) -> None:
-    made = document(
-        orientc("quantize", bert_folder, "--bits", "4", "--keep-rows", "5", "--calibration", bert_calibration, "--json")
-    )["artifact"]
+    made = document(orientc("quantize", bert_folder, *options, "--calibration", bert_calibration, "--json"))["artifact"]
     measured = document(orientc("perplexity", made, "--text", text_file, "--limit", "3", "--json"))
     heads = {record["head"]: record["metrics"]["perplexity"] for record in measured["records"] if record["artifact"]}
     assert heads.keys() == {"tied", "input-only"}
@@ -247,3 +250,27 @@ def test_a_table_in_codes_is_evaluated_and_exported_like_any_other(
         assert orientc("export", made, "--to", form, "--form", form).code == 0
         again = document(orientc("perplexity", form, "--text", text_file, "--limit", "3", "--json"))
         assert again["records"][0]["metrics"]["perplexity"] == pytest.approx(heads["tied"], rel=1e-4)
+
+
+def test_people_are_told_of_blocks_and_settings_are_replayed(orientc: Orientc, bert_folder: Path) -> None:
+    ended = orientc("quantize", bert_folder, "--block", "Q5_1", "--out", "one.safetensors")
+    assert ended.code == 0, ended.err
+    assert "ggml's Q5_1, 32 numbers in 24 bytes" in ended.out
+    assert "6.00 bits per weight" in ended.out
+    again = document(
+        orientc("quantize", bert_folder, "--like", "one.safetensors", "--out", "two.safetensors", "--json")
+    )
+    assert (again["codec"], again["settings"]["block"]) == ("ggml", "Q5_1")
+    assert "group_size" not in again["settings"]
+    assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
+    shown = orientc("inspect", "one.safetensors")
+    assert "ggml" in shown.out
+
+
+def test_a_table_in_blocks_is_tuned_like_any_other(orientc: Orientc, bert_folder: Path, text_file: Path) -> None:
+    made = document(orientc("quantize", bert_folder, "--block", "Q4_0", "--json"))["artifact"]
+    long = Path("long.txt")
+    long.write_text(text_file.read_text() * 4)
+    ended = orientc("tune", made, "--text", long, "--steps", "2", "--device", "cpu", "--json")
+    tuned = artifacts.load(document(ended)["artifact"])
+    assert tuned.description.layout == artifacts.load(made).description.layout

@@ -1,0 +1,123 @@
+"""The gguf form: a copy of the base GGUF file with its table exchanged, for llama.cpp and what is built on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orientc._version import __version__
+from orientc.errors import ExportError, OutputError
+from orientc.evaluation.setup import check_base
+from orientc.exporters.facts import LLAMA_CPP, Facts
+from orientc.exporters.forms import GGUF
+from orientc.methods.ggml_packing import as_blocks
+from orientc.modeling.ggml_types import BLOCK_TYPES
+from orientc.modeling.layout import GGML
+from orientc.models.argument import is_gguf
+from orientc.models.resolve import Subject
+from orientc.models.table import GGUF_TABLE, read_table
+from orientc.storage import gguf_file
+from orientc.storage.artifact import Artifact
+from orientc.storage.sizes import TIED, UNTIED
+from orientc.utils.files import check_writable
+from orientc.utils.progress import Progress
+
+_HEAD = "output.weight"
+
+
+def check_place(file: Path, *, overwrite: bool) -> None:
+    """Refuse a place that is no GGUF file's, is taken by another program's file, or can't be written."""
+    if not is_gguf(file):
+        raise OutputError(f"{file} is to be a GGUF file: let its name end in .gguf")
+    if file.exists():
+        if not file.is_file() or not any(name.startswith(gguf_file.OWN) for name in gguf_file.reader(file).fields):
+            raise OutputError(f"{file} is there already, and orientc did not write it: name another place")
+        if not overwrite:
+            raise OutputError(f"{file} is there already: name another place, or replace it with `overwrite`")
+    check_writable(next(parent for parent in file.absolute().parents if parent.exists()))
+
+
+def save(file: Path, found: Subject, *, head: str | None, force: bool, progress: Progress) -> Facts:
+    """Write the base GGUF file with its table exchanged for the artifact's.
+
+    Args:
+        file: The file to write.
+        found: The artifact, and the model, which must be a GGUF file.
+        head: Head policy asked for; the file has but one, "tied" or "untied".
+        force: Go on, with a warning, where the artifact was made from another table.
+        progress: Told of warnings.
+
+    Raises:
+        ExportError: The artifact is not in blocks, the model is no GGUF file, or the head policy is not the file's.
+    """
+    artifact, base = found.artifact, found.source.gguf
+    if artifact is None:
+        raise ExportError(f"{found.source.id} is a folder: a GGUF file takes the table of an artifact in blocks")
+    _check_blocks(artifact)
+    if base is None:
+        raise ExportError(
+            f"{found.source.id} is no GGUF file: name with `model` the one whose table is to be exchanged"
+        )
+    if file.exists() and file.samefile(base):
+        raise OutputError(f"{file} is the file whose table is to be exchanged: name another place")
+    info = read_table(found.source).info
+    check_base(artifact, info, force=force, progress=progress)
+    layout, described = artifact.factors.layout, artifact.description
+    if (layout.vocab, layout.dim) != (info.vocab, info.dim):
+        raise ExportError(
+            f"the artifact's table is {layout.vocab} × {layout.dim}, that of {base} {info.vocab} × {info.dim}"
+        )
+    tensors = gguf_file.reader(base).tensors
+    policy = UNTIED if any(tensor.name == _HEAD for tensor in tensors) else TIED
+    if head not in (None, policy):
+        raise ExportError(f"{base} has one head policy, {policy}: {head} can't be had in a GGUF file")
+    content = _table_bytes(artifact)
+    keys = {
+        "version": __version__,
+        "method": described.method,
+        "artifact.sha256": artifact.sha256,
+        "base.table_sha256": info.sha256,
+        "table.type": layout.block,
+        "table.was": info.dtype,
+    }
+    if calibration := described.settings.get("calibration_sha256"):
+        keys["calibration.sha256"] = str(calibration)
+    new = gguf_file.NewTensor(_number(layout.block), content)
+    gguf_file.copy_with(base, file, {GGUF_TABLE: new}, keys)
+    return Facts(
+        base=found.source.id,
+        form=GGUF,
+        head=policy,
+        dtype=f"table {layout.block}",
+        auto_class="",
+        library=LLAMA_CPP,
+        code=None,
+        tokenizer_code=None,
+        method=described.method,
+        rank=layout.rank,
+        table=len(content),
+        base_table=info.nbytes,
+        base_weights=info.model_bytes,
+        vocab=info.vocab,
+        dim=info.dim,
+    )
+
+
+def _check_blocks(artifact: Artifact) -> None:
+    layout = artifact.factors.layout
+    if layout.codec != GGML or layout.decoder or layout.kept:
+        raise ExportError(
+            f"the artifact's table is stored as {layout.codec} latents, a GGUF file's as blocks of ggml, and rounding "
+            "twice would cost what no figure says: make one with orientc quantize and its `block`"
+        )
+
+
+def _table_bytes(artifact: Artifact) -> bytes:
+    tensors, kind = artifact.factors.tensors, BLOCK_TYPES[artifact.factors.layout.block]
+    return as_blocks(kind, tensors["latents.codes"], tensors["latents.scales"]).numpy().tobytes()
+
+
+def _number(block: str) -> int:
+    """ggml's number of a block type."""
+    import gguf
+
+    return int(gguf.GGMLQuantizationType[block])
