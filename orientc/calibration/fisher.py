@@ -23,7 +23,7 @@ g gᵀ over input positions.
 
 Positions of special tokens are left out of M's mean: they are few, and unlike all others.
 
-Every other input belongs to either half of them; `shrinkage` tells by the halves how much of a matrix to believe.
+Inputs are dealt out to a few parts, by which `shrinkage` tells how much of a matrix to believe.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _measured(
     embedding = model.get_input_embeddings()
     scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
     generator = torch.Generator(model.device).manual_seed(seed)
-    inputs, heads, positions = _Halves(), _Halves(), [0, 0]
+    inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
@@ -179,21 +179,21 @@ def _measured(
             batch = {name: tensor.to(model.device) for name, tensor in collate(chosen, pad_id).items()}
             gradients, states = backward(model, seen, batch, generator)
             counted = input_positions(batch["input_ids"], batch["attention_mask"], special_ids)
-            for half in (0, 1):
-                own = torch.tensor([number % 2 == half for number in numbers], device=model.device)
-                inputs.add(half, scale * gradients[counted & own.unsqueeze(1)].float())
-                positions[half] += int(counted[own].sum())
+            parts = torch.tensor(numbers, device=model.device) % shrinkage.PARTS
+            for part in parts.unique().tolist():
+                own = parts == part
+                inputs.add(part, scale * gradients[counted & own.unsqueeze(1)].float())
+                positions[part] += int(counted[own].sum())
                 if states is not None:
-                    heads.add(half, states[own[batch["positions"].nonzero()[:, 0]]])
+                    heads.add(part, states[own[batch["positions"].nonzero()[:, 0]]])
             if on_batch:
                 on_batch(len(chosen))
-    tied = heads.sums[0] is not None or heads.sums[1] is not None
     return ImportanceMatrices(
         inputs.mean(positions),
-        heads.mean(positions) if tied else None,
+        heads.mean(positions) if heads.sums else None,
         sum(positions),
         inputs.shrinkage(positions),
-        heads.shrinkage(positions) if tied else None,
+        heads.shrinkage(positions) if heads.sums else None,
     )
 
 
@@ -208,33 +208,31 @@ def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
 
 
 @dataclass
-class _Halves:
-    """Sums of outer products over either half of the inputs, in float64, on the CPU: not every device has float64."""
+class _Parts:
+    """Sums of outer products over the inputs of each part, in float64, on the CPU: not every device has float64."""
 
-    sums: list[Tensor | None] = field(default_factory=lambda: [None, None])
+    sums: dict[int, Tensor] = field(default_factory=dict)
 
-    def add(self, half: int, vectors: Tensor) -> None:
+    def add(self, part: int, vectors: Tensor) -> None:
         """Add the outer products of some vectors `[n, dim]`."""
-        if not len(vectors):
-            return
-        part, total = (vectors.T @ vectors).cpu().double(), self.sums[half]
-        self.sums[half] = part if total is None else total + part
+        own = (vectors.T @ vectors).cpu().double()
+        self.sums[part] = self.sums[part] + own if part in self.sums else own
 
     def mean(self, positions: Sequence[int]) -> Tensor:
-        """The sum of both per position, exactly symmetric, float32.
+        """The sum over all parts per position, exactly symmetric, float32.
 
         Raises `CalibrationError` where it is not finite.
         """
-        total = sum(part for part in self.sums if part is not None)
-        assert isinstance(total, Tensor)
+        total = torch.stack([*self.sums.values()]).sum(0)
         if not total.isfinite().all():
             raise CalibrationError("the model's gradients are not finite numbers: their importance can't be measured")
         return ((total + total.T) / (2 * sum(positions))).float()
 
     def shrinkage(self, positions: Sequence[int]) -> Tensor:
         """The share of the diagonal in what to use of the mean, float32 `[]`."""
-        halves = zip(self.sums, positions, strict=True)
-        return torch.tensor(shrinkage.intensity([(part, count) for part, count in halves if part is not None]))
+        return torch.tensor(
+            shrinkage.intensity([(own, positions[part]) for part, own in self.sums.items() if positions[part]])
+        )
 
 
 @dataclass
