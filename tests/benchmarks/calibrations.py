@@ -1,11 +1,12 @@
 """Thin calibrations: a metric as measured, shrunk as the calibration says, and its diagonal alone, side by side.
 
     python tests/benchmarks/calibrations.py MODEL --calibrate-on FILE --text FILE [--tokens 2000,16000] [--limit N]
-        [--bits 3.5] [--round 4] [--ratio 5] [--head input-only|tied|both] [--json FILE]
+        [--bits 3.5] [--round 4] [--ratio 5] [--head input-only|tied|both] [--json FILE] [--calibration FILE …]
 
 For each number of `--tokens` a calibration is measured on one text, and a table is made of each form of its metric with
 every method: `--target-bits`, rounding with feedback, and SVD. The predictions' divergence from the original model's
-is measured on another text. The counts are those of the whole text whatever `--tokens` is. With the rule of
+is measured on another text. The counts are those of the whole text whatever `--tokens` is; `--calibration`
+takes calibrations that were measured before. With the rule of
 `orientc/calibration/shrinkage.py` nothing should be worse than the diagonal or, with plenty of tokens, than the metric
 as it was measured.
 """
@@ -32,6 +33,7 @@ from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
+from orientc.storage import calibration as calibrations
 from orientc.storage.calibration import Calibration
 
 
@@ -45,6 +47,15 @@ def forms(calibration: Calibration) -> Iterator[tuple[str, Calibration]]:
     yield "as measured", with_share(torch.tensor(0.0))
     yield "shrunk", calibration
     yield "diagonal", with_share(torch.tensor(1.0))
+
+
+def given(source: ModelSource, options: argparse.Namespace, folder: Path) -> Iterator[Calibration]:
+    """The calibrations that are named, or measured on so many tokens each."""
+    yield from map(calibrations.load, options.calibration or ())
+    for tokens in [] if options.calibration else options.tokens:
+        out = folder / f"calibration-{tokens}.safetensors"
+        made = orientc.calibrate(source, text=options.calibrate_on, tokens=tokens, device="cpu", out=out)
+        yield made.calibration
 
 
 def methods(options: argparse.Namespace) -> Iterator[tuple[str, Config]]:
@@ -61,7 +72,8 @@ def main() -> None:
     """Run, and print a line per table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--calibrate-on", type=Path, required=True)
+    parser.add_argument("--calibrate-on", type=Path, help="UTF-8 text; not the one of --text")
+    parser.add_argument("--calibration", type=Path, action="append", help="a calibration to compare the forms of")
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--tokens", type=lambda text: [int(part) for part in text.split(",")], default=[2000, 16000])
     parser.add_argument("--limit", type=int)
@@ -81,11 +93,7 @@ def main() -> None:
         measurement = PerplexityMeasurement(setup, config, options.text, several=True)
         base = measurement.original().perplexity
         print(f"{options.model}: uncompressed perplexity {base:.3f} on {options.text.name}", flush=True)
-        for tokens in options.tokens:
-            out = Path(folder) / f"calibration-{tokens}.safetensors"
-            found = orientc.calibrate(
-                source, text=options.calibrate_on, tokens=tokens, device="cpu", out=out
-            ).calibration
+        for found in given(source, options, Path(folder)):
             facts = found.facts
             print(
                 f"\n{found.description.measured} positions, {found.description.measured / table.info.dim:.1f} per "
@@ -99,7 +107,7 @@ def main() -> None:
                     artifacts.save(made, path)
                     for record in measurement.compressed(Subject(source, path, made), options.head):
                         row: dict[str, Any] = {
-                            "model": options.model, "tokens": tokens, "positions": found.description.measured,
+                            "model": options.model,  "positions": found.description.measured,
                             "method": method, "form": form, "head": record.head,
                             "kl": record.metrics["kl"], "predicted": made.description.distances["cost"],
                             "perplexity": record.perplexity, "base": base,
