@@ -126,15 +126,15 @@ def _importance(
         model = perplexity.load(source, "float32", device)
         found = fisher.of_language_model(model, examples, tied=tied, **common)
     if found.positions < PER_DIMENSION * len(found.input_importance):
-        progress.warn(_thin(found))
+        progress.warn(_thin(found, "measure more `tokens`" if positions >= config.tokens else "name a longer text"))
     return found
 
 
-def _thin(found: ImportanceMatrices) -> str:
+def _thin(found: ImportanceMatrices, advice: str) -> str:
     """What is said of a calibration of few positions."""
     shares = {"input": found.input_shrinkage, "head": found.head_shrinkage}
-    taken = ", ".join(f"{float(share):.0%} of the {name}'s" for name, share in shares.items() if share is not None)
+    taken = ", ".join(f"{float(share):.0%} ({name})" for name, share in shares.items() if share is not None)
     return (
         f"{found.positions} positions are few for importance matrices of {len(found.input_importance)} dimensions, "
-        f"{PER_DIMENSION} each would do: they are shrunk towards their diagonals by {taken}; measure more `tokens`"
+        f"{PER_DIMENSION} each would do: they are shrunk towards their diagonals by {taken}; {advice}"
     )
