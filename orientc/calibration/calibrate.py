@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from orientc.calibration.config import CalibrationConfig
 from orientc.calibration.measure import full_settings, measure
-from orientc.calibration.tokenized_text import TokenizedText, objective_of
+from orientc.calibration.mixture import Mixture, TokenizedMixture
+from orientc.calibration.tokenized_text import objective_of
 from orientc.evaluation.setup import say_dequantized
-from orientc.evaluation.texts import Text, calibration_text
+from orientc.evaluation.texts import Text
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
@@ -54,15 +56,15 @@ class Calibrated:
 def calibration_file(source: ModelSource, text: Text, config: CalibrationConfig, out: Path | None) -> Path:
     """The file that `calibrate` would keep a calibration of a model on a text in; it need not be there."""
     return runs.calibration_path(
-        source.id, full_settings(config, TokenizedText(source, text), fingerprint(source)), out
+        source.id, full_settings(config, TokenizedMixture(source, Mixture.of(source, text)), fingerprint(source)), out
     )
 
 
 def calibrate(
     model: str | Path | ModelSource,
     *,
-    text: str | Path | Text | None = None,
-    dataset: str | None = None,
+    text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
+    dataset: str | Sequence[str] | None = None,
     column: str = "text",
     tokens: int = 16384,
     frequency: str | None = None,
@@ -80,11 +82,13 @@ def calibrate(
 
     Args:
         model: hub id, local folder, `.gguf` file or "demo".
-        text: UTF-8 file or `Text` to count and measure on, which should not be the one that is scored. By default
-            WikiText-103's validation set, docstrings for "demo"; none where a `frequency` is given.
-        dataset: a text out of a data set instead, NAME[:CONFIG][:SPLIT].
-        column: the data set's column that holds the text.
-        tokens: measure on about so many tokens; all of the text is counted.
+        text: UTF-8 file or `Text` to count and measure on, which should not be the one that is scored; or several, each
+            FILE or FILE=WEIGHT. By default WikiText-103's validation set, docstrings for "demo"; none where a
+            `frequency` is given.
+        dataset: a text out of a data set, NAME[:CONFIG][:SPLIT] or the same with =WEIGHT; or several.
+        column: the data sets' column that holds the text.
+        tokens: measure on about so many tokens, of which each text has the share of its weight in all; all of each text
+            is counted, its counts scaled to its share.
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
         seed: draws the pieces of the text, masks and labels.
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
@@ -101,7 +105,7 @@ def calibrate(
         Where the calibration is, with its figures; the same settings again find the file that is there.
 
     Raises:
-        UsageError: for an option out of range, two texts, or several processes.
+        UsageError: for an option or weight out of range, or several processes.
         ModelError: where the model can't be read.
         CalibrationError: for an encoder-decoder with a text, too little text, or numbers that are not finite.
         EvaluationError: where the text can't be had.
@@ -123,7 +127,7 @@ def calibrate(
     tokenized = None
     if text is not None or dataset is not None or frequency is None:
         objective_of(source)  # before a text is fetched for nothing
-        tokenized = TokenizedText(source, calibration_text(source, text, dataset, column))
+        tokenized = TokenizedMixture(source, Mixture.of(source, text, dataset, column))
     table = read_table(source).info
     if tokenized:
         say_dequantized(source, progress)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from orientc.errors import UsageError
 
 FEWEST = 256  # measured tokens; fewer say little of an importance matrix of some hundred dimensions
+PER_DIMENSION = 8  # positions; with fewer a fit at some bits costs over a sixth more than with plenty
 FREQUENCIES = ("zipf", "wordfreq:LANGUAGE")
 
 

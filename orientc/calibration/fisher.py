@@ -22,6 +22,8 @@ order), its Fisher information JᵀJ. With u drawn from N(0, 1), g = ∇(u·v) h
 g gᵀ over input positions.
 
 Positions of special tokens are left out of M's mean: they are few, and unlike all others.
+
+Inputs are dealt out to a few parts, by which `shrinkage` tells how much of a matrix to believe.
 """
 
 from __future__ import annotations
@@ -34,13 +36,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from orientc.calibration import shrinkage
 from orientc.errors import CalibrationError
 from orientc.evaluation.scoring import Example, collate, logits_only_at
 from orientc.modeling.modules import embedding_scale
 from orientc.modeling.swap import users_of
 
 Batch = dict[str, Tensor]
-# gradients with respect to the looked-up rows, `[batch, length, dim]`, and the weighted moment of the head's states
+# gradients with respect to the looked-up rows, `[batch, length, dim]`, and what enters the head at the predicted
+# positions, row by row, times the roots of the weights, `[predicted, dim]`
 Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Tensor, Tensor | None]]
 
 
@@ -52,17 +56,26 @@ class ImportanceMatrices:
         input_importance: M, float32 `[dim, dim]`, symmetric, on the CPU, in nats per squared unit of the table.
         head_importance: H, the same; None without a tied head.
         positions: how many input positions they are the mean over.
+        input_shrinkage: the share of M's diagonal in what to use of it, float32 `[]`, from 0 to 1.
+        head_shrinkage: the same of H; None without one.
     """
 
     input_importance: Tensor
     head_importance: Tensor | None
     positions: int
+    input_shrinkage: Tensor
+    head_shrinkage: Tensor | None
 
     @property
     def present(self) -> dict[str, Tensor]:
-        """The matrices that there are, by name."""
-        both = {"input_importance": self.input_importance, "head_importance": self.head_importance}
-        return {name: matrix for name, matrix in both.items() if matrix is not None}
+        """The tensors that there are, by name."""
+        both = {
+            "input_importance": self.input_importance,
+            "head_importance": self.head_importance,
+            "input_shrinkage": self.input_shrinkage,
+            "head_shrinkage": self.head_shrinkage,
+        }
+        return {name: tensor for name, tensor in both.items() if tensor is not None}
 
 
 def of_language_model(
@@ -89,7 +102,7 @@ def of_language_model(
         on_batch: called with the number of examples just done.
 
     Raises:
-        CalibrationError: for predictions that are not finite.
+        CalibrationError: for predictions or gradients that are not finite.
     """
 
     def backward(
@@ -100,10 +113,10 @@ def of_language_model(
         residual = logits.detach().float().softmax(-1)
         if not residual.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
-        moment = _head_moment(seen, logits, residual) if tied else None
+        states = _weighted_states(seen, logits, residual) if tied else None
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits
-        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype))[0], moment
+        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype))[0], states
 
     return _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
 
@@ -197,34 +210,68 @@ def _measured(
     embedding = model.get_input_embeddings()
     scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
     generator = torch.Generator(model.device).manual_seed(seed)
-    inputs: Tensor | None = None
-    heads: Tensor | None = None
-    positions = 0
-    by_length = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
+    by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
-            chosen = by_length[start : start + batch_size]
+            numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
             batch = {name: tensor.to(model.device) for name, tensor in collate(chosen, pad_id).items()}
             gradients, states = backward(model, seen, batch, generator)
-            counted = gradients[input_positions(batch["input_ids"], batch["attention_mask"], special_ids)].float()
-            inputs = _added(inputs, scale**2 * (counted.T @ counted))
-            heads = heads if states is None else _added(heads, states)
-            positions += len(counted)
+            counted = input_positions(batch["input_ids"], batch["attention_mask"], special_ids)
+            parts = torch.tensor(numbers, device=model.device) % shrinkage.PARTS
+            for part in parts.unique().tolist():
+                own = parts == part
+                inputs.add(part, scale * gradients[counted & own.unsqueeze(1)].float())
+                positions[part] += int(counted[own].sum())
+                if states is not None:
+                    heads.add(part, states[own[batch["positions"].nonzero()[:, 0]]])
             if on_batch:
                 on_batch(len(chosen))
-    assert inputs is not None
-    return ImportanceMatrices(_mean(inputs, positions), None if heads is None else _mean(heads, positions), positions)
+    return ImportanceMatrices(
+        inputs.mean(positions),
+        heads.mean(positions) if heads.sums else None,
+        sum(positions),
+        inputs.shrinkage(positions),
+        heads.shrinkage(positions) if heads.sums else None,
+    )
 
 
-def _head_moment(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
-    """Sum over predicted positions of w · h hᵀ, `[dim, dim]`; w = Σ_v p_v (1 − p_v) · (slope of logit v)²."""
+def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
+    """√w · h at the predicted positions, `[predicted, dim]`; w = Σ_v p_v (1 − p_v) · (slope of logit v)²."""
     if logits is seen.projected:
         weights = 1 - p.square().sum(-1)
     else:  # what comes behind the projection (a factor, a soft cap) acts on each number by itself
         slopes = torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float()
         weights = (slopes.square() * p * (1 - p)).sum(-1)
-    states = seen.states.detach().float()
-    return (states * weights.clamp(min=0).unsqueeze(-1)).T @ states
+    return seen.states.detach().float() * weights.clamp(min=0).sqrt().unsqueeze(-1)
+
+
+@dataclass
+class _Parts:
+    """Sums of outer products over the inputs of each part, in float64, on the CPU: not every device has float64."""
+
+    sums: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, part: int, vectors: Tensor) -> None:
+        """Add the outer products of some vectors `[n, dim]`."""
+        own = (vectors.T @ vectors).cpu().double()
+        self.sums[part] = self.sums[part] + own if part in self.sums else own
+
+    def mean(self, positions: Sequence[int]) -> Tensor:
+        """The sum over all parts per position, exactly symmetric, float32.
+
+        Raises `CalibrationError` where it is not finite.
+        """
+        total = torch.stack([*self.sums.values()]).sum(0)
+        if not total.isfinite().all():
+            raise CalibrationError("the model's gradients are not finite numbers: their importance can't be measured")
+        return ((total + total.T) / (2 * sum(positions))).float()
+
+    def shrinkage(self, positions: Sequence[int]) -> Tensor:
+        """The share of the diagonal in what to use of the mean, float32 `[]`."""
+        return torch.tensor(
+            shrinkage.intensity([(own, positions[part]) for part, own in self.sums.items() if positions[part]])
+        )
 
 
 @dataclass
@@ -277,13 +324,3 @@ def _frozen(model: PreTrainedModel) -> Iterator[None]:
                 stack.callback(parameter.requires_grad_, True)
                 parameter.requires_grad_(False)
         yield
-
-
-def _added(total: Tensor | None, part: Tensor) -> Tensor:
-    """A sum in float64, on the CPU: not every device has float64."""
-    return part.cpu().double() if total is None else total + part.cpu().double()
-
-
-def _mean(total: Tensor, positions: int) -> Tensor:
-    """The sum per position, exactly symmetric."""
-    return ((total + total.T) / (2 * positions)).float()

@@ -7,35 +7,36 @@ from typing import Any
 import torch
 
 from orientc.calibration import fisher, frequencies
-from orientc.calibration.config import FEWEST, CalibrationConfig
+from orientc.calibration.config import FEWEST, PER_DIMENSION, CalibrationConfig
 from orientc.calibration.fisher import ImportanceMatrices
-from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, TokenizedText
+from orientc.calibration.mixture import TokenizedMixture
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
 from orientc.evaluation.sentences import Sentences
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.tokens import check_ids, padding_id
-from orientc.storage.calibration import Calibration, CalibrationDescription
+from orientc.storage.calibration import MATRICES, Calibration, CalibrationDescription
 from orientc.storage.table_info import TableInfo
 from orientc.utils.progress import Progress
 
 _BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32, CLASSES: 32}  # lines or windows at a time
 
 
-def full_settings(config: CalibrationConfig, tokenized: TokenizedText | None, fingerprint: str) -> dict[str, Any]:
+def full_settings(config: CalibrationConfig, tokenized: TokenizedMixture | None, fingerprint: str) -> dict[str, Any]:
     """Everything that decides what a calibration of a model holds; `tokenized` is None without a text."""
     settings: dict[str, Any] = {"fingerprint": fingerprint, "frequency": config.frequency}
     if tokenized:
         settings |= {"tokens": config.tokens, "seed": config.seed}
-        settings |= {"text": tokenized.text.name, "text_sha256": tokenized.text.sha256}
+        settings |= {"text": tokenized.texts.name, "text_sha256": tokenized.texts.sha256}
         settings |= {"objective": tokenized.objective, **tokenized.settings}
     return settings
 
 
 def measure(
     source: ModelSource,
-    tokenized: TokenizedText | None,
+    tokenized: TokenizedMixture | None,
     config: CalibrationConfig,
     table: TableInfo,
     *,
@@ -47,7 +48,7 @@ def measure(
 
     Args:
         source: the model.
-        tokenized: the text; None for counts by `config.frequency` alone.
+        tokenized: the texts; None for counts by `config.frequency` alone.
         config: what was asked for.
         table: facts of the model's table.
         fingerprint: the model's, from before anything of it was read.
@@ -71,18 +72,18 @@ def measure(
         counts = tokenized.counts(table.vocab, progress)
         counted = int(counts.sum())
     found = _importance(source, tokenized, config, table.tied, device, progress) if tokenized else None
-    matrices = found.present if found else {}
+    tensors = found.present if found else {}
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
     description = CalibrationDescription(
         base=table,
         objective=tokenized.objective if tokenized else None,
-        text=tokenized.text.name if tokenized else None,
-        text_sha256=tokenized.text.sha256 if tokenized else None,
+        text=tokenized.texts.name if tokenized else None,
+        text_sha256=tokenized.texts.sha256 if tokenized else None,
         frequency=config.frequency,
         counted=counted,
         measured=found.positions if found else 0,
-        metrics=tuple(matrices),
+        metrics=tuple(name for name in MATRICES if name in tensors),
         settings=full_settings(config, tokenized, fingerprint),
         seed=config.seed,
     )
@@ -90,23 +91,23 @@ def measure(
         counts.float(),
         prior=(prior * (counts.sum() / prior.sum())).float() if prior.any() else None,
         description=description,
-        **matrices,
+        **tensors,
     )
 
 
 def _importance(
     source: ModelSource,
-    tokenized: TokenizedText,
+    tokenized: TokenizedMixture,
     config: CalibrationConfig,
     tied: bool,
     device: torch.device,
     progress: Progress,
 ) -> ImportanceMatrices:
-    examples, positions = tokenized.examples(config.tokens, config.seed)
+    examples, positions = tokenized.examples(config.tokens, config.seed, progress)
     if positions < FEWEST:
         lines = f" in lines of at least {masked_lm.MIN_IDS}" if tokenized.objective == MASKED else ""
         raise CalibrationError(
-            f"{tokenized.text.name} has {positions} tokens to measure{lines}, at least {FEWEST} are needed: "
+            f"{tokenized.texts.name} has {positions} tokens to measure{lines}, at least {FEWEST} are needed: "
             "name a longer text"
         )
     progress.stage("measuring importance", len(examples))
@@ -128,6 +129,16 @@ def _importance(
     else:
         model = perplexity.load(source, "float32", device)
         found = fisher.of_language_model(model, examples, tied=tied, **common)
-    if not all(matrix.isfinite().all() for matrix in found.present.values()):
-        raise CalibrationError(f"{source.id} gives numbers that are not finite on {tokenized.text.name}")
+    if found.positions < PER_DIMENSION * len(found.input_importance):
+        progress.warn(_thin(found, "measure more `tokens`" if positions >= config.tokens else "name a longer text"))
     return found
+
+
+def _thin(found: ImportanceMatrices, advice: str) -> str:
+    """What is said of a calibration of few positions."""
+    shares = {"input": found.input_shrinkage, "head": found.head_shrinkage}
+    taken = ", ".join(f"{float(share):.0%} ({name})" for name, share in shares.items() if share is not None)
+    return (
+        f"{found.positions} positions are few for importance matrices of {len(found.input_importance)} dimensions, "
+        f"{PER_DIMENSION} each would do: they are shrunk towards their diagonals by {taken}; {advice}"
+    )

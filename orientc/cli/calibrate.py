@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 def calibrate(
     model: options.Model,
-    text: options.CalibrationText = None,
-    dataset: options.Dataset = None,
+    text: options.CalibrationTexts = None,
+    dataset: options.Datasets = None,
     column: options.Column = "text",
     tokens: Annotated[
         int,
         typer.Option(
-            help="Measure on about so many tokens; all of the text is counted.", rich_help_panel=options.CALIBRATION
+            help="Measure on about so many tokens of all texts; all of each text is counted.",
+            rich_help_panel=options.CALIBRATION,
         ),
     ] = 16384,
     frequency: Annotated[
@@ -101,7 +102,8 @@ def facts(made: Calibration) -> list[tuple[str, str]]:
         ("types", f"{figures['types']} of {base.vocab} tokens met"),
         ("objective", description.objective or "none: counts alone"),
     ]
-    traces = {"input": figures["input_trace"], "head": figures["head_trace"]}
-    return shown + [
-        (f"{name} importance", f"trace {figure(trace)}") for name, trace in traces.items() if trace is not None
-    ]
+    for name in ("input", "head"):
+        trace, share = figures[f"{name}_trace"], figures[f"{name}_shrinkage"]
+        if trace is not None and share is not None:
+            shown.append((f"{name} importance", f"trace {figure(trace)}, {share:.1%} shrunk towards its diagonal"))
+    return shown

@@ -155,12 +155,12 @@ HeadWeight = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
-CalibrationText = Annotated[
+TuningText = Annotated[
     Path | None,
     typer.Option(
         "--text",
         metavar="FILE",
-        help="UTF-8 text to measure or tune on; not the one you score on. "
+        help="UTF-8 text to tune on; not the one you score on. "
         "[default: WikiText-103 raw validation; docstrings for demo]",
         show_default=False,
         rich_help_panel=CALIBRATION,
@@ -171,6 +171,28 @@ Dataset = Annotated[
     typer.Option(
         metavar="NAME[:CONFIG][:SPLIT]",
         help="Text out of a data set, as the datasets library names it; the split is train unless given.",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+CalibrationTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        metavar="FILE[=WEIGHT]",
+        help="UTF-8 text to measure on; not the one you score on. Several have equal shares, or shares by weight. "
+        "[default: WikiText-103 raw validation; docstrings for demo]",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME[:CONFIG][:SPLIT][=WEIGHT]",
+        help="Text out of a data set, as the datasets library names it; the split is train unless given. May be "
+        "repeated, and stand beside --text.",
         show_default=False,
         rich_help_panel=CALIBRATION,
     ),

@@ -60,7 +60,7 @@ def tune(
     seed: Annotated[
         int, typer.Option(help="Draws the order of the text and masks.", rich_help_panel=options.METHOD)
     ] = 0,
-    text: options.CalibrationText = None,
+    text: options.TuningText = None,
     dataset: options.Dataset = None,
     column: options.Column = "text",
     resume: options.Resume = False,

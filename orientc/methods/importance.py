@@ -45,6 +45,9 @@ class Importance:
     def of(cls, calibration: TokenStatistics, table: Tensor, *, head_weight: float = 1.0) -> Importance:
         """The importance that a calibration of this table measured: `A = M + head_weight · H`, weights by counts.
 
+        This is the one place where measured matrices become a cost: each is shrunk towards its diagonal as far as the
+        calibration says.
+
         Args:
             calibration: Counts, and importance matrices if measured; without them A is the identity.
             table: `[vocab, dim]`.
@@ -57,9 +60,10 @@ class Importance:
             weights = weights + _PRIOR * calibration.prior.to(weights)
         if calibration.input_importance is None:
             return cls(plain.matrix, weights, known=False)
-        matrix = calibration.input_importance.to(plain.matrix)
+        matrix = _shrunk(calibration.input_importance.to(plain.matrix), calibration.input_shrinkage)
         if calibration.head_importance is not None:
-            matrix = matrix + head_weight * calibration.head_importance.to(plain.matrix)
+            own = _shrunk(calibration.head_importance.to(plain.matrix), calibration.head_shrinkage)
+            matrix = matrix + head_weight * own
         damping = _DAMPING * matrix.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
         return cls((matrix + matrix.T) / 2 + damping * plain.matrix, weights)
 
@@ -94,3 +98,8 @@ class Importance:
         """The sum `Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of the rows `ids`."""
         costs = ((changes @ self.matrix.to(changes)) * changes).sum(1).double()
         return float((self.weights[ids] * costs).sum())
+
+
+def _shrunk(matrix: Tensor, share: Tensor | None) -> Tensor:
+    """A matrix with a share of its diagonal in it; what is off the diagonal is smaller by as much."""
+    return matrix if share is None else torch.lerp(matrix, matrix.diagonal().diag(), share.to(matrix))

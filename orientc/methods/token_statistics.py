@@ -22,9 +22,14 @@ class TokenStatistics:
             semidefinite, in nats per squared unit of the table; None where it was not measured.
         head_importance: The importance matrix H of a tied head's rows, likewise.
         prior: How often to expect each token in any text, in the same sum as the counts, float32 `[vocab]`, if known.
+        input_shrinkage: Share of its diagonal in what is to be used of M, 0 to 1, float32 `[]`: what off the diagonal
+            so few positions can't tell; None for none.
+        head_shrinkage: The same of H.
     """
 
     counts: Tensor
     input_importance: Tensor | None = None
     head_importance: Tensor | None = None
     prior: Tensor | None = None
+    input_shrinkage: Tensor | None = None
+    head_shrinkage: Tensor | None = None

@@ -23,9 +23,17 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 OBJECTIVES = ("masked", "causal", "sentence", "classes")
 _FREQUENCIES = ("counts", "prior")
-_MATRICES = ("input_importance", "head_importance")
+MATRICES = ("input_importance", "head_importance")
+_SHRINKAGES = dict(zip(MATRICES, ("input_shrinkage", "head_shrinkage"), strict=True))
 _ASYMMETRY = 1e-4  # allowed, in shares of a matrix's largest entry: another program's rounding
-_FORMAT = FileFormat("orientc-calibration", version=1, called="a calibration of orientc", error=CalibrationError)
+_FORMAT = FileFormat(
+    "orientc-calibration",
+    version=2,
+    called="a calibration of orientc",
+    error=CalibrationError,
+    oldest=2,
+    again="measure it anew with orientc calibrate --overwrite",
+)
 
 
 @dataclass(frozen=True)
@@ -91,15 +99,19 @@ class Calibration(TokenStatistics):
             "prior": self.prior,
             "input_importance": self.input_importance,
             "head_importance": self.head_importance,
+            "input_shrinkage": self.input_shrinkage,
+            "head_shrinkage": self.head_shrinkage,
         }
         return {"counts": self.counts} | {name: tensor for name, tensor in others.items() if tensor is not None}
 
     @property
     def facts(self) -> dict[str, float | None]:
-        """Count of distinct tokens (`types`), and each importance matrix's trace in nats per squared unit."""
+        """Count of distinct tokens (`types`), each matrix's trace in nats per squared unit, and its shrinkage."""
         matrices = {"input_trace": self.input_importance, "head_trace": self.head_importance}
         traces = {name: None if matrix is None else float(matrix.trace()) for name, matrix in matrices.items()}
-        return {"types": int((self.counts > 0).sum()), **traces}
+        shares = {"input_shrinkage": self.input_shrinkage, "head_shrinkage": self.head_shrinkage}
+        shrinkages = {name: None if share is None else float(share) for name, share in shares.items()}
+        return {"types": int((self.counts > 0).sum()), **traces, **shrinkages}
 
     def as_dict(self) -> dict[str, Any]:
         """The description and the facts as JSON values."""
@@ -182,7 +194,11 @@ def _from_header(header: Header) -> CalibrationDescription:
     """Read a description, checking each entry and every tensor's type and shape. Raises `KeyError` or `ValueError`."""
     metadata = header.metadata
     base = table_from_metadata(metadata)
-    shapes = dict.fromkeys(_FREQUENCIES, (base.vocab,)) | {name: (base.dim, base.dim) for name in _MATRICES}
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(_FREQUENCIES, (base.vocab,)),
+        **dict.fromkeys(MATRICES, (base.dim, base.dim)),
+        **dict.fromkeys(_SHRINKAGES.values(), ()),
+    }
     for name, stored in header.tensors.items():
         if name not in shapes:
             raise ValueError(f"tensor {name!r:.60} does not belong there")
@@ -190,7 +206,10 @@ def _from_header(header: Header) -> CalibrationDescription:
             raise ValueError(f"{name} is {list(stored.shape)} of type {stored.dtype}, not {list(shapes[name])} of F32")
     if "counts" not in header.tensors:
         raise KeyError("counts")
-    matrices = tuple(name for name in _MATRICES if name in header.tensors)
+    for name, share in _SHRINKAGES.items():
+        if (name in header.tensors) != (share in header.tensors):
+            raise ValueError(f"{name} and {share} belong together")
+    matrices = tuple(name for name in MATRICES if name in header.tensors)
     objective = metadata["objective"] or None
     if objective not in (None, *OBJECTIVES):
         raise ValueError(f"objective {objective!r:.60} is unknown")
@@ -215,13 +234,16 @@ def _from_header(header: Header) -> CalibrationDescription:
 
 
 def _check_tensors(tensors: dict[str, Tensor]) -> None:
-    """Raise `DamagedError` where counts are negative or all zero, or a matrix is not symmetric."""
+    """Raise `DamagedError` where counts are negative or all zero, a matrix is not symmetric, or a share is none."""
     for name in _FREQUENCIES:
         if name in tensors and ((tensors[name] < 0).any() or not tensors[name].any()):
             raise DamagedError(f"its {name} are negative somewhere, or zero everywhere")
-    for name in _MATRICES:
+    for name in MATRICES:
         matrix = tensors.get(name)
         if matrix is None:
             continue
         if (matrix.diagonal() < 0).any() or (matrix - matrix.T).abs().max() > _ASYMMETRY * matrix.abs().max():
             raise DamagedError(f"{name} is not a symmetric matrix of a positive diagonal")
+    for name in _SHRINKAGES.values():
+        if name in tensors and not 0 <= float(tensors[name]) <= 1:
+            raise DamagedError(f"{name} is {float(tensors[name]):g}, not a share from 0 to 1")

@@ -86,12 +86,16 @@ class FileFormat:
         version: The newest `format_version` this program reads, and the one it writes.
         called: What messages call such a file, with an article.
         error: What is raised where a file is not one.
+        oldest: The oldest `format_version` this program reads.
+        again: The command that makes such a file anew, for one that is too old.
     """
 
     name: str
     version: int
     called: str
     error: type[OrientcError]
+    oldest: int = 1
+    again: str = ""
 
     @property
     def marks(self) -> dict[str, str]:
@@ -232,6 +236,8 @@ def _described(
     try:
         if (version := positive(header.metadata, "format_version")) > form.version:
             raise form.error(f"{path} has format version {version}, newer than {form.version}: update orientc")
+        if version < form.oldest:
+            raise form.error(f"{path} has format version {version}, older than {form.oldest}: {form.again}")
         return encoded, header, build(header)
     except KeyError as error:
         raise form.error(f"{path} is damaged: {error.args[0]} is missing") from None

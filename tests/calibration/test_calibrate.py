@@ -20,6 +20,7 @@ from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage import calibration as calibrations
 from orientc.storage.calibration import Calibration
+from orientc.utils.progress import Progress
 
 TEXT = Text("sentences", "\n".join(SENTENCES))
 Made = Callable[..., Calibration]
@@ -98,6 +99,28 @@ def test_with_a_text_too_the_matrices_are_the_texts(made: Made, bert_folder: Pat
     assert both.input_importance is not None
     assert text.input_importance is not None
     assert torch.equal(both.input_importance, text.input_importance)
+
+
+def test_few_positions_for_so_many_dimensions_are_said(
+    monkeypatch: pytest.MonkeyPatch, bert_folder: Path, tmp_path: Path
+) -> None:
+    """In one line, with what is made of them, and what to do; with plenty nothing is said."""
+    monkeypatch.setattr("orientc.calibration.measure.PER_DIMENSION", 10)
+    told: list[str] = []
+    options: dict[str, Any] = {"text": TEXT, "device": "cpu", "out": tmp_path, "progress": Progress(warn=told.append)}
+    found = orientc.calibrate(bert_folder, tokens=256, **options).calibration
+    assert found.input_shrinkage is not None
+    assert found.head_shrinkage is not None
+    shares = f"{float(found.input_shrinkage):.0%} (input), {float(found.head_shrinkage):.0%} (head)"
+    assert told == [
+        f"{found.description.measured} positions are few for importance matrices of 32 dimensions, 10 each would do: "
+        f"they are shrunk towards their diagonals by {shares}; measure more `tokens`"
+    ]
+    orientc.calibrate(bert_folder, tokens=320, **options)
+    assert len(told) == 1
+    monkeypatch.setattr("orientc.calibration.measure.PER_DIMENSION", 1_000)
+    orientc.calibrate(bert_folder, tokens=1_000_000, **options)
+    assert told[1].endswith("name a longer text")
 
 
 def test_too_little_text_is_one_line_with_numbers(made: Made, bert_folder: Path, gpt2_folder: Path) -> None:

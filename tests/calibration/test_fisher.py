@@ -216,7 +216,23 @@ def test_padding_and_batches_leave_the_heads_metric_as_it_is() -> None:
 
 
 def test_an_untied_head_has_no_metric() -> None:
-    assert measured(model_of("llama-untied"), 20, masked=False, tied=False).head_importance is None
+    found = measured(model_of("llama-untied"), 20, masked=False, tied=False)
+    assert (found.head_importance, found.head_shrinkage) == (None, None)
+    assert found.present.keys() == {"input_importance", "input_shrinkage"}
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_share_of_the_diagonal_is_by_inputs_not_by_batches(masked: bool) -> None:
+    """And smaller with more of them; one input says nothing of another."""
+    model = model_of("bert" if masked else "gpt2")
+    few, again, many = (
+        measured(model, number, masked=masked, batch_size=size) for number, size in ((12, 1), (12, 32), (400, 32))
+    )
+    for name in ("input_shrinkage", "head_shrinkage"):
+        shares = [float(getattr(found, name)) for found in (many, few)]
+        assert 0 <= shares[0] < shares[1] <= 1
+        assert float(getattr(measured(model, 1, masked=masked), name)) == 1
+    assert float(few.head_shrinkage) == pytest.approx(float(again.head_shrinkage), rel=0.15)  # type: ignore[arg-type]
 
 
 def test_the_model_is_as_it_was_afterwards() -> None:

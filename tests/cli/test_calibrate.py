@@ -45,10 +45,12 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
     assert path.parent == Path("runs") / "tiny-bert"
     assert (made["fresh"], made["objective"], made["text"]) == (True, "masked", "text.txt")
     stored = load_file(path)
-    assert stored.keys() == {"counts", "prior", "input_importance", "head_importance"}
+    importances = {f"{name}_{what}" for name in ("input", "head") for what in ("importance", "shrinkage")}
+    assert stored.keys() == {"counts", "prior"} | importances
     assert made["types"] == int((stored["counts"] > 0).sum())
     assert made["input_trace"] == pytest.approx(float(stored["input_importance"].trace()))
     assert made["head_trace"] == pytest.approx(float(stored["head_importance"].trace()))
+    assert made["head_shrinkage"] == pytest.approx(float(stored["head_shrinkage"]))
     content = path.read_bytes()
 
     again = orientc("calibrate", bert_folder, "--text", text_file, *QUICK, "--json", "--imatrix", "of/columns.gguf")
@@ -119,7 +121,8 @@ def test_a_frequency_beside_a_text_replaces_its_counts(orientc: Orientc, bert_fo
         (["--frequency", "often"], "wordfreq:LANGUAGE"),
         (["--seed", "-1"], "--seed"),
         (["--device", "gpu9"], "gpu9"),
-        (["--text", "{text}", "--dataset", "imdb"], "--dataset"),
+        (["--text", "{text}", "--text", "{text}=0"], "--text"),
+        (["--text", "{text}", "--dataset", "imdb=much"], "--dataset"),
         (["surplus"], "surplus"),
         (["--text", "{text}", "--out", "x.bin"], "--out"),
         (["--text", "{text}", "--imatrix", "x.dat"], "--imatrix"),

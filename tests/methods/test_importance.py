@@ -50,6 +50,18 @@ def test_tokens_to_be_expected_weigh_as_much_as_those_counted() -> None:
     assert torch.equal(Importance.of(calibration, table()).weights, counts + counts.mean() / 10 + counts.flip(0))
 
 
+def test_a_matrix_is_used_as_far_as_the_calibration_says() -> None:
+    """Each with its own share of its diagonal: all of it leaves the diagonal alone."""
+    calibration = replace(calibrations.made(), input_shrinkage=torch.tensor(0.25), head_shrinkage=torch.tensor(1.0))
+    assert calibration.input_importance is not None
+    assert calibration.head_importance is not None
+    shares = torch.full((DIM, DIM), 0.75).fill_diagonal_(1)
+    expected = shares * calibration.input_importance + 0.5 * calibration.head_importance.diagonal().diag()
+    found = Importance.of(calibration, table(), head_weight=0.5).matrix
+    damping = 1e-3 * found.diagonal().mean()
+    torch.testing.assert_close(found, expected.double() + damping / 1.001 * torch.eye(DIM), rtol=1e-5, atol=1e-5)
+
+
 def test_a_head_that_is_kept_does_not_count() -> None:
     both, one = calibrations.made(), calibrations.made(head_importance=False)
     assert torch.equal(Importance.of(both, table(), head_weight=0).matrix, Importance.of(one, table()).matrix)

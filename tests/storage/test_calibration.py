@@ -71,7 +71,8 @@ def test_the_same_calibration_is_the_same_bytes_and_plain_safetensors(path: Path
     again = tmp_path / "again.safetensors"
     calibrations.save(made(), again)
     assert again.read_bytes() == path.read_bytes()
-    assert load_file(path).keys() == {"counts", "input_importance", "head_importance"}
+    importances = {"input_importance", "head_importance", "input_shrinkage", "head_shrinkage"}
+    assert load_file(path).keys() == {"counts"} | importances
 
 
 def test_another_models_calibration_is_refused(path: Path) -> None:
@@ -103,7 +104,12 @@ def test_the_header_is_enough_for_a_description(path: Path) -> None:
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), -1.0)}, "negative"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), torch.nan)}, "not finite"),
         ({"input_importance": torch.eye(DIM)[1:]}, "input_importance is [5, 6]"),
-        ({"input_importance": None}, "belong together"),
+        ({"input_importance": None, "input_shrinkage": None}, "belong together"),
+        ({"head_shrinkage": None}, "head_importance and head_shrinkage belong together"),
+        ({"head_importance": None}, "head_importance and head_shrinkage belong together"),
+        ({"head_shrinkage": torch.tensor(1.01)}, "head_shrinkage is 1.01, not a share"),
+        ({"input_shrinkage": torch.tensor(-0.01)}, "input_shrinkage is -0.01, not a share"),
+        ({"input_shrinkage": torch.zeros(1)}, "input_shrinkage is [1]"),
         ({"input_importance": torch.full((DIM, DIM), torch.inf)}, "not finite"),
         ({"head_importance": torch.ones(DIM, DIM).triu()}, "head_importance is not a symmetric"),
         ({"head_importance": -torch.eye(DIM)}, "head_importance is not a symmetric"),
@@ -119,7 +125,8 @@ def test_tensors_that_make_no_sense_are_refused(path: Path, tensors: dict[str, T
     [
         ({"format": "orientc"}, "not a calibration"),
         ({"format": None}, "not a calibration"),
-        ({"format_version": "2"}, "update orientc"),
+        ({"format_version": "3"}, "update orientc"),
+        ({"format_version": "1"}, "older than 2: measure it anew with orientc calibrate --overwrite"),
         ({"format_version": "one"}, "damaged"),
         ({"vocab": "0"}, "vocab"),
         ({"objective": "next sentence"}, "next sentence"),

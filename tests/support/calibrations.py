@@ -38,6 +38,8 @@ def made(
         importance() if input_importance else None,
         importance() if head_importance else None,
         torch.arange(VOCAB, dtype=torch.float32).flip(0) if prior else None,
+        torch.tensor(0.0) if input_importance else None,
+        torch.tensor(0.0) if head_importance else None,
         description=description,
     )
     names = tuple(name for name in made.tensors if name.endswith("importance"))
