@@ -43,7 +43,7 @@ class CompactModel:
         """
         model, info = super().from_pretrained(*inputs, output_loading_info=True, **options)  # type: ignore[misc]
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-        own = {name for name, _ in model.get_input_embeddings().named_parameters()}
+        own = model.get_input_embeddings().state_dict().keys()
         lacking -= {*model.all_tied_weights_keys}
         if parts := sorted(key for key in lacking if key.rpartition(".")[2] in own):
             raise ValueError(
@@ -51,6 +51,15 @@ class CompactModel:
                 "among its weights by that name and shape: load it with the class it was saved with, or its base model"
             )
         return (model, info) if output_loading_info else model
+
+    def get_parameter(self, target: str) -> Any:
+        """The parameter of a name, or the buffer.
+
+        While transformers loads a model it looks up what is tied by this method; codes are tied, and buffers.
+        """
+        holder, _, name = target.rpartition(".")
+        buffer = self.get_submodule(holder)._buffers.get(name)  # type: ignore[attr-defined]  # nn.Module's
+        return super().get_parameter(target) if buffer is None else buffer  # type: ignore[misc]
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *_: Any, **__: Any
@@ -111,12 +120,13 @@ def _tie(model: PreTrainedModel) -> bool:
 
 
 def _untie(model: PreTrainedModel) -> None:
-    """Give each tied name a parameter of its own again, as `from_pretrained` expects where it ties later."""
+    """Give each tied name a tensor of its own again, as `from_pretrained` expects where it ties later."""
     for target in model.all_tied_weights_keys:
         holder, _, name = target.rpartition(".")
         module = model.get_submodule(holder)
-        if isinstance(parameter := getattr(module, name), nn.Parameter):
-            setattr(module, name, nn.Parameter(torch.empty_like(parameter), requires_grad=parameter.requires_grad))
+        tensor = torch.empty_like(shared := getattr(module, name))
+        own = nn.Parameter(tensor, requires_grad=shared.requires_grad) if isinstance(shared, nn.Parameter) else tensor
+        setattr(module, name, own)
 
 
 def _random_factors(model: PreTrainedModel) -> Factors:

@@ -5,6 +5,9 @@ Both are differentiable and their floats trainable. With a linear decoder neithe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -20,18 +23,18 @@ def embedding_scale(embedding: nn.Module) -> float:
 def table_of(embedding: nn.Module) -> nn.Parameter:
     """The parameter by which modules that share a token table are found.
 
-    An embedding's weight, or the first float parameter of a compressed module.
+    An embedding's weight, or the first parameter of a compressed module.
     """
     if not isinstance(embedding, CompressedTable):
         return embedding.get_parameter("weight")
-    return next(parameter for parameter in embedding.parameters() if parameter.is_floating_point())
+    return next(embedding.parameters())
 
 
 class CompressedTable(nn.Module):
-    """A module whose parameters are the tensors of a compressed table, named as in an artifact with "_" for ".".
+    """A module that holds the tensors of a compressed table, named as in an artifact with "_" for ".".
 
-    Tensors become parameters; what is a parameter already is kept, so that several modules can share it. Codes and ids
-    are parameters that do not train.
+    Floats become parameters, codes and ids persistent buffers, which do not train and are never cast. What is a
+    parameter already is kept, and so are codes and ids, so that several modules can share them.
     """
 
     def __init__(self, factors: Factors) -> None:
@@ -39,14 +42,32 @@ class CompressedTable(nn.Module):
         for name in ("latents", "decoder.weight", "decoder.bias"):
             self.register_parameter(_attribute(name), None)
         for name, tensor in factors.tensors.items():
-            setattr(self, _attribute(name), _parameter(tensor))
+            if tensor.is_floating_point():
+                parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
+                self.register_parameter(_attribute(name), parameter)
+            else:
+                self.register_buffer(_attribute(name), tensor)
         self._like = factors.map(lambda tensor: torch.empty_like(tensor, device="meta"))
         self.num_embeddings, self.embedding_dim = factors.vocab, factors.dim
 
     @property
     def factors(self) -> Factors:
-        """The compressed table of this module's own parameters, not copies; another module made of it shares them."""
-        return self._like.map_named(lambda name, _: self.get_parameter(_attribute(name)))
+        """The compressed table of this module's own tensors, not copies; another module made of it shares them."""
+        return self._like.map_named(lambda name, _: getattr(self, _attribute(name)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Apply a function to all tensors, as `to` does; buffers stay the same objects, as torch has parameters do.
+
+        Otherwise an embedding and a head would have codes of their own after a move to another device.
+        """
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and torch._has_compatible_shallow_copy_type(buffer, moved):
+                buffer.data = moved
+                self._buffers[name] = buffer
+        return self
 
     def extra_repr(self) -> str:
         """What `print(model)` shows in the brackets."""
@@ -97,9 +118,3 @@ class CompressedHead(CompressedTable):
 
 def _attribute(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _parameter(tensor: Tensor) -> nn.Parameter:
-    if isinstance(tensor, nn.Parameter):
-        return tensor
-    return nn.Parameter(tensor, requires_grad=tensor.is_floating_point())

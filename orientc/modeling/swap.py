@@ -5,7 +5,7 @@ What may be replaced is checked in `models/substitute.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -27,7 +27,7 @@ def shares(module: nn.Module, table: Tensor) -> bool:
 
 
 def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -> dict[str, nn.Module]:
-    """Make a compressed module for each module that uses the token table; all share one set of parameters.
+    """Make a compressed module for each module that uses the token table; all share one set of tensors.
 
     Args:
         model: The model; it is not changed.
@@ -38,7 +38,7 @@ def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -
         The new modules by the names of those they replace.
     """
     table = table_of(model.get_input_embeddings())
-    shared = factors.map(lambda tensor: _parameter_like(tensor, table))
+    shared = factors.map(lambda tensor: _copied(tensor, table))
     found: dict[str, nn.Module] = {}
     for name, module in users_of(model).items():
         replacement: CompressedTable
@@ -54,11 +54,11 @@ def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -
     return found
 
 
-def _parameter_like(tensor: Tensor, table: Tensor) -> nn.Parameter:
-    """A parameter with a copy of `tensor` on the table's device, in the table's dtype where it is a float."""
-    floating = tensor.is_floating_point()
-    dtype = table.dtype if floating else tensor.dtype
-    return nn.Parameter(tensor.detach().to(table.device, dtype, copy=True), requires_grad=floating)
+def _copied(tensor: Tensor, table: Tensor) -> Tensor:
+    """A copy of `tensor` on the table's device; floats become a parameter in the table's dtype."""
+    if not tensor.is_floating_point():
+        return tensor.to(table.device, copy=True)
+    return nn.Parameter(tensor.detach().to(table.device, table.dtype, copy=True))
 
 
 def swap_in(model: PreTrainedModel, modules: dict[str, nn.Module]) -> dict[str, dict[str, str]]:
@@ -121,18 +121,24 @@ def head_ties(model: PreTrainedModel) -> list[str]:
 
 def _tied_after_swap(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:
     """Tied weights, target to source, after a module swap: what is left of `before`, and the compressed modules'."""
-    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    names = {name for name, _ in named_tensors(model)}
     tied = {target: source for target, source in before.items() if {target, source} <= names}
     sources: dict[int, str] = {}
     modules = model.named_modules(remove_duplicate=False)
     compressed = [(prefix, module) for prefix, module in modules if isinstance(module, CompressedTable)]
     # lookups are the sources: their names are the same in all of an architecture's classes, most of which lack a head
     for prefix, module in sorted(compressed, key=lambda entry: isinstance(entry[1], CompressedHead)):
-        for name, parameter in module.named_parameters(prefix, recurse=False):
-            source = sources.setdefault(id(parameter), name)
+        for name, tensor in named_tensors(module, prefix):
+            source = sources.setdefault(id(tensor), name)
             if source != name:
                 tied[name] = source
     return tied
+
+
+def named_tensors(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters and buffers by name, shared ones under each of theirs."""
+    yield from module.named_parameters(prefix, remove_duplicate=False)
+    yield from module.named_buffers(prefix, remove_duplicate=False)
 
 
 def _models(model: PreTrainedModel) -> list[tuple[str, PreTrainedModel]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from orientc.errors import FitError, ModelError, NoTableError, UsageError
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.modules import CompressedEmbedding, embedding_scale, table_of
-from orientc.modeling.swap import shares
+from orientc.modeling.swap import named_tensors, shares
 from orientc.models.compact import check_left_over
 from orientc.models.source import ModelSource
 from orientc.storage.artifact import check_ids
@@ -187,8 +187,7 @@ def _read_factors(source: ModelSource, embedding: CompressedEmbedding) -> _Store
 def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
     """Read the tensor that a checkpoint stores for a parameter of the skeleton."""
     checkpoint = source.checkpoint
-    named = source.skeleton.named_parameters(remove_duplicate=False)
-    names = sorted(name for name, entry in named if entry is parameter)
+    names = sorted(name for name, entry in named_tensors(source.skeleton) if entry is parameter)
     check_left_over(source.id, checkpoint.unknown)
     keys = sorted(key for name in names for key in checkpoint.keys_of.get(name, ()))
     if not keys:
