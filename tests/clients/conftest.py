@@ -57,7 +57,7 @@ def _coded(model: Path, folder: Path, text: Path) -> Path:
 def encoder(bert_folder: Path, own_code: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder of a tiny BERT."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     folder = tmp_path_factory.mktemp("encoder")
     transformer = Transformer(str(bert_folder))

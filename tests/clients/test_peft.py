@@ -26,7 +26,7 @@ def steps(model: torch.nn.Module, count: int = 3) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

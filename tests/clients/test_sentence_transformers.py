@@ -40,13 +40,15 @@ def test_dtypes_move_and_everything_may_be_asked_to_train(coded_encoder: Path, c
 
 
 def test_it_trains(coded_encoder: Path, tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
     model = load(coded_encoder)
     before = model.encode(SENTENCES)
     data = datasets.Dataset.from_dict({"anchor": SENTENCES, "positive": SENTENCES[::-1]})
     arguments = sentence_transformers.SentenceTransformerTrainingArguments(
         str(tmp_path), max_steps=4, per_device_train_batch_size=4, learning_rate=1e-2, report_to=[], use_cpu=True
     )
-    loss = sentence_transformers.losses.MultipleNegativesRankingLoss(model)
+    loss = MultipleNegativesRankingLoss(model)
     sentence_transformers.SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=loss).train()
     after = model.encode(SENTENCES)
     assert np.isfinite(after).all()
