@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from support.data import SENTENCES
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
