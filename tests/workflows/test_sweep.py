@@ -157,7 +157,10 @@ def test_json_is_one_document_of_the_comparison(swept: Swept, no_work: None, ori
     (comparison,) = document["comparisons"]
     names = ("perplexity", "kl", "kl_p99", "kl_max", "same_top")
     columns = [f"{name}.{head}" for name in names for head in ("input-only", "tied")]
-    assert [column["key"] for column in comparison["columns"]] == [*columns, "rte.accuracy"]
+    assert [column["name"] for column in comparison["columns"]] == [*columns, "rte.accuracy"]
+    first, *_, last = comparison["columns"]
+    assert first["key"].startswith("perplexity.input-only[limit=5,text=text.txt:")
+    assert (last["chosen"]["limit_train"], last["chosen"].keys() & {"data", "seed", "text"}) == (4, set())
     assert [len(row["figures"]) for row in comparison["rows"]] == [3, *[11] * 4]
 
 
