@@ -11,7 +11,7 @@ from typing import Any
 
 from orientc.utils import folders
 from orientc.utils.documents import document, marks
-from orientc.utils.files import file_sha256, read_bytes
+from orientc.utils.files import INFINITY, file_sha256, read_bytes
 from orientc.workflows.fresh_process import Loaded
 from orientc.workflows.ruler import Outcome
 from orientc.workflows.search import Tried
@@ -150,12 +150,12 @@ class Shrunk:
         for name in ("folder", "artifact", "calibration"):
             known[name] = None if known[name] is None else Path(known[name])
         names = {entry.name for entry in dataclasses.fields(Tried)}
-        known["tried"] = tuple(Tried(**{name: entry[name] for name in names}) for entry in known["tried"])
+        known["tried"] = tuple(Tried(**_numbers({name: entry[name] for name in names})) for entry in known["tried"])
         known["predicted"] = tuple(Predicted(**entry) for entry in known["predicted"])
         known["bounds"], known["needs"] = tuple(known["bounds"]), tuple(known["needs"])
         if known["verdict"] is not None:
             outcomes = {name: known["verdict"][name] for name in ("outcome", "alone")}
-            read = {name: None if entry is None else Outcome(**entry) for name, entry in outcomes.items()}
+            read = {name: None if entry is None else Outcome(**_numbers(entry)) for name, entry in outcomes.items()}
             known["verdict"] = Verdict(**known["verdict"] | read)
         if known["loaded"] is not None:
             known["loaded"] = Loaded(**known["loaded"])
@@ -171,3 +171,9 @@ def left_before(state: Path, folder: Path) -> Shrunk | None:
         return replace(Shrunk.from_dict(values), fresh=False, url=None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values read from JSON, in which an infinite number is a word."""
+    nested = {name: _numbers(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: float(value) if value in (INFINITY, f"-{INFINITY}") else value for name, value in nested.items()}
