@@ -46,7 +46,8 @@ def main() -> None:
         start = time.perf_counter()
         done = orientc.shrink(
             given.model, Path(place) / "small", within=given.within, text=given.text, sts=given.sts,
-            measure=given.measure, data=given.data, limit=given.limit, tokens=given.tokens, out=runs, progress=orientc.Progress(warn=_say, done=_say),
+            measure=given.measure, data=given.data, limit=given.limit, tokens=given.tokens, out=runs,
+            progress=orientc.Progress(warn=_say, done=_say),
         )  # fmt: skip
         for name, value in facts(done):
             print(f"{name:<18}{value}")
