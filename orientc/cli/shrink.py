@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from orientc.workflows.shrunk import Shrunk
 
 
+_LEAST = 1e-6  # a predicted loss that is told from none
+
+
 def shrink(
     model: options.Model,
     to: Annotated[
@@ -244,13 +247,17 @@ def _figure(value: float) -> str:
     return f"{value:.3f}" if value < 10 else figure(value, 4)
 
 
+def _loss(value: float) -> str:
+    return figure(value) if value >= _LEAST else f"<{_LEAST:f}"
+
+
 def _show_predicted(done: Shrunk) -> None:
     rows = [
         [
             f"{row.bits:.3g}",
             "–" if row.table is None else f"{row.table / MB:.2f}",
             "–" if row.model is None else f"{row.model / MB:.1f}",
-            "no form is so small" if row.loss is None else figure(row.loss),
+            "no form is so small" if row.loss is None else _loss(row.loss),
         ]
         for row in done.predicted
     ]

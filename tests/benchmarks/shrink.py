@@ -1,7 +1,8 @@
 """What `orientc shrink` makes of models, as its README says it: sizes, verdicts, seconds; and verdicts of many splits.
 
     python tests/benchmarks/shrink.py demo [--splits N] [--runs DIR]
-    python tests/benchmarks/shrink.py MODEL [--within 1%] [--text FILE] [--sts DIR] [--limit N] [--runs DIR]
+    python tests/benchmarks/shrink.py MODEL [--within 1%] [--text FILE] [--sts DIR] [--measure TASK --data DIR]
+                                      [--limit N] [--tokens N] [--runs DIR]
 
 `--splits N` shrinks N times, each with another split of the same text (the demo's own without `--text`), and counts the
 verdicts that are within the tolerance: at least nine of ten should be. Run it on an idle machine.
@@ -29,7 +30,10 @@ def main() -> None:
     parser.add_argument("--within")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--sts", type=Path)
+    parser.add_argument("--measure")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--tokens", type=int, default=16384)
     parser.add_argument("--splits", type=int, default=0)
     parser.add_argument("--runs", type=Path)
     given = parser.parse_args()
@@ -41,8 +45,9 @@ def main() -> None:
             return
         start = time.perf_counter()
         done = orientc.shrink(
-            given.model, Path(place) / "small", within=given.within, text=given.text, sts=given.sts, limit=given.limit,
-            out=runs, progress=orientc.Progress(warn=_say, done=_say),
+            given.model, Path(place) / "small", within=given.within, text=given.text, sts=given.sts,
+            measure=given.measure, data=given.data, limit=given.limit, tokens=given.tokens, out=runs,
+            progress=orientc.Progress(warn=_say, done=_say),
         )  # fmt: skip
         for name, value in facts(done):
             print(f"{name:<18}{value}")

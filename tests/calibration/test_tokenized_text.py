@@ -10,7 +10,7 @@ from support.data import SENTENCES
 from support.models import cut_table
 from transformers import PreTrainedTokenizerFast
 
-from orientc.calibration.tokenized_text import CAUSAL, MASKED, SENTENCE, TokenizedText, objective_of
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, TokenizedText, objective_of
 from orientc.errors import CalibrationError, ModelError
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
@@ -37,9 +37,13 @@ def counts(folder: Path, text: str = TEXT) -> torch.Tensor:
     return found.counts(ModelSource.resolve(str(folder)).config.vocab_size, Progress())
 
 
-def test_the_objective_goes_by_the_head(bert_folder: Path, gpt2_folder: Path, encoder_folder: Path) -> None:
-    found = [objective_of(ModelSource.resolve(str(folder))) for folder in (bert_folder, gpt2_folder, encoder_folder)]
-    assert found == [MASKED, CAUSAL, SENTENCE]
+def test_the_objective_goes_by_the_head(
+    bert_folder: Path, gpt2_folder: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    transformers.AutoModelForSequenceClassification.from_pretrained(bert_folder).save_pretrained(tmp_path)
+    folders = (bert_folder, gpt2_folder, encoder_folder, tmp_path)
+    found = [objective_of(ModelSource.resolve(str(folder))) for folder in folders]
+    assert found == [MASKED, CAUSAL, SENTENCE, CLASSES]
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:

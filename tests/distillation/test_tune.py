@@ -236,3 +236,11 @@ def test_a_tuned_artifact_is_tuned_again(bert_folder: Path, tmp_path: Path) -> N
     twice = tuned(once.path, "twice.safetensors", steps=1).description.settings
     assert twice["tuned_from_sha256"] != once.description.settings["tuned_from_sha256"]
     assert once.description.settings.keys() - twice.keys() == {"tuned_minutes"}
+
+
+def test_a_classifier_is_tuned_as_the_encoder_that_it_has(bert_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    transformers.AutoModelForSequenceClassification.from_pretrained(bert_folder).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
+    found = tuned(stored(folder, "svd", tmp_path))
+    assert found.artifact.description.settings["tuned_pooling"] == "mean"
