@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from orientc.modeling.decoding import block_positions, whole_numbers
-from orientc.modeling.factors import CHUNK, Factors, concatenated, narrowed
+from orientc.modeling.factors import CHUNK, Factors, concatenated, is_half_on_cpu, narrowed, product_type
 from orientc.modeling.layout import PER_CHANNEL, PLAIN, Layout
 
 
@@ -69,23 +69,23 @@ class Int8(Resident):
         return [tensor for tensor in factors.tensors.values() if not tensor.is_floating_point()]
 
     def products(self, factors: Factors, states: Tensor) -> Tensor:
-        """Multiply states with every row; on a CPU in float32, which is the fastest there and the most exact."""
+        """Multiply states with every row: `[..., vocab]`."""
         return concatenated(self._by_block(factors, states), factors.vocab, self._positions)
 
     def _by_block(self, factors: Factors, states: Tensor) -> Iterator[Tensor]:
-        dtype = torch.float32 if states.device.type == "cpu" and states.dtype.itemsize < 4 else states.dtype
-        wide = states.to(dtype)
+        dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
         narrow, shift = narrowed(factors, wide)
         for row_group, (numbers, columns, middles) in enumerate(self._row_groups):
             scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"].float() for name in ("scales", "offsets"))
             own = narrow if columns is None else narrow.index_select(-1, columns)
-            folded, offset = own * scales.to(dtype), own @ (offsets + middles * scales).to(dtype)
+            folded = (own * scales.to(own.dtype)).to(dtype)
+            offset = own @ (offsets + middles * scales).to(own.dtype)
             whole = (offset if shift is None else offset + shift).unsqueeze(-1)
             for block in numbers.split(CHUNK):
                 products = functional.linear(folded, block.to(dtype)).add_(whole)
                 yield products if dtype == states.dtype else products.to(states.dtype)
         if factors.layout.kept:
-            products = functional.linear(wide, factors.tensors["kept.rows"].to(dtype))
+            products = functional.linear(wide.to(dtype), factors.tensors["kept.rows"].to(dtype))
             yield products if dtype == states.dtype else products.to(states.dtype)
 
 
