@@ -70,7 +70,7 @@ class Int8(Resident):
         return [tensor for tensor in factors.tensors.values() if not tensor.is_floating_point()]
 
     def products(self, factors: Factors, states: Tensor) -> Tensor:
-        """Multiply states with every row; many in bfloat16 on a CPU by the codes, since folding would round them more."""
+        """Multiply states with every row; many in bfloat16 on a CPU by the codes: folding would round them more."""
         if is_half_on_cpu(states) and product_type(states) == states.dtype:
             return factors.products(states)
         return concatenated(self._by_block(factors, states), factors.vocab, self._positions)
