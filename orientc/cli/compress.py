@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from orientc.cli import options
-from orientc.compression.configs import PRESETS, AutoencoderConfig
+from orientc.compression.configs import PRESETS, RUNTIMES, AutoencoderConfig
 from orientc.methods.recipe import NONLINEAR, SCHEDULES
 from orientc.storage.artifact import FLOAT_DTYPES
 
@@ -37,6 +37,16 @@ def compress(
     target_bits: Annotated[float | None, _target("Bits per weight at most, in the form that costs least.")] = None,
     target_ratio: Annotated[float | None, _target("The same for a byte ratio of at least this.")] = None,
     target_mb: Annotated[float | None, _target("The same for at most so many MB.")] = None,
+    runtime: Annotated[
+        str | None,
+        options.choice(
+            RUNTIMES,
+            "--for",
+            help="With a target: the form that this runs, one of ggml's block types.",
+            show_default=False,
+            rich_help_panel=options.SIZE,
+        ),
+    ] = None,
     rank: options.Rank = None,
     ratio: options.Ratio = None,
     bits: options.Bits = None,
@@ -122,6 +132,7 @@ def compress(
             target_bits=target_bits,
             target_ratio=target_ratio,
             target_mb=target_mb,
+            runtime=runtime,
             rank=rank,
             ratio=ratio,
             bits=bits,

@@ -24,6 +24,7 @@ from orientc.storage.sizes import check_size
 PRESETS = {"default": Recipe(), "paper": PAPER}
 BITS = (8, 4, 3, 2)
 BLOCKS = tuple(BLOCK_TYPES)
+RUNTIMES = ("gguf",)
 TARGETS = ("target_bits", "target_ratio", "target_mb")
 AUTO = "auto"
 _WITH_ELU = ("decoder", "both")
@@ -36,7 +37,7 @@ class Config(ABC):
     method: ClassVar[str]
     # Fields that an artifact's settings hold only where they are not the default; the others are always there.
     _if_changed: ClassVar[frozenset[str]] = frozenset(
-        ("ratio", "bits", "block", "group_size", "keep_rows", "head_weight", *TARGETS)
+        ("ratio", "bits", "block", "group_size", "keep_rows", "head_weight", "runtime", *TARGETS)
     )
 
     dtype: str = "float32"
@@ -307,6 +308,8 @@ class TargetConfig(Config):
         target_bits: Bits per weight at most.
         target_ratio: Byte ratio at least.
         target_mb: Size at most, in MB of 10⁶ bytes.
+        runtime: What the table is to run in, where that allows some forms alone: "gguf", one of ggml's block types.
+            Default: None.
         dtype: "float32", "float16" or "bfloat16", type of the stored numbers that are not rounded. Default: "float16".
         head_weight: With a calibration, the weight of the head's importance matrix beside the input's; 0 for a model
             that keeps its head. Default: 1.
@@ -318,10 +321,13 @@ class TargetConfig(Config):
     target_bits: float | None = None
     target_ratio: float | None = None
     target_mb: float | None = None
+    runtime: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that fits no table."""
         super().__post_init__()
+        if self.runtime not in (None, *RUNTIMES):
+            raise UsageError(f"`runtime` must be {' or '.join(RUNTIMES)}, not {self.runtime!r:.40}")
         given = {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
         if len(given) != 1:
             raise UsageError(f"give one target: {', '.join(f'`{name}`' for name in TARGETS)}")
@@ -342,7 +348,8 @@ class TargetConfig(Config):
     @property
     def slug(self) -> str:
         """Method and size as they go into a file's name."""
-        return f"{self.method}-{self.target.removeprefix('target_')}{getattr(self, self.target):g}"
+        runtime = f"-{self.runtime}" if self.runtime else ""
+        return f"{self.method}-{self.target.removeprefix('target_')}{getattr(self, self.target):g}{runtime}"
 
 
 @cache

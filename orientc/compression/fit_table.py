@@ -147,6 +147,8 @@ class Fit:
         nbytes = target_bytes(
             info.vocab, info.dim, info.nbytes, ratio=config.target_ratio, bits=config.target_bits, mb=config.target_mb
         )
+        if config.runtime:
+            return target_size.fit_blocks_to_size(weight, nbytes, importance)
         return target_size.fit_to_size(weight, nbytes, importance, dtype=getattr(torch, config.dtype))
 
 

@@ -63,7 +63,11 @@ def read_config(
     known = _known(kind)
     for name in sorted(merged.keys() - known):
         if any(name in _known(other) for other in kinds):
-            target = next(entry for entry in TARGETS if entry in merged)
+            target = next((entry for entry in TARGETS if entry in merged), None)
+            if target is None:
+                raise UsageError(
+                    f"`{name}` is for a target: say its size with {', '.join(f'`{own}`' for own in TARGETS)}"
+                )
             raise UsageError(f"`{name}` and `{target}` exclude each other: a target chooses the form by itself")
         raise UsageError(f"{kind.method} has no setting {name!r}: choose from {', '.join(sorted(known))}")
     preset = merged.pop("preset", "default")

@@ -68,9 +68,9 @@ def nearest_levels(kind: BlockType, values: Tensor) -> Tensor:
 
 @lru_cache(8)
 def _nonlinear(device: torch.device) -> Tensor:
-    levels = torch.tensor(NONLINEAR, dtype=torch.float32)
+    levels = torch.tensor(NONLINEAR, dtype=torch.float32, device=device)
     middles = (levels[1:] + levels[:-1]) / 2
-    return levels[torch.bucketize(torch.arange(512) / 2 - 128 + 0.25, middles)].to(device)
+    return levels[torch.bucketize(torch.arange(512, device=device) / 2 - 128 + 0.25, middles)]
 
 
 def divided(values: Tensor, step: Tensor) -> Tensor:

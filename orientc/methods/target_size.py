@@ -12,10 +12,12 @@ from torch import Tensor
 from orientc.errors import FitError
 from orientc.methods import kept_rows, per_group, svd, transform_coding
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
+from orientc.methods.ggml_fit import code_in_blocks
 from orientc.methods.importance import Importance
 from orientc.methods.rounding import squared_errors
 from orientc.methods.row_groups import row_groups_of, spread_sample
 from orientc.modeling.factors import Factors
+from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import MOST_BITS, packed_bytes
 
 _SAMPLE = 1024  # rows of a row group that costs are estimated on
@@ -28,7 +30,7 @@ class Choice:
 
     Attributes:
         factors: The compressed table.
-        form: "transform", "groups" or "rank".
+        form: "transform", "groups" or "rank"; or the name of a block type.
         costs: What each form that fits costs, as `Importance.cost` has it.
     """
 
@@ -69,6 +71,35 @@ def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: to
     }
     if not (costs := {name: cost for name, cost in costs.items() if isfinite(cost)}):
         raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
+    form = min(costs, key=lambda name: costs[name])
+    return Choice(made[form], form, costs)
+
+
+def fit_blocks_to_size(table: Tensor, nbytes: int, importance: Importance) -> Choice:
+    """Compress a table to a number of bytes in the one of ggml's block types that costs least.
+
+    Types that take a bit per weight less than another one that fits are not tried. The form is the type's name.
+
+    Args:
+        table: `[vocab, dim]` of any float type.
+        nbytes: Bytes that the tensors may take.
+        importance: What a change of a row costs.
+
+    Raises:
+        FitError: No type is that small, or the table's numbers are out of range.
+    """
+    vocab, dim = table.shape
+    allowed = 8 * nbytes / (vocab * dim)
+    bits = {name: kind.bits_per_weight for name, kind in BLOCK_TYPES.items() if dim % kind.width == 0}
+    fitting = {name: own for name, own in bits.items() if own <= allowed}
+    if not fitting:
+        least = f"the smallest takes {min(bits.values()):g}" if bits else f"none goes into {dim} columns"
+        raise FitError(f"no block type takes at most {allowed:.3g} bits per weight: {least}")
+    close = [name for name, own in fitting.items() if own > max(fitting.values()) - 1]
+    made = {name: code_in_blocks(table, name, importance.matrix) for name in close}
+    costs = {name: cost for name, factors in made.items() if isfinite(cost := importance.cost(factors, table))}
+    if not costs:
+        raise FitError("the table's numbers do not fit into float16 scales")
     form = min(costs, key=lambda name: costs[name])
     return Choice(made[form], form, costs)
 

@@ -79,6 +79,8 @@ def document(ended: Ended) -> dict[str, Any]:
         (["svd", "--rank", "4", "--head-weight", "-1"], "--head-weight must be"),
         (["compress", "--target-bits", "4", "--target-mb", "1"], "one target"),
         (["compress", "--target-bits", "0"], "above 0"),
+        (["compress", "--target-bits", "4", "--for", "onnx"], "--for"),
+        (["compress", "--rank", "4", "--for", "gguf"], "--for is for a target: say its size with --target-bits"),
         (["compress", "--target-ratio", "-2"], "above 0"),
         (["compress", "--target-mb", "inf"], "above 0"),
         (["compress", "--target-bits", "4", "--rank", "3"], "--rank and --target-bits exclude each other"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support import llama_cpp, quantized
+from support.data import SENTENCES
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -17,9 +19,10 @@ from orientc.methods.importance import Importance
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
-from orientc.models.table import read_table
+from orientc.models.table import GGUF_TABLE, read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
+from orientc.storage.gguf_file import NewTensor, copy_with, reader
 
 pytestmark = [
     pytest.mark.clients,
@@ -39,13 +42,18 @@ def base(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedTokenize
 @pytest.fixture(scope="module")
 def calibration(base: Path) -> Path:
     text = base.parent / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog and runs away. " * 60)
-    return orientc.calibrate(base, text=text, tokens=512, device="cpu", out=base.parent / "c.safetensors").path
+    text.write_text(words(0, 3000))
+    return orientc.calibrate(base, text=text, tokens=4096, device="cpu", out=base.parent / "c.safetensors").path
+
+
+def words(seed: int, count: int) -> str:
+    """Words in any order: states in all directions."""
+    known = sorted({word for sentence in SENTENCES for word in sentence.split()})
+    return " ".join(random.Random(seed).choices(known, k=count))
 
 
 def ids_of(source: ModelSource) -> list[int]:
-    generator = torch.Generator().manual_seed(0)
-    return [0, *torch.randint(1, source.rows, (TOKENS - 1,), generator=generator).tolist()]
+    return [0, *source.tokenizer(words(1, TOKENS))["input_ids"]][:TOKENS]
 
 
 def by_llama_cpp(path: Path, ids: list[int]) -> Tensor:
@@ -106,6 +114,22 @@ def test_by_a_calibration_less_is_lost_than_by_importance_in_ggml(block: str, ba
     for weights in (None, importance.matrix.diagonal()):
         theirs = torch.from_numpy(gguf.dequantize(llama_cpp.rounded(block, table, weights), kind))
         assert ours < 0.9 * cost(theirs)
+
+
+@pytest.mark.parametrize("block", [name for name, kind in BLOCK_TYPES.items() if kind.width == 256])
+def test_less_is_lost_in_llama_cpp_too(block: str, base: Path, calibration: Path, tmp_path: Path) -> None:
+    """On other text than the calibration's: K types by a calibration, and as ggml rounds them."""
+    made = orientc.quantize(base, block=block, calibration=calibration, device="cpu", out=tmp_path / "t.safetensors")
+    exported = orientc.export(made.path, tmp_path / "ours.gguf", form="gguf").folder
+    kind = next(int(tensor.tensor_type) for tensor in reader(exported).tensors if tensor.name == GGUF_TABLE)
+    new = NewTensor(kind, llama_cpp.rounded(block, read_table(base).weight).tobytes())
+    copy_with(base, tmp_path / "theirs.gguf", {GGUF_TABLE: new}, {})
+    ids = ids_of(ModelSource.resolve(base))
+    original, ours, theirs = (
+        by_llama_cpp(path, ids).log_softmax(-1) for path in (base, exported, tmp_path / "theirs.gguf")
+    )
+    lost, lost_by_ggml = ((original.exp() * (original - here)).sum(-1).mean() for here in (ours, theirs))
+    assert 0 < lost < lost_by_ggml
 
 
 def fitted(table: Tensor, block: str, importance: Tensor) -> Tensor:

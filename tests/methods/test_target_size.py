@@ -106,3 +106,21 @@ def test_small_and_odd_tables_are_made_as_small_as_they_can_be(vocab: int, dim: 
             continue
         assert choice.factors.nbytes <= nbytes
         assert choice.factors.dense().isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "tried"), [(8.5, {"Q8_0"}), (4.6, {"Q4_0", "IQ4_NL"}), (5.0, {"Q4_0", "Q4_1", "IQ4_NL"})]
+)
+def test_of_block_types_the_one_that_costs_least_is_taken(bits: float, tried: set[str]) -> None:
+    table, importance = zipf(300, 96)
+    choice = target_size.fit_blocks_to_size(table, int(table.numel() * bits / 8), importance)
+    assert choice.costs.keys() == tried
+    assert choice.form == choice.factors.layout.block == min(choice.costs, key=lambda name: choice.costs[name])
+    assert choice.costs[choice.form] == pytest.approx(importance.cost(choice.factors, table))
+
+
+@pytest.mark.parametrize(("dim", "said"), [(96, "the smallest takes 4.5"), (40, "none goes into 40 columns")])
+def test_what_no_block_type_can_do_is_one_line(dim: int, said: str) -> None:
+    table, importance = zipf(20, dim)
+    with pytest.raises(FitError, match=said):
+        target_size.fit_blocks_to_size(table, int(table.numel() * 4.4 / 8), importance)
