@@ -154,8 +154,7 @@ def export(
         progress=progress,
     )
     url = hub.push(folder, push, private=private) if push is not None else None
-    nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Exported(folder, facts, weights_in(folder), nbytes, _halved(folder, facts), url)
+    return Exported(folder, facts, weights_in(folder), _taken(folder), _halved(folder, facts), url)
 
 
 def _write(
@@ -332,6 +331,12 @@ def _tell_if_larger(
             f"the body of {source.id} is written out as {dtype}, {here / MB:.2f} MB instead of "
             f"{before / MB:.2f}{why}{helps}"
         )
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of all files in a folder; one that lies there under several names counts once."""
+    found = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum({(entry.st_dev, entry.st_ino): entry.st_size for entry in found}.values())
 
 
 def weights_in(folder: Path) -> int:
