@@ -75,7 +75,7 @@ class CompactModel:
         While transformers loads a model it looks up what is tied by this method; codes are tied, and buffers.
         """
         holder, _, name = target.rpartition(".")
-        buffer = self.get_submodule(holder)._buffers.get(name)  # type: ignore[attr-defined]  # nn.Module's
+        buffer = self.get_submodule(holder)._buffers.get(name)
         return super().get_parameter(target) if buffer is None else buffer  # type: ignore[misc]
 
     def get_submodule(self, target: str) -> nn.Module:

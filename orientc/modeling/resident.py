@@ -6,6 +6,7 @@ A form is never stored: it is made of the table's tensors at the first product, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from orientc.modeling.decoding import block_positions, whole_numbers
-from orientc.modeling.factors import CHUNK, Factors, concatenated, narrowed
+from orientc.modeling.factors import CHUNK, Factors, concatenated, is_half_on_cpu, narrowed, product_type
 from orientc.modeling.layout import PER_CHANNEL, PLAIN, Layout
 
 
@@ -69,22 +70,26 @@ class Int8(Resident):
         return [tensor for tensor in factors.tensors.values() if not tensor.is_floating_point()]
 
     def products(self, factors: Factors, states: Tensor) -> Tensor:
-        """Multiply states with every row; on a CPU in float32, which is the fastest there and the most exact."""
+        """Multiply states with every row; many in bfloat16 on a CPU by the codes: folding would round them more."""
+        if is_half_on_cpu(states) and product_type(states) == states.dtype:
+            return factors.products(states)
         return concatenated(self._by_block(factors, states), factors.vocab, self._positions)
 
     def _by_block(self, factors: Factors, states: Tensor) -> Iterator[Tensor]:
-        dtype = torch.float32 if states.device.type == "cpu" and states.dtype.itemsize < 4 else states.dtype
-        narrow, shift = narrowed(factors, states.to(dtype))
+        dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
+        narrow, shift = narrowed(factors, wide)
         for row_group, (numbers, columns, middles) in enumerate(self._row_groups):
             scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"].float() for name in ("scales", "offsets"))
             own = narrow if columns is None else narrow.index_select(-1, columns)
-            folded, offset = own * scales.to(dtype), own @ (offsets + middles * scales).to(dtype)
+            folded = (own * scales.to(own.dtype)).to(dtype)
+            offset = own @ (offsets + middles * scales).to(own.dtype)
             whole = (offset if shift is None else offset + shift).unsqueeze(-1)
             for block in numbers.split(CHUNK):
                 products = functional.linear(folded, block.to(dtype)).add_(whole)
                 yield products if dtype == states.dtype else products.to(states.dtype)
         if factors.layout.kept:
-            yield functional.linear(states, factors.tensors["kept.rows"])
+            products = functional.linear(wide.to(dtype), factors.tensors["kept.rows"].to(dtype))
+            yield products if dtype == states.dtype else products.to(states.dtype)
 
 
 class Dense(Resident):
@@ -136,8 +141,7 @@ class ResidentTable:
 
     def __init__(self, form: type[Resident]) -> None:
         self.form = form
-        self._made: Resident | None = None
-        self._marks: list[tuple[Tensor, int, int]] = []
+        self._held: _Held | None = None
 
     def __reduce__(self) -> tuple[Callable[..., ResidentTable], tuple[type[Resident]]]:
         return ResidentTable, (self.form,)
@@ -146,24 +150,35 @@ class ResidentTable:
         """Multiply states `[..., dim]` with every row of the table: `[..., vocab]`."""
         if torch.compiler.is_compiling():  # a graph has the stored tensors alone
             return factors.products(states)
-        return self._form_of(factors).products(factors, states)
+        return self.table(factors).products(factors, states)
 
     def drop(self) -> None:
         """Forget what is held."""
-        self._made, self._marks = None, []
+        self._held = None
 
-    def _form_of(self, factors: Factors) -> Resident:
-        sources = self.form.sources(factors)
-        held = len(sources) == len(self._marks) and all(map(_is_as_marked, sources, self._marks))
-        if self._made is None or not held:
+    def table(self, factors: Factors) -> Resident:
+        """The table in this form, as it was made before where none of its tensors has changed since."""
+        sources, held = self.form.sources(factors), self._held  # read once: replicas in threads share this object
+        if held is None or not held.is_of(sources):
             with torch.inference_mode(False), torch.no_grad():
-                self._made = self.form(factors)
-            self._marks = [(tensor, *_state(tensor)) for tensor in sources]
-        return self._made
+                held = _Held(self.form(factors), tuple(sources), tuple(map(_state, sources)))
+            self._held = held
+        return held.table
 
 
-def _is_as_marked(tensor: Tensor, mark: tuple[Tensor, int, int]) -> bool:
-    return mark[0] is tensor and mark[1:] == _state(tensor)
+@dataclass(frozen=True)
+class _Held:
+    """A table in some form, and the tensors it was made of with their state then."""
+
+    table: Resident
+    sources: tuple[Tensor, ...]
+    states: tuple[tuple[int, int], ...]
+
+    def is_of(self, sources: Collection[Tensor]) -> bool:
+        """Whether the table is what these tensors would make now."""
+        if len(sources) != len(self.sources) or tuple(map(_state, sources)) != self.states:
+            return False
+        return all(one is other for one, other in zip(sources, self.sources, strict=True))
 
 
 def _state(tensor: Tensor) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from orientc.modeling import factors as factors_module
 from orientc.modeling import resident as resident_module
-from orientc.modeling.factors import Factors
+from orientc.modeling.factors import FEW, Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead
 from orientc.modeling.resident import FORMS, ResidentTable, resident_form
 
@@ -71,11 +71,14 @@ def test_logits_are_those_of_the_codes(form: str, shape: str, kept: int) -> None
 @pytest.mark.parametrize("form", ["int8", "dense"])
 def test_in_a_half_type_predictions_are_those_of_the_codes(form: str, dtype: torch.dtype) -> None:
     factors = table_of(made(COLUMNS, "linear", kept=KEPT), dtype)
-    states = (0.3 * torch.randn(50, DIM)).to(dtype)
+    states = (0.3 * torch.randn(FEW + 1, DIM)).to(dtype)
     with torch.no_grad():
         logits = head_of(factors, form)(states)
         assert logits.dtype == dtype
-        ours, theirs = (entry.double().log_softmax(-1) for entry in (logits, head_of(factors)(states)))
+        codes = head_of(factors)(states)
+        few = [head_of(factors, name)(states[:FEW]) for name in ("codes", "int8")]
+        assert (few[0] == few[1]).float().mean() > 0.95  # what is rounded is the logits alone
+    ours, theirs = (entry.double().log_softmax(-1) for entry in (logits, codes))
     assert float((theirs.exp() * (theirs - ours)).sum(-1).mean()) < 1e-4
 
 
@@ -170,10 +173,10 @@ def test_what_is_saved_and_copied_is_the_table_alone(form: str) -> None:
 
 def test_a_form_is_made_once() -> None:
     table, factors = ResidentTable(FORMS["int8"]), made(COLUMNS, "linear")
-    held = table._form_of(factors)
-    assert table._form_of(factors) is held
+    held = table.table(factors)
+    assert table.table(factors) is held
     table.drop()
-    assert table._form_of(factors) is not held
+    assert table.table(factors) is not held
 
 
 @pytest.mark.parametrize(
