@@ -21,7 +21,7 @@ from orientc.modeling.ggml_types import BLOCK_TYPES, BlockType
 from orientc.modeling.layout import GGML, Layout
 
 _ROWS = 4096  # coded together: what caches hold
-_SWEEPS = 2
+_SWEEPS = 4
 _TINY = 1e-30
 
 

@@ -5,7 +5,9 @@
 "plain" and "importance" are ggml's own rounding, without and with the diagonal of H as importance; "feedback" is
 `orientc quantize --block … --calibration …`. All are written into copies of the file, whose body stays as it is. KL is
 that of llama.cpp's predictions with the copy to those with the original, over windows of 1 024 tokens behind a BOS; its
-standard error is that of blocks of 128 tokens. Without `--calibration` one is measured on SQuAD's train contexts.
+standard error is that of blocks of 128 tokens. On the first window, llama.cpp and orientc's modules are compared, with
+the original table and with each that was fitted: llama.cpp rounds states to 8 bits. Without `--calibration` one is
+measured on SQuAD's train contexts.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import os
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
@@ -27,8 +31,10 @@ import orientc
 from orientc.methods.ggml_fit import code_in_blocks
 from orientc.methods.ggml_packing import as_blocks
 from orientc.methods.importance import Importance
+from orientc.modeling.factors import Factors
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.models.source import ModelSource
+from orientc.models.substitute import substituted
 from orientc.models.table import GGUF_TABLE, Table, read_table
 from orientc.storage import calibration as calibrations
 from orientc.storage.calibration import Calibration
@@ -47,9 +53,11 @@ def main() -> None:
         folder = Path(scratch)
         calibration = calibrations.load(options.calibration or _calibrated(options.model, assets, folder))
         print(f"calibrated on {calibration.description.measured} positions", flush=True)
-        files = _files(options, read_table(options.model), calibration, folder)
+        files, fitted = _files(options, read_table(options.model), calibration, folder)
         _times(options, files)
-        _compare(options, files, assets)
+        windows = _windows(options, assets)
+        _agree(options, files, fitted, windows[0])
+        _compare(options, files, windows)
 
 
 def _options() -> argparse.Namespace:
@@ -72,8 +80,11 @@ def _calibrated(model: Path, assets: Path, folder: Path) -> Path:
     return orientc.calibrate(model, text=text, out=folder / "calibration.safetensors").path
 
 
-def _files(options: argparse.Namespace, table: Table, calibration: Calibration, folder: Path) -> dict[str, Path]:
-    """Copies of the file, by what was done."""
+def _files(
+    options: argparse.Namespace, table: Table, calibration: Calibration, folder: Path
+) -> tuple[dict[str, Path], dict[str, Factors]]:
+    """Copies of the file, by what was done, and the tables that were fitted."""
+    fitted: dict[str, Factors] = {}
     importance = Importance.of(calibration, table.weight)
     assert calibration.head_importance is not None
     head = calibration.head_importance.diagonal()
@@ -85,6 +96,7 @@ def _files(options: argparse.Namespace, table: Table, calibration: Calibration, 
         cost = importance.cost(factors, table.weight)
         print(f"{block}: fitted in {wall:.1f} s, of a processor {cpu:.1f} s; predicted loss {cost:.4f}", flush=True)
         coded = as_blocks(BLOCK_TYPES[block], factors.tensors["latents.codes"], factors.tensors["latents.scales"])
+        fitted[f"{block} feedback"] = factors
         contents = {
             "plain": llama_cpp.rounded(block, table.weight),
             "importance": llama_cpp.rounded(block, table.weight, head),
@@ -94,7 +106,7 @@ def _files(options: argparse.Namespace, table: Table, calibration: Calibration, 
             path = found[f"{block} {name}"] = folder / f"{block}-{name}.gguf"
             new = NewTensor(int(gguf.GGMLQuantizationType[block]), content.tobytes())
             copy_with(options.model, path, {GGUF_TABLE: new}, {"table.type": block})
-    return found
+    return found, fitted
 
 
 def _times(options: argparse.Namespace, files: dict[str, Path]) -> None:
@@ -110,25 +122,46 @@ def _times(options: argparse.Namespace, files: dict[str, Path]) -> None:
         models[name].close()
 
 
-def _compare(options: argparse.Namespace, files: dict[str, Path], assets: Path) -> None:
-    source = ModelSource.resolve(options.model)
+def _windows(options: argparse.Namespace, assets: Path) -> list[tuple[list[int], Tensor]]:
+    """What each window gives the model, and what it is to predict, `[tokens, 1]`."""
+    tokenizer = ModelSource.resolve(options.model).tokenizer
     text = (assets / "wikitext" / "wiki.test.raw").read_text()
-    ids = source.tokenizer(text[: 10 * options.tokens], add_special_tokens=False, verbose=False)["input_ids"]
-    ids, bos = ids[: options.tokens], source.tokenizer.bos_token_id
+    ids = tokenizer(text[: 10 * options.tokens], add_special_tokens=False, verbose=False)["input_ids"]
+    own = [ids[start : start + options.window] for start in range(0, options.tokens, options.window)]
+    return [([tokenizer.bos_token_id, *part[:-1]], torch.tensor(part).unsqueeze(1)) for part in own]
+
+
+@torch.no_grad()
+def _agree(
+    options: argparse.Namespace, files: dict[str, Path], fitted: dict[str, Factors], window: tuple[list[int], Tensor]
+) -> None:
+    """llama.cpp and orientc's modules on one window."""
+    given, targets = window
+    model: Any = ModelSource.resolve(options.model).load(None, dtype=torch.float32)
+    for name in ("original", *fitted):
+        with substituted(model, fitted[name], "tied") if name in fitted else nullcontext():
+            here = model(input_ids=torch.tensor([given])).logits[0].log_softmax(-1)
+        client = llama_cpp.Model(files[name], options.threads)
+        there = client.logits(given).log_softmax(-1)
+        client.close()
+        ratio = float((here.gather(1, targets) - there.gather(1, targets)).double().mean().exp())
+        apart = torch.cat([_kl(*parts) for parts in zip(here.split(64), there.split(64), strict=True)]).mean()
+        print(f"{name}: llama.cpp's perplexity is {ratio:.4f} of that of the modules, KL {apart:.4f}", flush=True)
+
+
+def _compare(options: argparse.Namespace, files: dict[str, Path], windows: list[tuple[list[int], Tensor]]) -> None:
     models = {name: llama_cpp.Model(path, options.threads) for name, path in files.items()}
     kl: dict[str, list[Tensor]] = defaultdict(list)
     loss: dict[str, list[Tensor]] = defaultdict(list)
     same: dict[str, list[Tensor]] = defaultdict(list)
-    for start in range(0, len(ids), options.window):
-        own = ids[start : start + options.window]
-        given, targets = [bos, *own[:-1]], torch.tensor(own).unsqueeze(1)
+    for number, (given, targets) in enumerate(windows):
         original = models["original"].logits(given).log_softmax(-1)
         for name, model in models.items():
             here = model.logits(given).log_softmax(-1) if name != "original" else original
             kl[name].append(torch.cat([_kl(*parts) for parts in zip(original.split(64), here.split(64), strict=True)]))
             loss[name].append(-here.gather(1, targets).double())
             same[name].append((here.argmax(-1) == original.argmax(-1)).double())
-        print(f"{start + len(own)} tokens", flush=True)
+        print(f"window {number + 1} of {len(windows)}", flush=True)
     before = torch.cat(loss["original"]).mean()
     print(f"original: perplexity {before.exp():.3f}")
     print("| table | KL ± s.e. | perplexity ratio | same top | asked |\n|---|---|---|---|---|")

@@ -35,7 +35,7 @@ WIDTH, TOKENS = 256, 60
 def base(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedTokenizerFast) -> Path:
     pytest.importorskip("gguf")
     folder = tmp_path_factory.mktemp("llama")
-    plain = quantized.llama(folder / "plain", bytes_bpe, torch.float32, width=WIDTH)
+    plain = quantized.llama(folder / "plain", bytes_bpe, torch.float32, width=WIDTH, spread=0.1)
     return quantized.gguf_file(plain, folder / "base.gguf", "F16")
 
 

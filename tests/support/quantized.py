@@ -21,7 +21,12 @@ _PARTS = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": 
 
 
 def llama(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype = torch.bfloat16, width: int = 32
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    width: int = 32,
+    spread: float = 0.3,
 ) -> Path:
     """A tied model that is not quantized, with its tokenizer."""
     torch.manual_seed(0)
@@ -36,7 +41,7 @@ def llama(
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
-        initializer_range=0.3,
+        initializer_range=spread,
     )
     transformers.LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
