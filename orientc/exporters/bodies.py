@@ -66,9 +66,9 @@ def check(source: ModelSource, form: str, body: str, *, artifact: bool) -> None:
         raise ExportError(
             f"{source.id} is in the compact form: with a quantized body it can be written dense from the artifact alone"
         )
-    if form != DENSE or (kept or METHODS[body]) not in SAVED:
-        others = "which only the compact form keeps" if kept not in SAVED else "which this form does not keep"
-        raise ExportError(f"{source.id} has a body that is quantized ({kept}), {others}: export it in another one")
+    if kept is not None and (form == ONNX or kept not in SAVED):
+        forms = "the compact and the dense form keep" if kept in SAVED else "only the compact form keeps"
+        raise ExportError(f"{source.id} has a body that is quantized ({kept}), which {forms}: export it in another one")
 
 
 def quantization(source: ModelSource, body: str) -> Any | None:

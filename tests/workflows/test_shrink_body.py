@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from support import quantized
 from support.data import SENTENCES
 from support.models import save_bert
 from transformers import PreTrainedTokenizerFast
@@ -15,8 +16,11 @@ from transformers import PreTrainedTokenizerFast
 import orientc as library
 from orientc.cli.shrink import facts
 from orientc.errors import ExportError, FitError
+from orientc.models.source import ModelSource
+from orientc.models.table import table_info
 from orientc.storage.sizes import MB
 from orientc.workflows.shrunk import Shrunk
+from orientc.workflows.sizes import Sizes
 
 WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
 PACKAGES = {"int8": "torchao", "int4": "bitsandbytes"}
@@ -75,6 +79,15 @@ def test_a_size_of_the_whole_model_counts_the_body(body: str, bert: Path, text: 
     done = library.shrink(bert, tmp_path / "small", model_mb=LARGEST[body], **options)  # type: ignore[arg-type]
     assert done.weights is not None
     assert 0.75 * LARGEST[body] < done.weights / MB <= LARGEST[body]
+
+
+@pytest.mark.clients
+def test_a_body_that_came_quantized_counts_as_it_is_stored(tmp_path: Path, bytes_bpe: PreTrainedTokenizerFast) -> None:
+    pytest.importorskip("torchao")
+    source = ModelSource.resolve(quantized.torchao(quantized.llama(tmp_path / "model", bytes_bpe, width=128)))
+    info = table_info(source)
+    stored = (tmp_path / "model" / "model.safetensors").stat().st_size - info.nbytes
+    assert stored * 0.95 < Sizes(source, info, "bfloat16", None).body < stored * 1.1
 
 
 @pytest.mark.parametrize("body", PACKAGES)
