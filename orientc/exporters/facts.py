@@ -10,8 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from orientc.exporters import bodies
 from orientc.exporters.forms import COMPACT, DENSE, NONE, ONNX
 from orientc.exporters.onnx_weights import stored_bytes
-from orientc.modeling.modules import CompressedTable, table_of
-from orientc.models import compact_code, foreign_code, quantized
+from orientc.modeling.layout import PLAIN
+from orientc.modeling.modules import CompressedHead, CompressedTable, table_of
+from orientc.modeling.resident import FORMS, Resident
+from orientc.models import compact, compact_code, foreign_code, quantized
 from orientc.models.resolve import Subject
 from orientc.storage.table_info import TableInfo
 from orientc.utils.messages import literal
@@ -50,6 +52,7 @@ class Facts:
         processor: Whether a processor goes along, which takes more than text.
         body: What the weights of the body are quantized by, as "int8, torchao"; None where they are floats.
         needs: What has to be installed to load it beside the library, as pip names it.
+        resident: The forms besides its codes in which the head may hold its table while it runs, if it has codes.
     """
 
     base: str
@@ -70,6 +73,7 @@ class Facts:
     processor: bool = False
     body: str | None = None
     needs: tuple[str, ...] = ()
+    resident: tuple[str, ...] = ()
 
     def load(self, place: str) -> str:
         """The expression that loads the model from a folder or repository: Python's, or of a graph JavaScript's."""
@@ -162,4 +166,12 @@ class Facts:
             processor=processor,
             body=method and (method if body == NONE else f"{body}, {method}"),
             needs=quantized.PACKAGES.get(method, ()) if method else (),
+            resident=_resident(model) if form == COMPACT else (),
         )
+
+
+def _resident(model: PreTrainedModel) -> tuple[str, ...]:
+    layout = compact.compressed_table(model).factors.layout
+    if layout.codec == PLAIN or not isinstance(model.get_output_embeddings(), CompressedHead):
+        return ()
+    return tuple(name for name, kind in FORMS.items() if kind is not Resident and not kind.obstacle(layout))

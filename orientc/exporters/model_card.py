@@ -140,7 +140,21 @@ def _loading(facts: Facts, folder: Path) -> str:
             f"\n\n`{compact_code.FILE}` is the code this needs. It reads nothing but this folder, "
             f"and was written with transformers {transformers.__version__}."
         )
-    return text
+    return text + (f"\n\n{_residency(facts)}" if facts.resident else "")
+
+
+def _residency(facts: Facts) -> str:
+    """What the head holds while the model runs, and what it may hold instead."""
+    forms = {
+        "int8": "holds one byte more for each code and takes no longer for a token than a dense head",
+        "dense": "holds the table decoded, which is as large as before",
+    }
+    told = "; ".join(f'`{compact_code.RESIDENT}="{name}"` {forms[name]}' for name in facts.resident)
+    return (
+        "The output projection decodes its codes anew for each product. That is the default because it takes the least "
+        f"memory and is what was measured; generating text is faster with another form in `from_pretrained`: {told}. "
+        "What is saved is the same."
+    )
 
 
 def _cost(found: Subject, name: str, fingerprint: str) -> str:

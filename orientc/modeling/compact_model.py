@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import CODES, IDS, Layout
 from orientc.modeling.modules import CompressedTable, table_of
-from orientc.modeling.swap import head_ties, keep_apart, replacements, swap_in
+from orientc.modeling.resident import Resident
+from orientc.modeling.swap import head_ties, keep_apart, replacements, set_resident, swap_in
 
 
 class CompactModel:
@@ -21,6 +22,7 @@ class CompactModel:
 
     `config.orientc` holds the table's `layout`, the head policy, `head`, and whether the model was saved with a head
     that has a table of its own, `own_head`. New models have random tensors, which `from_pretrained` fills.
+    `config.orientc_resident`, if it is there, says in which form a head holds the table while it runs.
     """
 
     def __init__(self, config: Any, *inputs: Any, **options: Any) -> None:
@@ -30,16 +32,28 @@ class CompactModel:
         if config.orientc.get("own_head"):
             keep_apart(model, head_ties(model))
         deferred = _tie(model)
-        swap_in(model, replacements(model, _random_factors(model), keep_head=config.orientc["head"] == "input-only"))
+        resident = getattr(config, "orientc_resident", Resident.name)
+        keep_head = config.orientc["head"] == "input-only"
+        swap_in(model, replacements(model, _random_factors(model), keep_head=keep_head, resident=resident))
         if deferred:
             _untie(model)
 
     @classmethod
-    def from_pretrained(cls, *inputs: Any, output_loading_info: bool = False, **options: Any) -> Any:
+    def from_pretrained(
+        cls, *inputs: Any, output_loading_info: bool = False, orientc_resident: str | None = None, **options: Any
+    ) -> Any:
         """Load as any model class does, but never with a random table.
 
+        Args:
+            inputs: As for any model class.
+            output_loading_info: Return what was missing and what was left over, too.
+            orientc_resident: In which form a head holds the table while it runs: "codes", as it is stored, the least
+                memory; "int8", whole numbers of one byte; "dense", decoded. Unless given it is the configuration's.
+            options: As for any model class.
+
         Raises:
-            ValueError: A tensor of the compressed table is not among the weights, or of another shape.
+            ValueError: A tensor of the compressed table is not among the weights, or of another shape; a head of this
+                table can't have the form.
         """
         model, info = super().from_pretrained(*inputs, output_loading_info=True, **options)  # type: ignore[misc]
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
@@ -50,6 +64,9 @@ class CompactModel:
                 f"{cls.__name__} can't be loaded from this model: {parts[0]}, part of the compressed table, is not "
                 "among its weights by that name and shape: load it with the class it was saved with, or its base model"
             )
+        if orientc_resident is not None:
+            set_resident(model, orientc_resident)
+            model.config.orientc_resident = orientc_resident
         return (model, info) if output_loading_info else model
 
     def get_parameter(self, target: str) -> Any:
@@ -58,8 +75,20 @@ class CompactModel:
         While transformers loads a model it looks up what is tied by this method; codes are tied, and buffers.
         """
         holder, _, name = target.rpartition(".")
-        buffer = self.get_submodule(holder)._buffers.get(name)  # type: ignore[attr-defined]  # nn.Module's
+        buffer = self.get_submodule(holder)._buffers.get(name)
         return super().get_parameter(target) if buffer is None else buffer  # type: ignore[misc]
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The submodule of a name; the table's embedding is also "embeddings.word_embeddings".
+
+        PEFT looks for it there first, and then for a parameter as long as the vocabulary, which a compressed one lacks.
+        """
+        try:
+            return super().get_submodule(target)  # type: ignore[misc, no-any-return]
+        except AttributeError:
+            if target != "embeddings.word_embeddings":
+                raise
+            return self.get_input_embeddings()  # type: ignore[attr-defined, no-any-return]
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *_: Any, **__: Any
@@ -74,6 +103,11 @@ class CompactModel:
         if new_num_tokens not in (None, vocab) or vocab % (pad_to_multiple_of or 1):
             raise NotImplementedError("a compressed table can't be resized: resize the original, then compress that")
         return lookup
+
+    def _adjust_bias(self, output_embeddings: nn.Module, input_embeddings: Any) -> None:
+        """Pad the bias of a head as transformers does when it ties; a compressed head's fits, and isn't decoded."""
+        if not isinstance(output_embeddings, CompressedTable):
+            super()._adjust_bias(output_embeddings, input_embeddings)  # type: ignore[misc]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as the architecture does; a new head's own bias starts at zero, as a projection's does."""

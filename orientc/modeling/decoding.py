@@ -51,6 +51,32 @@ def latent_block(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, 
     return _latents_of_row_group(layout, tensors, row_group, part)
 
 
+class WholeNumbers(NamedTuple):
+    """The codes of a row group as whole numbers: a latent is `(number + middle) · scale + offset` by its column.
+
+    Attributes:
+        numbers: Codes less the middle, int8 `[rows, columns]`.
+        columns: The columns that have codes, int64; None where all have. Latents are 0 in the others.
+        middles: For each column half of how many codes there are, float32 `[columns]`.
+    """
+
+    numbers: Tensor
+    columns: Tensor | None
+    middles: Tensor
+
+
+def whole_numbers(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, size: int) -> WholeNumbers:
+    """Unpack the codes of a row group, `size` rows at a time."""
+    codes, runs = tensors[f"latents.{row_group}.codes"], layout.runs(row_group)
+    coding = _row_group_coding(layout, row_group, codes.device)
+    columns = torch.tensor([run.start + place for run in runs for place in range(run.columns)], device=codes.device)
+    middles = torch.tensor([1 << run.bits - 1 for run in runs for _ in range(run.columns)], device=codes.device)
+    numbers = torch.empty(len(codes), len(columns), device=codes.device, dtype=torch.int8)
+    for packed, place in zip(codes.split(size), numbers.split(size), strict=True):
+        place.T.copy_(unpack(packed, coding.positions).index_select(0, columns) - middles.unsqueeze(1))
+    return WholeNumbers(numbers, None if len(columns) == layout.rank else columns, middles.float())
+
+
 def block_positions(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
     """Where each row of the table is when all blocks of `latent_blocks` are concatenated, and kept rows after them.
 

@@ -13,6 +13,7 @@ from orientc.modeling.decoding import block_positions, inverse_permutation, late
 from orientc.modeling.layout import FLOAT, PLAIN, Layout
 
 CHUNK = 2048  # rows at a time where a whole table is worked on: a few MB, which caches hold
+FEW = 16  # states at a time, as in generating text
 
 
 def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -36,7 +37,47 @@ def _without_gradient(rows: Tensor, where: Tensor | None) -> Tensor:
     return rows if where is None or not rows.requires_grad else torch.where(where, rows.detach(), rows)
 
 
-def _concatenated(blocks: Iterator[Tensor], count: int, positions: Tensor | None) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
+    """Floats in float32; other tensors as they are."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def is_half_on_cpu(states: Tensor) -> bool:
+    """Whether states are float16 or bfloat16, on a CPU."""
+    return states.device.type == "cpu" and states.dtype.itemsize < 4
+
+
+def product_type(states: Tensor) -> torch.dtype:
+    """The type in which rows that were codes are multiplied with states.
+
+    On a CPU float16 takes thirty times as long where rows are not contiguous, and bfloat16 gains with many states
+    alone: else float32 is as fast, and more exact.
+    """
+    if not is_half_on_cpu(states):
+        return states.dtype
+    many = states.numel() > FEW * states.shape[-1]
+    return states.dtype if many and states.dtype == torch.bfloat16 else torch.float32
+
+
+def narrowed(factors: Factors, states: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Take states through a linear decoder backwards: products with a row are then products with its latents.
+
+    Args:
+        factors: A compressed table whose decoder has no activation.
+        states: `[..., dim]`.
+
+    Returns:
+        `[..., rank]` in the states' type, and what the decoder's bias adds to each product, `[...]`, if it has one.
+    """
+    weight, bias = factors.weight, factors.bias
+    if weight is None:
+        return states, None
+    wide = states.float() if is_half_on_cpu(states) else states
+    narrow = (wide @ weight.to(wide.dtype)).to(states.dtype)
+    return narrow, None if bias is None else (wide @ bias.to(wide.dtype)).to(states.dtype)
+
+
+def concatenated(blocks: Iterator[Tensor], count: int, positions: Tensor | None) -> Tensor:
     """Concatenate blocks `[..., n]` along the last dimension and reorder the entries.
 
     Where no gradients are wanted each block is written to its place as it comes, so that memory holds the result and
@@ -220,34 +261,50 @@ class Factors:
         Returns:
             `[..., vocab]`.
         """
-        return _concatenated(self._products_by_block(states), self.vocab, block_positions(self.layout, self.tensors))
+        return concatenated(self._products_by_block(states), self.vocab, block_positions(self.layout, self.tensors))
 
     def _products_by_block(self, states: Tensor) -> Iterator[Tensor]:
         """Products with the rows of each block of `latent_blocks`, then with kept rows."""
-        layout, weight, bias = self.layout, self.weight, self.bias
-        narrow = states if weight is None or layout.activation else states @ weight
+        layout, source, wide, dtype = self.layout, self, states, states.dtype
+        if layout.codec != PLAIN and is_half_on_cpu(states):
+            source, wide = self.map(widened), states.float()  # codes become numbers twice as fast in float32
+            dtype = product_type(states)
+        narrow, shift = (wide, None) if layout.activation else narrowed(source, wide)
+        narrow = narrow.to(dtype)
         whole = layout.codec == PLAIN and not layout.activation
         size = layout.rows if whole else CHUNK
         for row_group, start in latent_blocks(layout, size) if layout.rows else ():
-            block = latent_block(layout, self.tensors, row_group, start, size)
+            block = latent_block(layout, source.tensors, row_group, start, size)
             if layout.activation:
-                block = self._decoded(block)
-            products = functional.linear(narrow, block)
-            if bias is not None and not layout.activation:
-                products.add_((states @ bias).unsqueeze(-1))  # in place: they are large, and no gradient needs them
-            yield products
+                block = source._decoded(block)
+            products = functional.linear(narrow, block.to(dtype))
+            if shift is not None:
+                products.add_(shift.unsqueeze(-1))  # in place: they are large, and no gradient needs them
+            yield products if dtype == states.dtype else products.to(states.dtype)
         if layout.kept:
-            yield functional.linear(states, self.tensors["kept.rows"])
+            products = functional.linear(wide.to(dtype), source.tensors["kept.rows"].to(dtype))
+            yield products if dtype == states.dtype else products.to(states.dtype)
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
         """The reconstructed table in float32 blocks of at most `rows` rows, in order."""
-        wide = self.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+        wide = self.map(widened)
         for ids in torch.arange(self.vocab, device=self.device).split(rows):
             yield wide.rows(ids)
 
     def dense(self) -> Tensor:
         """The whole reconstructed table, float32 `[vocab, dim]`."""
         return torch.cat(list(self.chunks()))
+
+    def table(self) -> Tensor:
+        """The whole reconstructed table `[vocab, dim]` in the tensors' own float type; what trains gets gradients."""
+        layout = self.layout
+        blocks = [
+            self._decoded(latent_block(layout, self.tensors, row_group, start, CHUNK))
+            for row_group, start in (latent_blocks(layout, CHUNK) if layout.rows else ())
+        ]
+        rows = torch.cat([*blocks, self.tensors["kept.rows"]] if layout.kept else blocks)
+        positions = block_positions(layout, self.tensors)
+        return rows if positions is None else rows.index_select(0, positions)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         return decode(latents, self.weight, self.bias, self.layout.activation)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from orientc.modeling.factors import Factors
+from orientc.modeling.resident import Resident, ResidentTable
 
 
 def embedding_scale(embedding: nn.Module) -> float:
@@ -69,6 +70,18 @@ class CompressedTable(nn.Module):
                 self._buffers[name] = buffer
         return self
 
+    @property
+    def weight(self) -> Tensor:
+        """The whole table `[vocab, dim]`, decoded each time it is asked for, in the type of the module's floats.
+
+        This is for programs that read the weight of an embedding or a head. It takes the time and the memory of the
+        dense table; a gradient goes on to what trains. It can't be assigned, and nothing is kept.
+        """
+        factors, like = self.factors, table_of(self)
+        if any(tensor.is_meta for tensor in factors.tensors.values()):  # all, or some while a model is loaded
+            return torch.empty(factors.vocab, factors.dim, dtype=like.dtype, device="meta")
+        return factors.table()
+
     def extra_repr(self) -> str:
         """What `print(model)` shows in the brackets."""
         layout = self._like.layout
@@ -104,15 +117,26 @@ class CompressedHead(CompressedTable):
     Args:
         factors: The compressed table, as a rule `CompressedEmbedding.factors`, so that parameters are shared.
         bias: The original projection's own bias `[vocab]`, if it has one.
+        form: The form in which the table is held while the head runs.
     """
 
-    def __init__(self, factors: Factors, bias: nn.Parameter | None = None) -> None:
+    def __init__(self, factors: Factors, bias: nn.Parameter | None = None, form: type[Resident] = Resident) -> None:
         super().__init__(factors)
         self.bias = bias
+        self.resident = ResidentTable(form)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.resident.drop()
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as any module does; what changes in training is read anew."""
+        self.resident.drop()
+        return super().train(mode)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute logits `[..., vocab]` from states `[..., dim]`."""
-        logits = self.factors.products(hidden)
+        logits = self.resident.products(self.factors, hidden)
         return logits if self.bias is None else logits.add_(self.bias)  # they are large, and nobody else's
 
 

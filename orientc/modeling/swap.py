@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale, table_of
+from orientc.modeling.resident import Resident, ResidentTable, resident_form
 
 
 def users_of(model: PreTrainedModel) -> dict[str, nn.Module]:
@@ -26,17 +27,24 @@ def shares(module: nn.Module, table: Tensor) -> bool:
     return any(parameter is table for parameter in module.parameters(recurse=False))
 
 
-def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -> dict[str, nn.Module]:
+def replacements(
+    model: PreTrainedModel, factors: Factors, *, keep_head: bool, resident: str = Resident.name
+) -> dict[str, nn.Module]:
     """Make a compressed module for each module that uses the token table; all share one set of tensors.
 
     Args:
         model: The model; it is not changed.
         factors: The compressed table. It is copied to the table's device, floats in the table's dtype.
         keep_head: Leave the output projection as it is.
+        resident: In which form a head holds the table while it runs: "codes", "int8" or "dense".
 
     Returns:
         The new modules by the names of those they replace.
+
+    Raises:
+        ValueError: There is no such form, or a head of this table can't have it.
     """
+    form = resident_form(resident, factors.layout)
     table = table_of(model.get_input_embeddings())
     shared = factors.map(lambda tensor: _copied(tensor, table))
     found: dict[str, nn.Module] = {}
@@ -49,7 +57,7 @@ def replacements(model: PreTrainedModel, factors: Factors, *, keep_head: bool) -
         elif keep_head:
             continue
         else:
-            replacement = CompressedHead(shared, dict(module.named_parameters()).get("bias"))
+            replacement = CompressedHead(shared, dict(module.named_parameters()).get("bias"), form)
         found[name] = replacement.train(module.training)
     return found
 
@@ -117,6 +125,14 @@ def head_ties(model: PreTrainedModel) -> list[str]:
     places = {f"{name}.weight" for name, module in model.named_modules(remove_duplicate=False) if module is head}
     pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
     return [target for target, source in pairs if {target, source} & places]
+
+
+def set_resident(model: PreTrainedModel, resident: str) -> None:
+    """Choose in which form the heads of a model hold its compressed table. Raises `ValueError` as `replacements`."""
+    form = resident_form(resident, model.get_input_embeddings().factors.layout)
+    for module in model.modules():
+        if isinstance(module, CompressedHead):
+            module.resident = ResidentTable(form)
 
 
 def _tied_after_swap(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:

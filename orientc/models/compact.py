@@ -73,7 +73,8 @@ def compressed_table(model: PreTrainedModel) -> CompressedTable:
 def plain_config(model: PreTrainedModel) -> PreTrainedConfig:
     """A copy of a model's configuration without the description of a compressed table."""
     config: PreTrainedConfig = copy.deepcopy(model.config)
-    vars(config).pop(KEY, None)
+    for key in (KEY, compact_code.RESIDENT):
+        vars(config).pop(key, None)
     return config
 
 

@@ -16,11 +16,13 @@ import transformers
 from transformers import PreTrainedConfig
 
 from orientc._version import __version__
-from orientc.modeling import compact_model, decoding, factors, layout, modules, packing, swap
+from orientc.modeling import compact_model, decoding, factors, layout, modules, packing, resident, swap
+from orientc.modeling.resident import Resident
 
 FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
-PARTS = (layout, packing, decoding, factors, modules, swap, compact_model)  # each imports only those before it
+RESIDENT = "orientc_resident"  # the setting that says how a head holds the table while it runs
+PARTS = (layout, packing, decoding, factors, resident, modules, swap, compact_model)  # each needs those before
 LEFT_OUT = {"pack"}  # functions that loading a model does not need
 AUTO_CLASSES = (
     "AutoModelForTextEncoding",  # T5's encoder alone
@@ -80,7 +82,9 @@ def source(config: type[PreTrainedConfig]) -> str:
         needed += imports
         bodies.append(body)
     own, found = _config_name(config), classes(config)
-    bodies.append(f'class {own}(transformers.{config.__name__}):\n    model_type = "{PREFIX}{config.model_type}"')
+    attributes = {"model_type": f"{PREFIX}{config.model_type}", RESIDENT: Resident.name}
+    lines = [f"class {own}(transformers.{config.__name__}):", *(f'{name} = "{it}"' for name, it in attributes.items())]
+    bodies.append("\n    ".join(lines))
     for name in dict.fromkeys(found.values()):
         bodies.append(f"class {name}(CompactModel, transformers.{name}):\n    config_class = {own}")
     marks = [f'{own}.register_for_auto_class("AutoConfig")']  # so that saving takes this file along

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from orientc.errors import SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
+from orientc.modeling.resident import Resident
 from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, users_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
@@ -29,7 +30,9 @@ def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
     return (INPUT_ONLY, TIED) if shared else (UNTIED,)
 
 
-def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> PreTrainedModel:
+def substitute(
+    model: PreTrainedModel, compressed: Artifact | Factors, head: str, *, resident: str = Resident.name
+) -> PreTrainedModel:
     """Replace the model's table by a compressed one, in place.
 
     Args:
@@ -37,15 +40,18 @@ def substitute(model: PreTrainedModel, compressed: Artifact | Factors, head: str
         compressed: The compressed table; it is copied to the table's device, floats in the table's dtype.
         head: Head policy: "tied" (embedding and output projection use the compressed table), "input-only" (the
             projection keeps the original table) or "untied" (the projection never shared it, or there is none).
+        resident: In which form the projection holds the compressed table while it runs: "codes", as it is stored, the
+            least memory; "int8", whole numbers of one byte, for codes that have scales by column; "dense", decoded.
+            What is saved is the same.
 
     Returns:
         The model.
 
     Raises:
         SubstitutionError: The architecture does something with the table that a compressed one can't serve, or sizes
-            or head policy do not fit; the model is unchanged.
+            or head policy do not fit, or a head can't have the form; the model is unchanged.
     """
-    swap_in(model, compressed_modules(model, compressed, head))
+    swap_in(model, compressed_modules(model, compressed, head, resident=resident))
     return model
 
 
@@ -80,7 +86,9 @@ def swapped(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> Iterato
             model.set_submodule(name, module)
 
 
-def compressed_modules(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> dict[str, nn.Module]:
+def compressed_modules(
+    model: PreTrainedModel, compressed: Artifact | Factors, head: str, *, resident: str = Resident.name
+) -> dict[str, nn.Module]:
     """The modules that `substitute` would put in, by the names of those they replace; the model is not changed.
 
     Args and errors are those of `substitute`.
@@ -98,7 +106,10 @@ def compressed_modules(model: PreTrainedModel, compressed: Artifact | Factors, h
     _check_head(model, table, head)
     for name, module in users_of(model).items():
         _check_user(name, module)
-    return replacements(model, factors, keep_head=head == INPUT_ONLY)
+    try:
+        return replacements(model, factors, keep_head=head == INPUT_ONLY, resident=resident)
+    except ValueError as error:
+        raise SubstitutionError(str(error)) from None
 
 
 def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:

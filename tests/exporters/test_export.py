@@ -19,7 +19,9 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file
 from support.architectures import ARCHITECTURES, build
+from support.coded import made
 from support.compact_models import assert_equal, factors_of, outputs_of, own_modules_cache, trained
+from support.compact_models import dense as dense_model
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from orientc.comparison.formats import escaped
@@ -29,7 +31,7 @@ from orientc.errors import OrientcError
 from orientc.exporters import dense, model_card
 from orientc.exporters.export import Exported, export
 from orientc.exporters.facts import Facts
-from orientc.models import compact_code
+from orientc.models import compact, compact_code
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -435,6 +437,24 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
     facts = replace(facts_of(form="onnx", code=None), library="sentence-transformers", auto_class="AutoModel")
     model_card.write(tmp_path, facts, source, fingerprint="f" * 64, weights=1)
     assert 'SentenceTransformer("path/or/repository", backend="onnx")' in (tmp_path / model_card.FILE).read_text()
+
+
+def test_the_card_says_in_which_forms_a_head_in_codes_may_run(tmp_path: Path) -> None:
+    said = {}
+    for coding in ("per channel", "row groups", "plain"):
+        for head in ("tied", "input-only"):
+            model = dense_model("llama", "AutoModelForCausalLM")
+            table = model.get_input_embeddings()
+            substitute(model, made(coding, "bias", vocab=table.num_embeddings, dim=table.embedding_dim), head)
+            place = tmp_path / f"{coding} {head}"
+            compact.save(model, place, head)
+            export(place, tmp_path / f"{coding} {head} again")
+            text = (tmp_path / f"{coding} {head} again" / model_card.FILE).read_text()
+            said[coding, head] = set(re.findall(r'`orientc_resident="(\w+)"`', text))
+    assert said == {
+        ("per channel", "tied"): {"int8", "dense"}, ("row groups", "tied"): {"dense"}, ("plain", "tied"): set(),
+        **{(coding, "input-only"): set() for coding in ("per channel", "row groups", "plain")},
+    }  # fmt: skip
 
 
 CARD = """---

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
 import torch
+from support.coded import made
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -100,6 +102,20 @@ def test_modules_share_parameters_and_keep_sharing_them_when_moved() -> None:
     assert len(list(model.parameters())) == 3
     assert model["lookup"].latents is model["head"].latents
     assert model["head"].latents.dtype == torch.float64
+
+
+def test_codes_are_shared_when_moved_and_neither_cast_nor_trained() -> None:
+    lookup = CompressedEmbedding(made("row groups", "linear", kept=4))
+    model = nn.ModuleDict({"lookup": lookup, "head": CompressedHead(lookup.factors)})
+    whole = {name: tensor for name, tensor in lookup.state_dict().items() if not tensor.is_floating_point()}
+    assert {tensor.dtype for tensor in whole.values()} == {torch.uint8, torch.int32}
+    model.requires_grad_(True).half().to(torch.bfloat16)
+    ours, theirs = (dict(model[name].named_buffers()) for name in ("lookup", "head"))
+    assert ours.keys() == theirs.keys() == whole.keys()
+    assert all(ours[name] is theirs[name] and torch.equal(ours[name], whole[name]) for name in whole)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied["lookup"].latents_0_codes is copied["head"].latents_0_codes
 
 
 def test_decoding_in_blocks_is_decoding() -> None:

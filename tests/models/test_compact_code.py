@@ -211,6 +211,46 @@ def test_a_table_in_codes_with_rows_kept_loads_too(
     assert_equal(outputs_of(source.load(getattr(transformers, auto_name), dtype=dtype).eval()), outputs_of(model))
 
 
+@pytest.mark.parametrize("resident", ["int8", "dense"])
+def test_the_form_a_head_runs_in_is_chosen_on_loading(resident: str, tmp_path: Path) -> None:
+    model = dense("llama", CAUSAL)
+    substitute(model, made("per channel", "linear", vocab=97, dim=WIDTH), "tied")
+    compact.save(model, tmp_path / "one", "tied")
+
+    mine = loaded(tmp_path / "one", CAUSAL, orientc_resident=resident)
+    assert mine.get_output_embeddings().resident.form.name == resident
+    for ours, theirs in zip(outputs_of(mine), outputs_of(model), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+    mine.save_pretrained(tmp_path / "again")
+    one, again = contents(tmp_path / "one"), contents(tmp_path / "again")
+    assert [name for name in one if one[name] != again[name]] == ["config.json"]
+    assert json.loads(again["config.json"])["orientc_resident"] == resident
+    assert loaded(tmp_path / "again", CAUSAL).get_output_embeddings().resident.form.name == resident
+    source = ModelSource.resolve(str(tmp_path / "again"))
+    ours = source.load(transformers.AutoModelForCausalLM, dtype=torch.float32)
+    assert ours.get_output_embeddings().resident.form.name == resident
+    assert "orientc_resident" not in compact.plain_config(ours).to_dict()
+
+
+def test_a_form_that_there_is_not_is_refused_on_loading(tmp_path: Path) -> None:
+    saved(tmp_path, MASKED, "tied")
+    with pytest.raises(ValueError, match="can't be resident as int8: the latents are no codes"):
+        loaded(tmp_path, MASKED, orientc_resident="int8")
+    config = json.loads((tmp_path / "config.json").read_text()) | {"orientc_resident": "int4"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="resident as codes, int8, dense, not as 'int4'"):
+        loaded(tmp_path, MASKED)
+
+
+def test_peft_finds_the_embedding_by_the_name_it_looks_for(tmp_path: Path) -> None:
+    saved(tmp_path, CAUSAL, "tied", "llama")
+    mine = loaded(tmp_path, CAUSAL)
+    assert mine.get_submodule("embeddings.word_embeddings") is mine.get_input_embeddings()
+    with pytest.raises(AttributeError):
+        mine.get_submodule("embeddings.others")
+
+
 def test_saved_in_many_files_it_loads_too(tmp_path: Path) -> None:
     model = saved(tmp_path / "one", CAUSAL, "tied", "gpt2")
     loaded(tmp_path / "one", CAUSAL).save_pretrained(tmp_path / "many", max_shard_size="20KB")

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from support.architectures import ARCHITECTURES, build, inputs_of, outputs_of, policies
+from support.coded import made
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -21,6 +22,12 @@ CASES = [(name, head) for name in ARCHITECTURES for head in policies(name)]
 def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors:
     fitted = svd.truncated_svd(model.get_input_embeddings().weight.detach(), 5, center=True)
     return Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
+
+
+def coded(coding: str = "per channel") -> Factors:
+    """A random table in codes, of GPT-2's size."""
+    table = build("gpt2").get_input_embeddings()
+    return made(coding, "bias", vocab=table.num_embeddings, dim=table.embedding_dim, kept=4)
 
 
 def with_dense_table(model: PreTrainedModel, factors: Factors, head: str) -> PreTrainedModel:
@@ -215,3 +222,33 @@ def test_inputs_reach_the_padding_row() -> None:
     """The architectures' batch holds the padding index, so its row is looked up in every test above."""
     model = build("roberta")
     assert (inputs_of(model)["input_ids"] == model.config.pad_token_id).any()
+
+
+# -- in which form a head runs
+
+
+@pytest.mark.parametrize("resident", ["int8", "dense"])
+def test_a_model_runs_with_its_head_in_any_form_and_saves_its_codes(resident: str) -> None:
+    models = [substitute(build("gpt2"), coded(), "tied", resident=form) for form in ("codes", resident)]
+    torch.testing.assert_close(*(outputs_of(model).detach() for model in models), atol=1e-4, rtol=1e-4)
+    (head,) = [module for module in compressed_modules(models[1]).values() if isinstance(module, CompressedHead)]
+    assert head.resident.form.name == resident
+    ours, theirs = (states(model) for model in models)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("coding", "resident", "message"),
+    [
+        ("row groups", "int8", "no scales by column"),
+        ("plain", "int8", "no codes"),
+        ("per channel", "int4", "codes, int8"),
+    ],
+)
+def test_a_form_that_a_head_can_not_have_is_refused(coding: str, resident: str, message: str) -> None:
+    model = build("gpt2")
+    before = outputs_of(model)
+    with pytest.raises(SubstitutionError, match=message):
+        substitute(model, coded(coding), "tied", resident=resident)
+    assert torch.equal(outputs_of(model), before)

@@ -40,8 +40,8 @@ def wide(tensor: Tensor) -> Tensor:
 
 # Ways to hold the factors, by name.
 MAKERS: dict[str, Callable[[Tensor, int], Factors]] = {
-    "float32": svd.fit,
-    "float32 with a bias": partial(svd.fit, center=True),
+    "float32": svd.truncated_svd,
+    "float32 with a bias": partial(svd.truncated_svd, center=True),
     **{f"{bits} bits": partial(in_codes, bits=bits) for bits in (8, 4, 3, 2)},
     "4 bits, scales by columns": partial(in_columns, bits=4),
 }
