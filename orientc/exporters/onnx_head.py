@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ def as_codes(model: PreTrainedModel) -> Iterator[None]:
     """Within it the heads of a model compute what can be exported so, and nothing that can be used."""
     changed = heads(model)
     for head in changed:
-        head.forward = _Forward(head)  # type: ignore[method-assign]
+        head.forward = partial(_forward, head)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -59,12 +60,9 @@ def as_codes(model: PreTrainedModel) -> Iterator[None]:
             del head.forward
 
 
-class _Forward(NamedTuple):
-    head: CompressedHead
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        logits = products(self.head.factors, hidden)
-        return logits if self.head.bias is None else logits + self.head.bias
+def _forward(head: CompressedHead, hidden: Tensor) -> Tensor:
+    logits = products(head.factors, hidden)
+    return logits if head.bias is None else logits + head.bias
 
 
 def products(factors: Factors, states: Tensor) -> Tensor:
@@ -116,7 +114,7 @@ def _of_row_group(factors: Factors, row_group: int, narrow: Tensor) -> Tensor:
     scales, offsets = scales.to(narrow.dtype), offsets.to(narrow.dtype)
     size, blocks = _blocks(layout, row_group)
     if layout.codec == PER_GROUP:
-        sums = _gathered(narrow, blocks, size).unflatten(-1, (len(blocks), size)).sum(-1)
+        sums = _parts(_gathered(narrow, blocks, size), len(blocks)).sum(-1)
         added = sums @ offsets.T
     else:
         coded = narrow.index_select(-1, torch.tensor([column for block in blocks for column in block.columns]))
@@ -148,10 +146,9 @@ def _of_four_bits(
         shape=[*states.shape[:-1], rows],
         version=1,
     )
-    sums = states.unflatten(-1, (len(blocks), size)).sum(-1)
-    if scales is None:
-        return found + (ZERO * factor) * sums.sum(-1, keepdim=True)
-    return found + sums @ (scales * (ZERO * factor)).T
+    sums = _parts(states, len(blocks)).sum(-1)
+    zeros = sums.sum(-1, keepdim=True) * (ZERO * factor) if scales is None else sums @ (scales * (ZERO * factor)).T
+    return torch.add(found, zeros)
 
 
 def _gathered(states: Tensor, blocks: list[_Block], size: int) -> Tensor:
@@ -171,8 +168,12 @@ def _packed(codes: Tensor, blocks: list[_Block], size: int, shift: int) -> Tenso
         offsets += [*(begin + shift for begin in block.offsets), *filling]
         bits += [*(min(BITS, max(0, own - shift)) for own in block.bits), *filling]
     if bits == [BITS] * len(bits) and offsets == [BITS * place for place in range(len(offsets))]:
-        return codes.unflatten(-1, (len(blocks), size // 2))  # as they are stored
-    numbers = unpack(codes, code_positions(offsets, bits, codes.device)).T
-    pairs = numbers.unflatten(-1, (-1, 2))
+        return _parts(codes, len(blocks))  # as they are stored
+    pairs = _parts(unpack(codes, code_positions(offsets, bits, codes.device)).T, len(offsets) // 2)
     left = torch.tensor(BITS, dtype=torch.uint8)
-    return (pairs[..., 0] | (pairs[..., 1] << left)).unflatten(-1, (len(blocks), size // 2))
+    return _parts(pairs[..., 0] | (pairs[..., 1] << left), len(blocks))
+
+
+def _parts(numbers: Tensor, count: int) -> Tensor:
+    """Numbers `[..., n]` as `[..., count, n / count]`."""
+    return numbers.reshape(*numbers.shape[:-1], count, numbers.shape[-1] // count)

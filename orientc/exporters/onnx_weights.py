@@ -92,7 +92,7 @@ def _store_transposed(weight: ir.Value) -> None:
 
     assert weight.const_value is not None
     weight.const_value = ir.tensor(np.ascontiguousarray(weight.const_value.numpy().T), name=weight.name)
-    weight.shape = weight.const_value.shape
+    weight.shape = ir.Shape(weight.const_value.numpy().shape)
     for node in {use.node for use in weight.uses()}:
         ir.convenience.replace_all_uses_with(node.outputs[0], weight)
         assert node.graph is not None

@@ -215,6 +215,7 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "processor": False,
         "body": None,
         "needs": [],
+        "resident": [],
         "weights": files[folder / "model.safetensors"],
         "nbytes": sum(files.values()),
         "halved": facts["halved"],
