@@ -166,7 +166,7 @@ class SimilarityMeasurement(Measurement):
             sentences,
             full_settings(setup.source, config),
             UNTIED,  # no language-model head is in use
-            by_default=full_settings(setup.source, SimilarityConfig()),
+            by_default=_by_default(setup.source, config),
             is_default=isinstance(sentences, Pairs) and sentences.name.endswith(f"/stsb/{DEV}"),
         )
 
@@ -281,6 +281,15 @@ def full_settings(source: ModelSource, config: SimilarityConfig) -> dict[str, An
     how = Sentences(source, config.pooling)
     limit = config.max_length or how.texts.max_length or source.longest
     return {"limit": config.limit} | how.settings | {"max_length": min(limit, source.longest), "dtype": config.dtype}
+
+
+def _by_default(source: ModelSource, config: SimilarityConfig) -> dict[str, Any]:
+    """The settings where nothing is asked for; of a folder whose own modules are not known, all but the pooling."""
+    try:
+        return full_settings(source, SimilarityConfig())
+    except EvaluationError:
+        named = full_settings(source, SimilarityConfig(pooling=config.pooling))
+        return {name: value for name, value in named.items() if name not in Sentences(source, config.pooling).settings}
 
 
 def cosines(first: Matrix, second: Matrix) -> Matrix:

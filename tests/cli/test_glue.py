@@ -338,22 +338,23 @@ def test_compare_shows_the_scores_and_passes_over_the_models(trained: Trained, o
     ended = orientc("compare", trained.runs, "--json")
     assert (ended.code, ended.err) == (0, "")
     (comparison,) = ended.document["comparisons"]
-    assert [(column["key"], column["measured"]["on"]) for column in comparison["columns"]] == [
+    assert [(column["name"], column["measured"]["on"]) for column in comparison["columns"]] == [
         ("stsb.pearson", "glue"), ("stsb.spearman", "glue")
     ]  # fmt: skip
+    keys = {column["name"]: column["key"] for column in comparison["columns"]}
     assert all("seed" not in column["measured"] for column in comparison["columns"])
     original, row = (entry["figures"] for entry in comparison["rows"])
     for name in ("pearson", "spearman"):
         spreads = [document["summary"]["stsb"][name] for document in (trained.original, trained.compressed)]
-        assert original[f"stsb.{name}"]["value"] == spreads[0]["mean"]
-        found = row[f"stsb.{name}"]
+        assert original[keys[f"stsb.{name}"]]["value"] == spreads[0]["mean"]
+        found = row[keys[f"stsb.{name}"]]
         assert (found["value"], found["std"], found["seeds"]) == (spreads[1]["mean"], spreads[1]["std"], [1, 2, 3])
         assert found["difference"] == pytest.approx(spreads[1]["mean"] - spreads[0]["mean"])
     shown = orientc("compare", trained.runs)
     assert (shown.code, shown.err) == (0, "")
     _, header, _, first, second, *_ = shown.out.splitlines()
     assert "stsb pearson" in header
-    value, base = row["stsb.pearson"], original["stsb.pearson"]
+    value, base = row[keys["stsb.pearson"]], original[keys["stsb.pearson"]]
     assert f"{base['value']:.4f} ± {base['std']:.4f}" in first
     assert f"{value['value']:.4f} ± {value['std']:.4f} ({value['difference']:+.4f})" in second
 

@@ -198,12 +198,13 @@ def test_compare_shows_both_figures(trained: Trained, orientc: Orientc) -> None:
     ended = orientc("compare", trained.artifact.parent, "--json")
     assert (ended.code, ended.err) == (0, "")
     (comparison,) = ended.document["comparisons"]
-    assert [column["key"] for column in comparison["columns"]] == ["squad.exact_match", "squad.f1"]
+    keys = {column["name"]: column["key"] for column in comparison["columns"]}
+    assert [*keys] == ["squad.exact_match", "squad.f1"]
     assert comparison["columns"][0]["measured"]["on"] == "squad"
     original, row = comparison["rows"]
     assert original["figures"] == {}
     for name, spread in trained.document["summary"].items():
-        found = row["figures"][f"squad.{name}"]
+        found = row["figures"][keys[f"squad.{name}"]]
         assert (found["value"], found["std"], len(found["seeds"])) == (spread["mean"], spread["std"], 2)
     shown = orientc("compare", trained.artifact.parent)
     assert "squad exact_match" in shown.out

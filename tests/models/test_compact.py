@@ -219,6 +219,7 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
         "layout": {
             "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None,
             "kept": 0, "codec": "plain", "group_size": 0, "bits": [], "row_group_sizes": [],
+            "block": "",
         },
     }  # fmt: skip
     source = ModelSource.resolve(str(tmp_path))
