@@ -116,7 +116,7 @@ def calibrate(
     place = None if out is None else Path(out)
     runs.check_out(place)
     if imatrix is not None:
-        imatrices.check(imatrix)
+        imatrices.check(imatrix, measured=text is not None or dataset is not None or frequency is None)
     chosen, progress = pick_device(device), progress or Progress()
     source = model
     if not isinstance(source, ModelSource):
@@ -143,5 +143,5 @@ def calibrate(
     )
     made = Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)
     if imatrix is not None:
-        imatrices.save(made.calibration, imatrix)
+        imatrices.save(made.calibration, imatrix, overwrite=overwrite)
     return made

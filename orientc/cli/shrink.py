@@ -176,7 +176,7 @@ def shrink(
         _show_predicted(done)
     else:
         output.show_facts(facts(done))
-    if not done.inside:
+    if done.inside is False:
         assert done.verdict
         raise GateError(
             f"the verdict is outside {done.verdict.tolerance}: {done.folder} is kept; allow more with `within`, or "

@@ -265,6 +265,8 @@ class QuantizeConfig(CodedConfig):
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that fits no table."""
+        if self.block is not None and self.group_size != CodedConfig.group_size:
+            raise UsageError("`group_size` and `block` exclude each other: a block's type says what a group is")
         super().__post_init__()
         if self.bits is None and self.block is None:
             raise UsageError(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
@@ -29,6 +30,7 @@ METHODS = {INT8: "torchao", INT4: "bitsandbytes"}  # of `quantized.PACKAGES`
 SAVED = {"bitsandbytes", "torchao", "compressed-tensors"}  # methods whose bodies are written as they were loaded
 _GROUP, _GROUPS = 64, 256  # of NF4: numbers that share a scale, and scales that share one
 _EACH = 1400  # bytes of NF4's own tables for each weight
+_LAYERS = {INT8: (torch.nn.Linear,), INT4: (torch.nn.Linear, Conv1D)}  # what the packages quantize
 
 
 def method(body: str, form: str) -> str | None:
@@ -128,7 +130,7 @@ def stored_bytes(model: PreTrainedModel, body: str, itemsize: int) -> int:
     left += [name for name, _ in _narrow(model)] if body == INT4 else []
     coded, total = dict[int, int](), 0
     for name, module in model.named_modules():
-        if body != NONE and isinstance(module, torch.nn.Linear) and should_convert_module(name, left):
+        if body != NONE and isinstance(module, _LAYERS[body]) and should_convert_module(name, left):
             numbers, rows = module.weight.numel(), len(module.weight)
             groups = numbers / _GROUP
             nf4 = numbers / 2 + groups + 4 * groups / _GROUPS + _EACH
@@ -147,11 +149,13 @@ def check_loads(folder: Path, dtype: torch.dtype) -> None:
         raise ExportError(f"what was written can't be loaded again: {error}") from error
 
 
-def _narrow(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Linear]]:
+def _narrow(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Module]]:
     """Linear layers with rows that are not of whole groups of NF4: bitsandbytes quantizes but can't run them."""
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module.in_features % _GROUP:
-            yield name, module
+        if isinstance(module, _LAYERS[INT4]):
+            width = module.nx if isinstance(module, Conv1D) else module.in_features
+            if width % _GROUP:
+                yield name, module
 
 
 def _is_quantized(parameter: torch.nn.Parameter) -> bool:

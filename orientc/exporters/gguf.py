@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orientc._version import __version__
-from orientc.errors import ExportError, OutputError
+from orientc.errors import ExportError, ModelError, OutputError, UsageError
 from orientc.evaluation.setup import check_base
 from orientc.exporters.facts import LLAMA_CPP, Facts
 from orientc.exporters.forms import GGUF
@@ -27,13 +27,20 @@ _HEAD = "output.weight"
 def check_place(file: Path, *, overwrite: bool) -> None:
     """Refuse a place that is no GGUF file's, is taken by another program's file, or can't be written."""
     if not is_gguf(file):
-        raise OutputError(f"{file} is to be a GGUF file: let its name end in .gguf")
+        raise UsageError(f"{file} is to be a GGUF file: let its name end in .gguf")
     if file.exists():
-        if not file.is_file() or not any(name.startswith(gguf_file.OWN) for name in gguf_file.reader(file).fields):
+        if not file.is_file() or not _is_ours(file):
             raise OutputError(f"{file} is there already, and orientc did not write it: name another place")
         if not overwrite:
             raise OutputError(f"{file} is there already: name another place, or replace it with `overwrite`")
     check_writable(next(parent for parent in file.absolute().parents if parent.exists()))
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return any(name.startswith(gguf_file.OWN) for name in gguf_file.reader(file).fields)
+    except ModelError:
+        return False
 
 
 def save(file: Path, found: Subject, *, head: str | None, force: bool, progress: Progress) -> Facts:

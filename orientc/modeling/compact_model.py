@@ -35,7 +35,7 @@ class CompactModel:
         if config.orientc.get("own_head"):
             keep_apart(model, head_ties(model))
         deferred = _tie(model)
-        resident = getattr(config, "orientc_resident", Resident.name)
+        resident = getattr(config, "orientc_resident", None) or Resident.name
         keep_head = config.orientc["head"] == "input-only"
         swap_in(model, replacements(model, _random_factors(model), keep_head=keep_head, resident=resident))
         if deferred:

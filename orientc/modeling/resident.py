@@ -115,6 +115,7 @@ class Dense(Resident):
         return functional.linear(states, self._table)
 
 
+SAMPLE = 64  # numbers of a tensor that are looked at before each product
 FORMS: dict[str, type[Resident]] = {form.name: form for form in (Resident, Int8, Dense)}
 
 
@@ -172,7 +173,7 @@ class _Held:
 
     table: Resident
     sources: tuple[Tensor, ...]
-    states: tuple[tuple[int, int], ...]
+    states: tuple[tuple[float, ...], ...]
 
     def is_of(self, sources: Collection[Tensor]) -> bool:
         """Whether the table is what these tensors would make now."""
@@ -181,6 +182,13 @@ class _Held:
         return all(one is other for one, other in zip(sources, self.sources, strict=True))
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """What differs once a tensor has other numbers: where they lie, and how often they were changed in place."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def _state(tensor: Tensor) -> tuple[float, ...]:
+    """What differs once a tensor has other numbers: where they lie, how often they were changed in place, some of them.
+
+    What is changed through `.data`, as averages of weights are, is not counted: it shows in a sample of the numbers.
+    """
+    changed = 0 if tensor.is_inference() else tensor._version
+    if not tensor.is_floating_point():
+        return tensor.data_ptr(), changed
+    sample = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // SAMPLE)]
+    return tensor.data_ptr(), changed, float(sample.double().sum())

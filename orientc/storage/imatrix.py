@@ -6,35 +6,53 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from orientc.errors import ModelError, UsageError
+from orientc.errors import ModelError, OutputError, UsageError
+from orientc.storage import gguf_file
 from orientc.storage.calibration import Calibration
 from orientc.utils.files import write_atomically
 
 TABLE, HEAD = "token_embd.weight", "output.weight"
 
 
-def check(path: str | Path) -> None:
-    """Refuse, before anything is measured, a name that is no GGUF file's, or an installation without `gguf`."""
+def check(path: str | Path, *, measured: bool) -> None:
+    """Refuse a file that can't be written, before anything is measured.
+
+    Args:
+        path: The file.
+        measured: Whether importance matrices are to be measured.
+
+    Raises:
+        UsageError: The name is no GGUF file's, or there will be counts alone.
+        ModelError: `gguf` is not installed.
+        OutputError: Something that is no importance matrix is there.
+    """
     if Path(path).suffix.lower() != ".gguf":
         raise UsageError(f"`imatrix` is a GGUF file to write: let {path} end in .gguf")
+    if not measured:
+        raise UsageError("`imatrix` needs importance matrices, which are measured on a text: name one with `text`")
     try:
         import gguf  # noqa: F401
     except ImportError:
         raise ModelError("writing .gguf files needs the extra: pip install 'orientc[gguf]'") from None
+    if Path(path).exists() and not _is_imatrix(Path(path)):
+        raise OutputError(f"{path} is there already, and is no importance matrix: name another place")
 
 
-def save(calibration: Calibration, path: str | Path) -> None:
+def save(calibration: Calibration, path: str | Path, *, overwrite: bool = False) -> None:
     """Write the diagonal of the importance matrix, M + H of a tied model, under the names of its table and its head.
 
     llama.cpp has the mean square of a tensor's inputs there; of a head these are the diagonal of H.
 
+    Args:
+        calibration: A calibration with importance matrices.
+        path: The file. One that holds the same already is left as it is.
+        overwrite: Replace another importance matrix that is there.
+
     Raises:
-        UsageError: The calibration has counts alone.
-        OutputError: The file can't be written.
+        OutputError: Something else is there, or the file can't be written.
     """
-    described = calibration.description
-    if calibration.input_importance is None:
-        raise UsageError("`imatrix` needs importance matrices, which are measured on a text: name one with `text`")
+    described, path = calibration.description, Path(path)
+    assert calibration.input_importance is not None
     values = calibration.input_importance.diagonal()
     names = [TABLE]
     if calibration.head_importance is not None:
@@ -42,7 +60,21 @@ def save(calibration: Calibration, path: str | Path) -> None:
         names.append(HEAD)
     with TemporaryDirectory() as folder:
         content = _content(Path(folder) / "imatrix.gguf", names, values.double(), described.measured, described.text)
-    write_atomically(Path(path), lambda stream: stream.write(content))
+    if path.exists():
+        if path.read_bytes() == content:
+            return
+        if not (overwrite and _is_imatrix(path)):
+            raise OutputError(f"{path} is there already: name another place, or replace it with `overwrite`")
+    write_atomically(path, lambda stream: stream.write(content))
+
+
+def _is_imatrix(path: Path) -> bool:
+    """Whether a file is an importance matrix of llama.cpp; it replaces no other."""
+    try:
+        field = gguf_file.reader(path).fields.get("general.type")
+    except ModelError:
+        return False
+    return field is not None and field.contents() == "imatrix"
 
 
 def _content(scratch: Path, names: list[str], values: Any, count: int, text: str | None) -> bytes:

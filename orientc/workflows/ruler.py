@@ -72,24 +72,27 @@ class Ruler:
         return self._outcome(original, record)
 
     def written(self, write: Callable[[Path], object]) -> Outcome:
-        """What a folder loses that is written for this alone, and its records with it."""
+        """What a folder loses that is written for this alone."""
         with TemporaryDirectory() as place:
             write(folder := Path(place) / "model")
-            return self.folder(ModelSource.resolve(folder), Path(place))
+            return self.folder(ModelSource.resolve(folder))
 
-    def folder(self, folder: ModelSource, records: Path | None = None) -> Outcome:
-        """What an exported folder loses against the model; its records go among the model's unless told where."""
-        exported = self._measurement_of(
-            Setup(folder, records or self._setup.folder, self._setup.device, progress=self._setup.progress)
-        )
-        if self.measure == SIMILARITY:
+    def folder(self, folder: ModelSource) -> Outcome:
+        """What an exported folder loses against the model.
+
+        No record of it is left: among the model's records it would stand for another model, uncompressed.
+        """
+        with TemporaryDirectory() as records:
+            setup = Setup(folder, Path(records), self._setup.device, progress=self._setup.progress)
+            exported = self._measurement_of(setup)
+            if self.measure != SIMILARITY:
+                return self._outcome(self.original, exported.original())
             assert isinstance(self._measurement, SimilarityMeasurement)
             assert isinstance(exported, SimilarityMeasurement)
             found = cosines(self._measurement.vectors, exported.vectors)
             known = sample("cosine", block_sums({"sentences": np.ones(len(found)), "cosine": found}))
             error = known.estimate().standard_error if known else 0.0
             return Outcome(1.0, float(found.mean()), float(1 - found.mean()), error)
-        return self._outcome(self.original, exported.original())
 
     @property
     def before(self) -> float:

@@ -55,9 +55,9 @@ class Verdict:
     alone: Outcome | None = None
 
     @property
-    def inside(self) -> bool:
-        """Whether the difference is within the tolerance; where there is none everything is."""
-        return self.allowed is None or self.outcome.difference <= self.allowed
+    def inside(self) -> bool | None:
+        """Whether the difference is within the tolerance; None where there is none."""
+        return None if self.allowed is None else self.outcome.difference <= self.allowed
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -124,9 +124,9 @@ class Shrunk:
     seconds: float = 0.0
 
     @property
-    def inside(self) -> bool:
-        """Whether the verdict is within the tolerance."""
-        return self.verdict is None or self.verdict.inside
+    def inside(self) -> bool | None:
+        """Whether the verdict is within the tolerance; None where there is no verdict, or a size was asked for."""
+        return self.verdict.inside if self.verdict else None
 
     @property
     def share(self) -> float | None:

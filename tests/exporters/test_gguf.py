@@ -120,7 +120,7 @@ def test_what_a_file_can_not_have_is_refused(
 
 
 def test_another_name_is_refused(artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"let its name end in \.gguf"):
+    with pytest.raises(UsageError, match=r"let its name end in \.gguf"):
         orientc.export(artifact, tmp_path / "small", form="gguf")
 
 

@@ -138,12 +138,20 @@ def _other_scales(head: CompressedHead) -> None:
         head.latents_0_scales.mul_(2)
 
 
+def _averaged(head: CompressedHead) -> None:
+    """As averages of weights are kept: no version is counted."""
+    for parameter in head.parameters():
+        parameter.data.mul_(0.5)
+
+
 def _new_tensor(head: CompressedHead) -> None:
     head.latents_1_codes = head.latents_1_codes.flip(0)
 
 
 @pytest.mark.parametrize("form", ["int8", "dense"])
-@pytest.mark.parametrize("change", [_other_codes, _other_scales, _new_tensor, lambda head: head.to(torch.float64)])
+@pytest.mark.parametrize(
+    "change", [_other_codes, _other_scales, _averaged, _new_tensor, lambda head: head.to(torch.float64)]
+)
 def test_what_changes_in_the_table_changes_the_logits(form: str, change: Callable[[CompressedHead], object]) -> None:
     heads = [head_of(made(COLUMNS, "linear", kept=KEPT), name) for name in ("codes", form)]
     states = torch.randn(3, DIM)

@@ -7,7 +7,7 @@ import numpy
 import pytest
 from support import calibrations
 
-from orientc.errors import UsageError
+from orientc.errors import OutputError, UsageError
 from orientc.storage import imatrix
 
 
@@ -35,11 +35,34 @@ def test_the_file_has_what_llama_quantize_reads(tied: bool, tmp_path: Path) -> N
         numpy.testing.assert_allclose(tensors[f"{name}.in_sum2"][0] / 300, expected.numpy(), rtol=1e-5)
 
 
-def test_counts_alone_are_no_importance(tmp_path: Path) -> None:
+def test_what_can_not_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="measured on a text"):
-        imatrix.save(calibrations.made(input_importance=False, head_importance=False), tmp_path / "m.gguf")
-
-
-def test_another_name_is_refused_before_anything_is_measured() -> None:
+        imatrix.check("m.gguf", measured=False)
     with pytest.raises(UsageError, match=r"let m\.dat end in \.gguf"):
-        imatrix.check("m.dat")
+        imatrix.check("m.dat", measured=True)
+
+
+def test_only_an_importance_matrix_is_replaced_and_only_when_asked(tmp_path: Path) -> None:
+    gguf: Any = pytest.importorskip("gguf")
+    model = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(model, "llama")
+    for step in ("write_header_to_file", "write_kv_data_to_file", "write_tensors_to_file", "close"):
+        getattr(writer, step)()
+    (tmp_path / "text.gguf").write_text("no GGUF file at all")
+    for place in (model, tmp_path / "text.gguf"):
+        content = place.read_bytes()
+        with pytest.raises(OutputError, match="is no importance matrix"):
+            imatrix.check(place, measured=True)
+        with pytest.raises(OutputError, match="is there already"):
+            imatrix.save(calibrations.made(), place, overwrite=True)
+        assert place.read_bytes() == content
+    own = tmp_path / "m.gguf"
+    imatrix.save(calibrations.made(), own)
+    before = own.read_bytes()
+    imatrix.save(calibrations.made(), own)  # the same
+    imatrix.check(own, measured=True)
+    with pytest.raises(OutputError, match="`overwrite`"):
+        imatrix.save(calibrations.made(head_importance=False), own)
+    assert own.read_bytes() == before
+    imatrix.save(calibrations.made(head_importance=False), own, overwrite=True)
+    assert own.read_bytes() != before

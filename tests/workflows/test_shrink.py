@@ -21,10 +21,12 @@ import orientc as library
 from orientc.comparison.compare import compare
 from orientc.comparison.grid import grid
 from orientc.errors import ExportError, FitError, GateError, UsageError
+from orientc.models.source import ModelSource
 from orientc.storage import artifact as artifacts
-from orientc.storage import records
+from orientc.utils.progress import Progress
 from orientc.workflows import fresh_process
 from orientc.workflows.fresh_process import Loaded, loaded
+from orientc.workflows.request import texts_for
 from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.shrunk import Shrunk
 
@@ -79,17 +81,20 @@ def not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fresh_process, "loaded", lambda *_: Loaded(0, None, "of a test"))
 
 
-def test_the_folder_loads_and_is_measured_on_a_text_of_its_own(made: Made, bert_folder: Path) -> None:
+def test_the_folder_loads_and_is_measured_on_a_text_of_its_own(
+    made: Made, bert_folder: Path, text: Path, tmp_path: Path
+) -> None:
     assert made.ended.code == 0, made.ended
     found = made.result
     assert found.verdict
     assert found.inside
     assert found.texts == {part: f"village.txt/{part}" for part in ("calibration", "search", "verdict")}
     assert found.verdict.text == "village.txt/verdict"
-    # the figures are those of records that were left: of the folder, and of the model
-    measured = [records.read(path) for path in made.runs.rglob("original.perplexity-*.json")]
-    told = {record.perplexity for record in measured if record.text and record.text["name"] == found.verdict.text}
-    assert told == {found.verdict.outcome.original, found.verdict.outcome.here}
+    source = ModelSource.resolve(bert_folder)
+    parts = texts_for(source, "perplexity", text=text, sts=None, data=None, seed=0, progress=Progress())
+    for place, figure in ((bert_folder, found.verdict.outcome.original), (made.folder, found.verdict.outcome.here)):
+        (record,) = library.perplexity(place, text=parts.verdict, limit=2000, device="cpu", out=tmp_path).records
+        assert record.perplexity == figure
     smallest = min((entry for entry in found.tried if entry.inside), key=lambda entry: entry.bits)
     assert found.artifact
     assert artifacts.read_description(found.artifact).settings["target_bits"] == smallest.bits
@@ -127,7 +132,8 @@ def test_what_it_leaves_among_the_runs_is_no_problem_to_compare(made: Made) -> N
     found = compare(made.runs)
     assert found.problems == ()
     assert any(len(one.rows) > 1 for one in found.comparisons)
-    for one in found.comparisons:  # of the model by the search's text, of the folder by the verdict's
+    assert len(found.comparisons) == 1  # the folder is no model of its own there
+    for one in found.comparisons:
         assert [heading for heading in grid(one).header if heading.startswith("ppl tied")] == ["ppl tied"]
         assert "settings" not in grid(one).header
 
@@ -216,7 +222,7 @@ def test_a_size_is_kept_to_in_the_folder(
     assert found.table is not None
     assert found.weights is not None
     assert found.verdict
-    assert found.verdict.inside
+    assert found.verdict.inside is None
     assert not found.tried
     allowed = {
         "target_bits": value * 120 * 32 / 8, "target_mb": value * 1e6, "target_ratio": 120 * 32 * 4 / value,
