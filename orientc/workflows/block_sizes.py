@@ -51,6 +51,10 @@ class BlockSizes(Sizes):
         return fitting[-1]
 
     @property
+    def _no_room(self) -> str:
+        return f"what is not the table takes {self.body / MB:.2f} MB, and stays as it is: `model_mb` must be more"
+
+    @property
     def shown_bits(self) -> tuple[float, ...]:
         """The sizes that a dry run shows."""
         return self.all_bits if self.asked is None else (self.largest,)

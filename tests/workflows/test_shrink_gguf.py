@@ -100,6 +100,8 @@ def test_the_whole_file_is_as_small_as_asked(base: Path, text: Path, tmp_path: P
     assert done.inside
     with pytest.raises(FitError, match=r"the smallest for 32 columns takes 4.5 bits per weight"):
         orientc.shrink(base, tmp_path / "no.gguf", text=text, runtime="gguf", target_bits=4.4, out=tmp_path / "runs")
+    with pytest.raises(FitError, match=r"stays as it is: `model_mb` must be more$"):
+        orientc.shrink(base, tmp_path / "no.gguf", text=text, runtime="gguf", model_mb=0.01, out=tmp_path / "runs")
 
 
 def test_what_is_not_for_a_gguf_file_is_refused_at_once(base: Path, bert_folder: Path, tmp_path: Path) -> None:
