@@ -28,7 +28,8 @@ class CompactModel:
     def __init__(self, config: Any, *inputs: Any, **options: Any) -> None:
         model: Any = self
         if config.orientc["head"] == "tied":
-            config.tie_word_embeddings = True  # PEFT's merge takes two decoded weights for two tables, and says so there
+            # PEFT's merge takes the weights that it reads, each decoded anew, for two tables, and writes False there
+            config.tie_word_embeddings = True
         with _own_config_class(config, model):
             super().__init__(config, *inputs, **options)  # type: ignore[call-arg]  # the model class's, which is next
         if config.orientc.get("own_head"):

@@ -391,6 +391,7 @@ def test_a_graph_of_a_table_in_codes_holds_the_codes(
         assert sum(sizes) < expected + VOCAB * 16 / 4, dtype  # constants of the graph's own, and no table
 
 
+@pytest.mark.slow
 def test_codes_of_any_width_come_out_as_they_are(
     bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

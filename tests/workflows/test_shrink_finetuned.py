@@ -87,6 +87,7 @@ def made(classifier: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
     return Made(ended, place / "small", place / "runs")
 
 
+@pytest.mark.slow
 def test_the_verdict_is_the_dev_sets_accuracy_of_a_folder_that_loads(
     made: Made, classifier: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -107,12 +108,14 @@ def test_the_verdict_is_the_dev_sets_accuracy_of_a_folder_that_loads(
     assert "SST-2 accuracy on glue/sst2/dev" in ModelCard.load(made.folder / "README.md").content
 
 
+@pytest.mark.slow
 def test_what_the_model_predicts_is_what_it_is_calibrated_by(made: Made) -> None:
     [path] = made.runs.rglob("calibration-*.safetensors")
     about = calibrations.load(path).description
     assert (about.objective, about.text) == ("classes", "glue/sst2/calibration")
 
 
+@pytest.mark.slow
 def test_its_records_are_no_problem_to_compare(made: Made) -> None:
     assert compare(made.runs).problems == ()
 

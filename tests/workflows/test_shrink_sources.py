@@ -24,6 +24,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_shrunk_and_pushed_with_its_verdict(
     hub: Hub, online: Client, bert_folder: Path, text: Path, tmp_path: Path
 ) -> None:
@@ -48,6 +49,7 @@ def test_a_model_of_the_hub_is_shrunk_and_pushed_with_its_verdict(
     assert len(repository.commits) == 2  # the empty one, and one for all files
 
 
+@pytest.mark.slow
 def test_a_gguf_file_is_shrunk_into_a_folder_that_loads(
     tmp_path: Path, bytes_bpe: PreTrainedTokenizerFast, text: Path
 ) -> None:
