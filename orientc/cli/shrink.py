@@ -9,6 +9,7 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure
+from orientc.compression.configs import RUNTIMES
 from orientc.errors import GateError
 from orientc.storage.sizes import MB
 from orientc.workflows.tolerance import MEASURES, PERPLEXITY, called, difference_in_words
@@ -25,7 +26,12 @@ def shrink(
     model: options.Model,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder to write.", show_default=False, rich_help_panel=options.OUTPUT),
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Folder to write, or with --for gguf the file.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     within: Annotated[
         str | None,
@@ -64,6 +70,16 @@ def shrink(
     model_mb: Annotated[
         float | None,
         typer.Option(help="The whole model's size at most, in MB.", show_default=False, rich_help_panel=options.SIZE),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        options.choice(
+            RUNTIMES,
+            "--for",
+            help="Write a GGUF file with its table in the smallest of ggml's block types.",
+            show_default=False,
+            rich_help_panel=options.SIZE,
+        ),
     ] = None,
     text: Annotated[
         Path | None,
@@ -135,6 +151,8 @@ def shrink(
     Example: `orientc shrink sentence-transformers/all-MiniLM-L6-v2 --to minilm-small`
 
     Example: `orientc shrink HuggingFaceTB/SmolLM2-135M --to smol-small --within 1%`
+
+    Example: `orientc shrink smol.gguf --for gguf --to smol-small.gguf`
     """
     from orientc.workflows.shrink import shrink as run
 
@@ -148,6 +166,7 @@ def shrink(
             target_mb=target_mb,
             target_ratio=target_ratio,
             model_mb=model_mb,
+            runtime=runtime,
             text=text,
             sts=sts,
             data=data,
@@ -208,7 +227,8 @@ def facts(done: Shrunk) -> list[tuple[str, str]]:
             shown.append(("also", also))
         shown.append(("measured on", f"{verdict.text}, on which nothing was chosen"))
     if done.bits is not None:
-        shown.append(("bits per weight", f"{figure(done.bits)}{_searched(done)}"))
+        block = f" ({done.block})" if done.block else ""
+        shown.append(("bits per weight", f"{figure(done.bits)}{block}{_searched(done)}"))
     shown.append(("load with", str(done.load)))
     if done.needs:
         shown.append(("needs", f"pip install {' '.join(done.needs)}"))
@@ -230,6 +250,8 @@ def _searched(done: Shrunk) -> str:
 
 def _loaded(done: Shrunk) -> str:
     assert done.loaded
+    if done.loaded.why_not is None and done.loaded.difference is None:
+        return f"orientc, in llama.cpp; {done.loaded.sentences} sentences went through it"
     if done.loaded.difference is None:
         return f"orientc: not tried, {done.loaded.why_not}"
     agree = f"to {done.loaded.difference:.0e}" if done.loaded.difference else "exactly"

@@ -14,6 +14,7 @@ from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import GGML
 from orientc.models.argument import is_gguf
 from orientc.models.resolve import Subject
+from orientc.models.source import ModelSource
 from orientc.models.table import GGUF_TABLE, read_table
 from orientc.storage import gguf_file
 from orientc.storage.artifact import Artifact
@@ -36,6 +37,15 @@ def check_place(file: Path, *, overwrite: bool) -> None:
     check_writable(next(parent for parent in file.absolute().parents if parent.exists()))
 
 
+def check_base_file(source: ModelSource, file: Path | None) -> Path:
+    """The GGUF file whose table is to be exchanged; refuse a model that is none, or is to be overwritten itself."""
+    if source.gguf is None:
+        raise ExportError(f"{source.id} is no GGUF file: name with `model` the one whose table is to be exchanged")
+    if file is not None and file.exists() and file.samefile(source.gguf):
+        raise OutputError(f"{file} is the file whose table is to be exchanged: name another place")
+    return source.gguf
+
+
 def _is_ours(file: Path) -> bool:
     try:
         return any(name.startswith(gguf_file.OWN) for name in gguf_file.reader(file).fields)
@@ -56,16 +66,11 @@ def save(file: Path, found: Subject, *, head: str | None, force: bool, progress:
     Raises:
         ExportError: The artifact is not in blocks, the model is no GGUF file, or the head policy is not the file's.
     """
-    artifact, base = found.artifact, found.source.gguf
+    artifact = found.artifact
     if artifact is None:
         raise ExportError(f"{found.source.id} is a folder: a GGUF file takes the table of an artifact in blocks")
     _check_blocks(artifact)
-    if base is None:
-        raise ExportError(
-            f"{found.source.id} is no GGUF file: name with `model` the one whose table is to be exchanged"
-        )
-    if file.exists() and file.samefile(base):
-        raise OutputError(f"{file} is the file whose table is to be exchanged: name another place")
+    base = check_base_file(found.source, file)
     info = read_table(found.source).info
     check_base(artifact, info, force=force, progress=progress)
     layout, described = artifact.factors.layout, artifact.description

@@ -25,7 +25,7 @@ from orientc.models.source import ModelSource
 SENTENCES = 64
 TOLERANCE = 1e-3
 _LONGEST = 64  # tokens
-_PATIENCE = 900.0  # seconds
+PATIENCE = 900.0  # seconds
 _NUMBERS = NDArray[np.float32]
 
 # What runs there, after the lines that load. A model is compared by what it says in the middle of each sentence,
@@ -95,9 +95,9 @@ def loaded(folder: Path, facts: Facts, sentences: list[str]) -> Loaded:
             [sys.executable, "-c", _CODE, str(told)],
             capture_output=True,
             text=True,
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
-            env=_environment(),
+            env=environment(),
         )
         if done.returncode != 0:
             said = [line for line in done.stderr.splitlines() if line.strip()] or ["no word"]
@@ -120,7 +120,7 @@ def some_of(lines: list[str]) -> list[str]:
     return usable[::step][:SENTENCES]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """One process of its own, that asks no hub and is no part of a launcher's."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
     return inherited | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}

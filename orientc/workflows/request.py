@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orientc.compression.configs import RUNTIMES
 from orientc.errors import EvaluationError, UsageError
 from orientc.evaluation import finetuning
 from orientc.evaluation.configs import check_counts
@@ -137,3 +139,11 @@ def check_request(
         hub.prepare(push)
     elif private:
         raise UsageError("`private` is for a repository on the hub: name it with `push`")
+
+
+def check_runtime(runtime: str | None, given: Mapping[str, str | None]) -> None:
+    """Raise `UsageError` for a runtime there is not, or for fields that are `given` though they are not for it."""
+    if runtime not in (None, *RUNTIMES):
+        raise UsageError(f"`runtime` must be {' or '.join(RUNTIMES)}, not {runtime!r:.40}")
+    if runtime is not None and (wrong := [name for name, value in given.items() if value is not None]):
+        raise UsageError(f"`{wrong[0]}` is not for a GGUF file: all but the table stays as it is, in one file")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orientc.errors import FitError
@@ -72,25 +72,62 @@ def smallest(
         tried too.
     """
     tried: list[Tried] = []
-
-    def try_size(bits: float) -> None:
-        try:
-            predicted = predict(bits)
-        except FitError:
-            tried.append(Tried(bits, None, math.inf, 0.0, 0.0, inside=False))
-            return
-        difference, error = measure(bits)
-        least = predicted if aim is not None else 0.0
-        inside = max(difference, least) + MARGIN * error <= allowed
-        tried.append(Tried(bits, predicted, difference, error, least, inside))
-        on_tried(tried[-1])
-
     following: float | None = _first(predict, aim, lowest, highest)
     while following is not None and sum(entry.predicted is not None for entry in tried) < MEASUREMENTS:
-        try_size(following)
+        tried.append(_try(following, predict, measure, allowed, same_unit=aim is not None))
+        if tried[-1].predicted is not None:
+            on_tried(tried[-1])
         last = sum(entry.predicted is not None for entry in tried) == MEASUREMENTS - 1
         following = _following(tried, allowed, lowest, highest, last=last)
     return tuple(tried)
+
+
+def smallest_of(
+    sizes: Sequence[float],
+    predict: Callable[[float], float],
+    measure: Callable[[float], tuple[float, float]],
+    allowed: float,
+    *,
+    same_unit: bool,
+    on_tried: Callable[[Tried], None] = lambda _: None,
+) -> tuple[Tried, ...]:
+    """Look for the smallest of a few sizes whose measured difference, with a margin, is within what is allowed.
+
+    What remains is halved each time: of ten sizes at most four are measured.
+
+    Args:
+        sizes: Bits per weight, ascending.
+        predict, measure, allowed, on_tried: As for `smallest`.
+        same_unit: Whether predicted losses are in the measure's unit, so that no table is taken to lose less.
+    """
+    tried: list[Tried] = []
+    low, high = 0, len(sizes)
+    while low < high:
+        middle = (low + high) // 2
+        tried.append(_try(sizes[middle], predict, measure, allowed, same_unit=same_unit))
+        if tried[-1].predicted is not None:
+            on_tried(tried[-1])
+        low, high = (low, middle) if tried[-1].inside else (middle + 1, high)
+    return tuple(tried)
+
+
+def _try(
+    bits: float,
+    predict: Callable[[float], float],
+    measure: Callable[[float], tuple[float, float]],
+    allowed: float,
+    *,
+    same_unit: bool,
+) -> Tried:
+    """Measure a size."""
+    try:
+        predicted = predict(bits)
+    except FitError:
+        return Tried(bits, None, math.inf, 0.0, 0.0, inside=False)
+    difference, error = measure(bits)
+    least = predicted if same_unit else 0.0
+    inside = max(difference, least) + MARGIN * error <= allowed
+    return Tried(bits, predicted, difference, error, least, inside)
 
 
 def best(tried: tuple[Tried, ...]) -> Tried | None:

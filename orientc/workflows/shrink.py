@@ -1,63 +1,33 @@
 """`shrink`: the smallest table within a tolerance, or of a size, as a folder that loads anywhere, with a verdict.
 
-Calibrate, look for the size, export, measure the exported folder, load it in a process without orientc. What is there
-already is not made again: calibrations, artifacts and records lie in the runs folder.
+What is there already is not made again: calibrations, artifacts and records lie in the runs folder.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from orientc.calibration.calibrate import Calibrated, calibrate, calibration_file
 from orientc.calibration.config import CalibrationConfig
-from orientc.compression.configs import TargetConfig
-from orientc.compression.fit_and_store import Compressed, fit_and_store
-from orientc.compression.fit_table import fit_table
-from orientc.errors import FitError
-from orientc.evaluation.glue.finetuned import Rows
-from orientc.evaluation.perplexity import CAUSAL, head_protocol
 from orientc.evaluation.setup import Setup
-from orientc.evaluation.similarity import Pairs
 from orientc.evaluation.texts import Text
-from orientc.exporters import bodies, model_card
-from orientc.exporters import export as exporting
+from orientc.exporters import bodies, gguf
 from orientc.exporters import push as hub
-from orientc.exporters.export import Exported, export
 from orientc.exporters.forms import COMPACT, NONE
-from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
-from orientc.models.substitute import head_policies
-from orientc.models.table import Table, read_table
 from orientc.storage import runs
-from orientc.storage.artifact import FLOAT_DTYPES
-from orientc.storage.calibration import Calibration
-from orientc.storage.sizes import MB
-from orientc.utils import distributed, folders
+from orientc.utils import distributed
 from orientc.utils.devices import pick_device
-from orientc.utils.files import file_sha256, short_hash, write_json
+from orientc.utils.files import short_hash, write_json
 from orientc.utils.progress import Progress
-from orientc.utils.versions import versions
-from orientc.workflows import fresh_process
-from orientc.workflows.request import Texts, check_request, measure_for, size_asked, texts_for
-from orientc.workflows.ruler import Outcome, Ruler
-from orientc.workflows.search import Tried
-from orientc.workflows.shrunk import Predicted, Shrunk, Verdict, left_before
-from orientc.workflows.size_search import SizeSearch
-from orientc.workflows.sizes import Sizes, stored_bytes
-from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY, Tolerance
+from orientc.workflows.request import check_request, check_runtime, measure_for, size_asked, texts_for
+from orientc.workflows.shrunk import Shrunk, left_before, marked
+from orientc.workflows.tolerance import Tolerance
+from orientc.workflows.work import Work
+from orientc.workflows.work_gguf import GgufWork
 
 SIZES = ("target_bits", "target_mb", "target_ratio", "model_mb")
-_SEARCHED = {PERPLEXITY: 1500, SIMILARITY: 1000}  # lines; of pairs and rows all
-_JUDGED = {PERPLEXITY: 2000, SIMILARITY: 1000}
-_SEARCHED_TOKENS, _JUDGED_TOKENS = 16_384, 32_768  # of a causal text
-_FULL = 0.97  # of a size that is asked for, from which on a table is large enough
 
 
 def shrink(
@@ -70,6 +40,7 @@ def shrink(
     target_mb: float | None = None,
     target_ratio: float | None = None,
     model_mb: float | None = None,
+    runtime: str | None = None,
     text: str | Path | Text | None = None,
     sts: str | Path | None = None,
     data: str | Path | None = None,
@@ -94,7 +65,7 @@ def shrink(
 
     Args:
         model: Hub id, local folder, .gguf file, or "demo".
-        to: Folder to write; only a dry run does without.
+        to: Folder to write, with `runtime` the file; only a dry run does without.
         within: How much worse the measure may be: "1%", "1.01x" or "0.5pt". By default 1 % of perplexity or of the
             mean cosine, 0.5 points of the others.
         measure: "perplexity", "similarity" (mean cosine of sentence vectors), "spearman", or the GLUE task that the
@@ -104,6 +75,8 @@ def shrink(
         target_mb: The table's size at most, in MB of 10⁶ bytes.
         target_ratio: Byte ratio at least.
         model_mb: Size of the whole model's weight files at most, in MB.
+        runtime: "gguf" for a GGUF file, its table in one of ggml's block types; `body`, `dtype`, `name` and `push` are
+            not for that.
         text: UTF-8 file, or a text, that is split for calibration, search and verdict; WikiText-103's validation and
             test texts unless given, for "demo" its own.
         sts: Folder that STS-B is in, as for `similarity`, or "hub": the search is on its train set, the verdict on its
@@ -142,6 +115,7 @@ def shrink(
     start = time.perf_counter()
     sizes = {"target_bits": target_bits, "target_mb": target_mb, "target_ratio": target_ratio, "model_mb": model_mb}
     asked = size_asked(sizes, within)
+    check_runtime(runtime, {"body": None if body == NONE else body, "dtype": dtype, "name": name, "push": push})
     bodies.check_request(body, COMPACT)
     check_request(to, dtype, dry_run=dry_run, limit=limit, push=push, private=private)
     config = CalibrationConfig(tokens, None, seed)
@@ -149,12 +123,15 @@ def shrink(
     if not isinstance(model, ModelSource):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         model = ModelSource.resolve(str(model), revision=revision, **trust)
+    if runtime is not None:
+        gguf.check_base_file(model, None if to is None else Path(to))
     tolerance = Tolerance.read(measure_for(model, measure, sts=sts, data=data, progress=progress), within)
     place = None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, place), pick_device(device), progress=progress)
     bodies.check(model, COMPACT, body, artifact=True)
     texts = texts_for(model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress)
-    work = _Work(setup, texts, tolerance, asked, limit, config, body, dtype, place)
+    kind = Work if runtime is None else GgufWork
+    work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place)
     if dry_run:
         return work.predicted()
     assert to is not None
@@ -162,205 +139,9 @@ def shrink(
     state = setup.folder / f"shrink-{short_hash(work.identity(folder, name))}.state"  # JSON, but no record
     done = None if overwrite else left_before(state, folder)
     if done is None:
-        folders.check_place(folder, overwrite=overwrite)
+        work.check_place(folder, overwrite=overwrite)
         done = work.run(folder, name, overwrite=overwrite)
         done = replace(done, seconds=round(time.perf_counter() - start, 1))
-        kept = done.as_dict() | {"list_sha256": file_sha256(folder / folders.LIST)}
+        kept = done.as_dict() | {"sha256": marked(folder)}
         write_json(state, kept)
     return replace(done, url=hub.push(folder, push, private=private)) if push is not None else done
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One request, settled: the model, the texts, what is allowed or how large it may be."""
-
-    setup: Setup
-    texts: Texts
-    tolerance: Tolerance
-    asked: tuple[str, float] | None
-    limit: int | None
-    config: CalibrationConfig
-    body: str
-    dtype: str | None
-    out: Path | None
-
-    def identity(self, folder: Path, name: str | None) -> dict[str, Any]:
-        """All that what is made depends on."""
-        judged = self.texts.search, self.texts.verdict
-        return {
-            "fingerprint": self.setup.fingerprint,
-            "texts": [self.texts.calibration.sha256, *(text.sha256 for text in judged)],
-            "measure": self.tolerance.measure,
-            "within": self.tolerance.text if self.asked is None else None,
-            "size": self.asked,
-            "limit": self.limit,
-            "tokens": self.config.tokens,
-            "seed": self.config.seed,
-            "body": self.body,
-            "dtype": self.exported_dtype,
-            "name": name,
-            "folder": str(folder.resolve()),
-            "device": self.setup.device.type,
-            "versions": versions(),
-        }
-
-    @cached_property
-    def table(self) -> Table:
-        """The model's table."""
-        return read_table(self.setup.source)
-
-    @cached_property
-    def sizes(self) -> Sizes:
-        """What the table may take, and what the rest of the model does."""
-        return Sizes(self.setup.source, self.table.info, self.exported_dtype, self.asked, self.body)
-
-    @property
-    def exported_dtype(self) -> str:
-        """The type that the folder's weights have."""
-        own = self.table.info.dtype
-        return self.dtype or (own if own in FLOAT_DTYPES else "float32")
-
-    def run(self, folder: Path, name: str | None, *, overwrite: bool) -> Shrunk:
-        """Calibrate, find the size, export, and measure the folder."""
-        calibration = self._calibrated(self.out)
-        tried: tuple[Tried, ...] = ()
-        bounds: tuple[str, ...] = ()
-        if self.asked is None:
-            bounds = self.sizes.bounds
-            for line in bounds:
-                self.setup.progress.done(line)
-            tried, made = self._search(calibration.path).smallest(*self.sizes.range)
-        else:
-            made = self._of_size(calibration.path)
-        subject = Subject(self.setup.source, made.path, made.artifact)
-        exported = self._exported(made, folder, name=name, overwrite=overwrite, progress=self.setup.progress)
-        ruler = self._ruler(self.texts.verdict, _JUDGED, _JUDGED_TOKENS)
-        outcome = ruler.folder(ModelSource.resolve(folder))
-        verdict = self._verdict(outcome, self._alone(ruler))
-        load = fresh_process.loaded(folder, exported.facts, fresh_process.some_of(self._sentences))
-        self._write_card(folder, exported, subject, name, verdict)
-        info = self.table.info
-        return Shrunk(
-            model=self.setup.source.id, folder=folder, artifact=made.path, calibration=calibration.path,
-            bits=round(made.description.bits_per_weight, 3), head=exported.facts.head, body=self.body,
-            texts=self.texts.names, table=exported.facts.table, base_table=info.nbytes, weights=exported.weights,
-            base_weights=info.model_bytes, halved=exported.halved, verdict=verdict, tried=tried, bounds=bounds,
-            predicted=(), load=exported.facts.load(str(folder)), loaded=load,
-            needs=exported.facts.needs,
-        )  # fmt: skip
-
-    def predicted(self) -> Shrunk:
-        """Sizes, and what they are predicted to cost; nothing is left on the disk that was not there."""
-        info = self.table.info
-        there = calibration_file(self.setup.source, self.texts.calibration, self.config, self.out).exists()
-        with TemporaryDirectory() as elsewhere:
-            known = self._calibrated(self.out if there else Path(elsewhere))
-            held, kept = known.calibration, known.path if there else None
-        rows = [self._predicted(bits, held) for bits in self.sizes.shown_bits]
-        return Shrunk(
-            model=self.setup.source.id, folder=None, artifact=None, calibration=kept, bits=None,
-            head=head_policies(self.setup.source.skeleton)[-1], body=self.body, texts=self.texts.names, table=None,
-            base_table=info.nbytes, weights=None, base_weights=info.model_bytes, halved=None, verdict=None, tried=(),
-            bounds=self.sizes.bounds, predicted=tuple(rows), load=None, loaded=None,
-        )  # fmt: skip
-
-    # -- the steps
-
-    def _calibrated(self, out: Path | None) -> Calibrated:
-        return calibrate(
-            self.setup.source, text=self.texts.calibration, tokens=self.config.tokens, seed=self.config.seed,
-            device=str(self.setup.device), out=out, progress=self.setup.progress,
-        )  # fmt: skip
-
-    def _search(self, calibration: Path) -> SizeSearch:
-        """What sizes are looked for by, on the search's text."""
-        ruler = self._ruler(self.texts.search, _SEARCHED, _SEARCHED_TOKENS)
-        return SizeSearch(
-            ruler,
-            self.tolerance,
-            lambda bits: self._made(calibration, TargetConfig(target_bits=bits)),
-            lambda made: self._lost(ruler, made),
-            self.setup.progress,
-        )
-
-    def _of_size(self, calibration: Path) -> Compressed:
-        """The artifact whose table, in the folder's type, is as small as asked for, and hardly smaller."""
-        wanted = self.sizes.wanted
-        target, above, found = wanted, math.inf, None
-        for _ in range(6):
-            made = self._made(calibration, TargetConfig(target_mb=target / MB))
-            takes = stored_bytes(made.artifact, self.exported_dtype)
-            if takes > wanted:
-                above, target = target, target * wanted / takes if found is None else (target + found[0]) / 2
-                continue
-            found = target, made
-            if target == wanted or takes >= _FULL * wanted:
-                break
-            target = (target + above) / 2
-        if found is None:
-            raise FitError(
-                f"the table can't be made as small as {wanted / MB:.2f} MB in {self.exported_dtype}: choose more"
-            )
-        return found[1]
-
-    def _made(self, calibration: Path, config: TargetConfig) -> Compressed:
-        return fit_and_store(
-            self.table, config, calibration=calibration, device=str(self.setup.device), out=self.out,
-            progress=self.setup.progress,
-        )  # fmt: skip
-
-    def _exported(self, made: Compressed, folder: Path, **options: Any) -> Exported:
-        source = self.setup.source
-        return export(
-            made.path, folder, body=self.body, dtype=self.dtype, model=source.id, revision=source.revision,
-            allow_pickle=source.allow_pickle, trust_remote_code=source.trust_remote_code, **options,
-        )  # fmt: skip
-
-    def _lost(self, ruler: Ruler, made: Compressed) -> Outcome:
-        """What the model loses with an artifact, and with its body in the bits that it ships in."""
-        if self.body == NONE:
-            return ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
-        return ruler.written(lambda folder: self._exported(made, folder))
-
-    def _alone(self, ruler: Ruler) -> Outcome | None:
-        """What the body's bits cost with the table as it was; None where the body stays as it is."""
-        if self.body == NONE:
-            return None
-        return ruler.written(lambda folder: bodies.write(self.setup.source, folder, self.body, self.exported_dtype))
-
-    def _predicted(self, bits: float, calibration: Calibration) -> Predicted:
-        try:
-            artifact = fit_table(self.table, TargetConfig(target_bits=bits), calibration=calibration)
-        except FitError:
-            return Predicted(bits, None, None, None)
-        table = stored_bytes(artifact, self.exported_dtype)
-        return Predicted(bits, table, self.sizes.body + table, float(artifact.description.distances["cost"]))
-
-    def _ruler(self, text: Text | Pairs | Rows, lines: Mapping[str, int], causal: int) -> Ruler:
-        """The measure on one of the texts, on as much of it as is needed unless a `limit` was given."""
-        limit = self.limit or lines.get(self.tolerance.measure)
-        if self.limit is None and self.tolerance.measure == PERPLEXITY and head_protocol(self.setup.source) == CAUSAL:
-            limit = causal
-        return Ruler(self.setup, self.tolerance.measure, text, limit)
-
-    def _verdict(self, outcome: Outcome, alone: Outcome | None) -> Verdict:
-        tolerance = self.tolerance if self.asked is None else None
-        allowed = None if tolerance is None else tolerance.allowed(outcome.original)
-        text, name = tolerance.text if tolerance else None, self.texts.verdict.name
-        return Verdict(self.tolerance.measure, name, outcome, text, allowed, alone)
-
-    def _write_card(
-        self, folder: Path, exported: Exported, subject: Subject, name: str | None, verdict: Verdict
-    ) -> None:
-        content = model_card.content(
-            folder, exported.facts, subject, fingerprint=self.setup.fingerprint,
-            weights=exporting.weights_in(folder), name=name, verdict=verdict.rows,
-        )  # fmt: skip
-        folders.add_file(folder, model_card.FILE, content)
-
-    @property
-    def _sentences(self) -> list[str]:
-        text = self.texts.verdict
-        if isinstance(text, Rows):
-            return text.sentences
-        return list(text.first) if isinstance(text, Pairs) else text.content.split("\n")

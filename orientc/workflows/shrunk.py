@@ -77,7 +77,7 @@ class Shrunk:
 
     Attributes:
         model: The model argument.
-        folder: The exported folder; None of a dry run.
+        folder: The exported folder, or GGUF file; None of a dry run.
         artifact: The artifact it was made from.
         calibration: The calibration; None of a dry run that had to measure one.
         bits: Bits per weight of the artifact.
@@ -94,6 +94,7 @@ class Shrunk:
         load: The line of Python that loads the folder.
         loaded: How it loaded in a process without orientc.
         needs: What has to be installed for that, as pip names it.
+        block: The block type of a GGUF file's table; None of a folder.
         url: Address on the hub; None where it was not pushed.
         fresh: False where all of it was done before.
         seconds: How long it took.
@@ -119,6 +120,7 @@ class Shrunk:
     load: str | None
     loaded: Loaded | None
     needs: tuple[str, ...] = ()
+    block: str | None = None
     url: str | None = None
     fresh: bool = True
     seconds: float = 0.0
@@ -162,11 +164,16 @@ class Shrunk:
         return cls(**known)
 
 
+def marked(folder: Path) -> str:
+    """What tells an exported folder, or file, from another at its place. Raises `OSError` where there is none."""
+    return file_sha256(folder if folder.is_file() else folder / folders.LIST)
+
+
 def left_before(state: Path, folder: Path) -> Shrunk | None:
     """What the same request left before; None where there is none, or the folder is another by now."""
     try:
         values = json.loads(read_bytes(state, _LARGEST))
-        if values["list_sha256"] != file_sha256(folder / folders.LIST):
+        if values["sha256"] != marked(folder):
             return None
         return replace(Shrunk.from_dict(values), fresh=False, url=None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orientc.compression.fit_and_store import Compressed
@@ -37,30 +37,57 @@ class SizeSearch:
     progress: Progress
 
     def smallest(self, lowest: float, highest: float) -> tuple[tuple[Tried, ...], Compressed]:
-        """What was tried, and the smallest artifact inside. Raises `GateError` where none is."""
+        """What was tried between two sizes, and the smallest artifact inside. Raises `GateError` where none is."""
+        allowed = self._allowed
+        aim = _AIM * allowed if self._same_unit else None
+        tell = self._teller(MEASUREMENTS)
+        tried = search.smallest(
+            self._predict, self._measure, allowed, lowest=lowest, highest=highest, aim=aim, on_tried=tell
+        )
+        return self._found(tried)
+
+    def smallest_of(self, sizes: Sequence[float]) -> tuple[tuple[Tried, ...], Compressed]:
+        """The same of a few sizes, ascending."""
+        tell = self._teller(len(sizes).bit_length())
+        tried = search.smallest_of(
+            sizes, self._predict, self._measure, self._allowed, same_unit=self._same_unit, on_tried=tell
+        )
+        return self._found(tried)
+
+    @property
+    def _allowed(self) -> float:
+        return self.tolerance.allowed(self.ruler.before)
+
+    @property
+    def _same_unit(self) -> bool:
+        """Whether predicted losses are in the measure's unit."""
+        return self.tolerance.measure == PERPLEXITY
+
+    def _predict(self, bits: float) -> float:
+        return float(self.make(bits).description.distances["cost"])
+
+    def _measure(self, bits: float) -> tuple[float, float]:
+        outcome = self.lose(self.make(bits))
+        return outcome.difference, outcome.error
+
+    def _teller(self, most: int) -> Callable[[Tried], None]:
+        """What tells of each size that was measured, of at most so many."""
         begun, count = time.perf_counter(), 0
-
-        def predict(bits: float) -> float:
-            return float(self.make(bits).description.distances["cost"])
-
-        def measure(bits: float) -> tuple[float, float]:
-            outcome = self.lose(self.make(bits))
-            return outcome.difference, outcome.error
 
         def tell(tried: Tried) -> None:
             nonlocal count
             count += 1
             told = difference_in_words(self.tolerance.measure, tried.difference, tried.error)
             where = "within" if tried.inside else "not surely within"
-            left = (time.perf_counter() - begun) / count * (MEASUREMENTS - count + 2)
+            left = (time.perf_counter() - begun) / count * (most - count + 2)
             self.progress.done(
                 f"{tried.bits:g} bits per weight: {self.tolerance.measure} {told}, {where} {self.tolerance.text}; "
                 f"at most about {_minutes(left)} left"
             )
 
-        allowed = self.tolerance.allowed(self.ruler.before)
-        aim = _AIM * allowed if self.tolerance.measure == PERPLEXITY else None
-        tried = search.smallest(predict, measure, allowed, lowest=lowest, highest=highest, aim=aim, on_tried=tell)
+        return tell
+
+    def _found(self, tried: tuple[Tried, ...]) -> tuple[tuple[Tried, ...], Compressed]:
         if (found := search.best(tried)) is None:
             raise GateError(self._nothing(tried))
         return tried, self.make(found.bits)

@@ -63,13 +63,18 @@ class Sizes:
         if name == "target_mb":
             return value * MB
         if value * MB <= self.body:
-            half = "" if self.dtype != "float32" else ", or halve it with `dtype` float16"
-            codes = "" if self.body_form == NONE else f", the body in {self.body_form}"
-            raise FitError(
-                f"what is not the table takes {self.body / MB:.1f} MB in {self.dtype}{codes}: `model_mb` must be "
-                f"more than that{half}"
-            )
+            raise FitError(self._no_room)
         return value * MB - self.body
+
+    @property
+    def _no_room(self) -> str:
+        """That the rest of the model is larger than all of it may be."""
+        half = "" if self.dtype != "float32" else ", or halve it with `dtype` float16"
+        codes = "" if self.body_form == NONE else f", the body in {self.body_form}"
+        return (
+            f"what is not the table takes {self.body / MB:.1f} MB in {self.dtype}{codes}: `model_mb` must be more than "
+            f"that{half}"
+        )
 
     @property
     def shown_bits(self) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from orientc.errors import FitError
-from orientc.workflows.search import MARGIN, MEASUREMENTS, Tried, best, smallest
+from orientc.workflows.search import MARGIN, MEASUREMENTS, Tried, best, smallest, smallest_of
 
 ALLOWED = 0.01
 
@@ -90,3 +90,13 @@ def test_it_ends_whatever_is_measured() -> None:
         tried = searched(loss)
         assert len(tried) <= MEASUREMENTS + 5
         assert len({entry.bits for entry in tried}) == len(tried)
+
+
+@pytest.mark.parametrize("smallest", range(7))
+def test_of_a_few_sizes_the_smallest_inside_is_found_with_few_measurements(smallest: int) -> None:
+    sizes = [4.0, 4.5, 5.0, 5.5, 6.0, 8.5]
+    lost = {bits: 0.001 if place >= smallest else 1.0 for place, bits in enumerate(sizes)}
+    tried = smallest_of(sizes, lambda _: 0.0, lambda bits: (lost[bits], 0.0), 0.01, same_unit=True)
+    found = best(tried)
+    assert (found.bits if found else None) == dict(enumerate(sizes)).get(smallest)
+    assert len(tried) <= 3
