@@ -94,9 +94,12 @@ def check_quantized(id: str, model: PreTrainedModel, body: str) -> None:
     torchao knows `nn.Linear` alone: GPT-2's projections are modules of another kind. NF4 wants rows of whole groups.
     """
     if body != NONE and not any(_is_quantized(parameter) for parameter in model.parameters()):
-        raise ExportError(
-            f"{id} has no linear layers that {METHODS[body]} can quantize to {body}: export it without `body`"
-        )
+        raise nothing_quantized(id, METHODS[body], body)
+
+
+def nothing_quantized(id: str, package: str, body: str) -> ExportError:
+    """What to raise for a model of whose body a package quantized nothing."""
+    return ExportError(f"{id} has no linear layers that {package} can quantize to {body}: export it without `body`")
 
 
 def write(source: ModelSource, folder: Path, body: str, dtype: str) -> None:

@@ -14,7 +14,7 @@ import math
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import ExportError
+from orientc.exporters.bodies import nothing_quantized
 from orientc.exporters.forms import INT4, INT8, NONE
 from orientc.exporters.onnx_cache import empty
 from orientc.exporters.onnx_graph import Examples, Graph, translated
@@ -105,7 +106,8 @@ def save(
 
     Raises:
         ExportError: torch can't make a graph of this model, or its outputs, before the body is quantized, differ from
-            the model's by more than `TOLERANCE`, and by more than that part of the largest of them.
+            the model's by more than `TOLERANCE`, and by more than that part of the largest of them; or the body has
+            nothing that can be quantized.
     """
     check(model)
     kind = type(model).__name__
@@ -133,13 +135,15 @@ def _graph_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gra
 
 def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, scratch: Path) -> None:
     """Write a graph into one file; a head multiplies codes, or, as a runtime starts, the floats they stand for."""
-    kind, outside = type(graph.model).__name__, outside_body(graph.model)
+    kind, outside = type(graph.model).__name__, outside_body(graph)
+    narrow = None if dtype == "float16" else outside
     plain = path if body == NONE else scratch / path.name
     with _refused(graph.model, "can't be made a graph"):
         made = translated(graph, head=head)
-        if body != NONE:
+        if body == NONE:
+            narrowed(made, narrow)
+        else:
             as_products(made, outside)
-        narrowed(made, None if dtype == "float16" else outside)
         _write(made, plain)
         difference = _difference(graph, plain)
     if difference > TOLERANCE:
@@ -148,7 +152,7 @@ def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, sc
             f"{TOLERANCE:g} is allowed"
         )
     if body != NONE:
-        _quantize(graph, plain, path, body, outside)
+        _quantize(graph, plain, path, body, outside, narrow)
 
 
 @contextlib.contextmanager
@@ -166,17 +170,27 @@ def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
         raise ExportError(f"{type(model).__name__} {what}: {first_line(error.__cause__ or error)}") from error
 
 
-def _quantize(graph: Graph, plain: Path, target: Path, body: str, outside: set[str]) -> None:
-    """Quantize the body of a graph, and see that it runs."""
+def _quantize(
+    graph: Graph, plain: Path, target: Path, body: str, outside: set[str], narrow: Collection[str] | None
+) -> None:
+    """Quantize the body of a graph, narrow what floats are left, and see that it runs.
+
+    In that order: quantizers look for matrices that are stored as they are multiplied, and a graph widens narrow ones.
+    """
     from onnxscript import ir
 
-    few = plain.with_name(f"few_{plain.name}")
+    kind, few = type(graph.model).__name__, plain.with_name(f"few_{plain.name}")
     with _refused(graph.model, f"can't have its body in {body}"):
-        in_few_bits(plain, few, body, outside)
-        _write(ir.external_data.load_to_model(ir.load(few)), target)
+        count = in_few_bits(plain, few, body, outside)
+    if not count:
+        raise nothing_quantized(kind, "ONNX Runtime", body)
+    with _refused(graph.model, f"can't have its body in {body}"):
+        made = ir.external_data.load_to_model(ir.load(few))
+        narrowed(made, narrow)
+        _write(made, target)
         sound = math.isfinite(_difference(graph, target))
     if not sound:
-        raise ExportError(f"{type(graph.model).__name__} computes no numbers any more with its body in {body}")
+        raise ExportError(f"{kind} computes no numbers any more with its body in {body}")
 
 
 def _write(model: ir.Model, path: Path) -> None:

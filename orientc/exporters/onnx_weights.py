@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedModel
 
-from orientc.exporters.forms import INT4
+from orientc.exporters.forms import INT4, INT8
+from orientc.exporters.onnx_graph import Graph
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedTable
 
 if TYPE_CHECKING:
     from onnxscript import ir
 
+PRODUCTS = {INT8: "MatMulInteger", INT4: "MatMulNBits"}  # what multiplies with a quantized matrix
 BLOCK = 32  # numbers that share a scale where the body is in 4 bits
 SMALLEST = 256  # numbers; fewer are not worth an operator that widens them
 
 
-def outside_body(model: PreTrainedModel) -> set[str]:
-    """Names of all tensors of a model's compressed table, and of its output projection."""
-    head = model.get_output_embeddings()
-    modules = model.named_modules(remove_duplicate=False)
+def outside_body(graph: Graph) -> set[str]:
+    """Names that all tensors of a model's compressed table, and of its output projection, have in its graph."""
+    head = graph.model.get_output_embeddings()
+    modules = graph.named_modules(remove_duplicate=False)
     return {
         name
         for prefix, part in modules
@@ -99,7 +100,7 @@ def _store_transposed(weight: ir.Value) -> None:
         node.graph.remove(node, safe=True)
 
 
-def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str]) -> None:
+def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str]) -> int:
     """Quantize the body of a graph in a file, whose linear layers are as `as_products` leaves them.
 
     Args:
@@ -108,6 +109,9 @@ def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str])
         body: "int8": matrices in 8 bits with a scale for each column, and states in 8 bits as they come.
             "int4": matrices in 4 bits with a scale for each 32 rows of a column.
         outside: Names of tensors to leave as they are.
+
+    Returns:
+        How many products have a quantized matrix now.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -121,16 +125,21 @@ def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str])
         )
         quantizer.process()
         quantizer.model.save_model_to_file(str(target), use_external_data_format=True)
-        return
-    quantize_dynamic(
-        source,
-        target,
-        op_types_to_quantize=["MatMul"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=left,
-        use_external_data_format=True,
+    else:
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=left,
+            use_external_data_format=True,
+        )
+    before, after = (
+        sum(node.op_type == PRODUCTS[body] for node in found)  # a head's codes may be multiplied so already
+        for found in (nodes, onnx.load(target, load_external_data=False).graph.node)
     )
+    return after - before
 
 
 def narrowed(model: ir.Model, names: Collection[str] | None = None) -> None:

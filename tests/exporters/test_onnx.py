@@ -28,6 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.errors import ExportError, SubstitutionError
 from orientc.exporters import onnx as form
+from orientc.exporters.onnx_weights import narrowed
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
@@ -463,6 +464,83 @@ def test_float16_halves_the_file_and_computes_the_same(
     given = batch(["input_ids", "attention_mask"], 2, 9)
     found = [session_of(tmp_path / dtype).run(None, fed(session_of(tmp_path / dtype), given)) for dtype in form.DTYPES]
     assert (found[0][0] == found[1][0]).all()
+
+
+def tiny_llama() -> PreTrainedModel:
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=VOCAB,
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=96,
+            tie_word_embeddings=True,
+            max_position_embeddings=64,
+        )
+    )
+
+
+def tiny_bert() -> PreTrainedModel:
+    return transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=VOCAB, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=96
+        ),
+        add_pooling_layer=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("build_tiny", "layers", "body"),
+    [
+        pytest.param(tiny_bert, 6, "int8", id="bert-int8"),
+        pytest.param(tiny_bert, 6, "int4", id="bert-int4", marks=pytest.mark.slow),
+        pytest.param(tiny_llama, 7, "int8", id="llama-int8", marks=pytest.mark.slow),
+        pytest.param(tiny_llama, 7, "int4", id="llama-int4", marks=pytest.mark.slow),
+    ],
+)
+def test_a_body_in_few_bits_is_that_beside_floats_in_16(
+    build_tiny: Callable[[], PreTrainedModel],
+    layers: int,
+    body: str,
+    wordpiece: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = compressed(build_tiny().eval()).half().float()
+    sizes = {}
+    for kind, dtype in ((body, "float16"), ("none", "float16")):
+        folder = tmp_path / f"{kind}-{dtype}"
+        folder.mkdir()
+        form.save(model, wordpiece, folder, body=kind, dtype=dtype)
+        sizes[kind, dtype] = form.nbytes(folder)
+    folder = tmp_path / f"{body}-float16"
+    graph = onnx.load(folder / "onnx/model.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count({"int8": "MatMulInteger", "int4": "MatMulNBits"}[body]) == layers
+    assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+    stored = 2 * sum(numbers.numel() for numbers in model.parameters())
+    assert sizes["none", "float16"] - sizes[body, "float16"] > 0.1 * stored, (sizes, stored)
+
+    given = batch(["input_ids", "attention_mask"], 1, 9)
+    with torch.no_grad():
+        expected = model(**given)[0]
+    session = session_of(folder)
+    found = torch.from_numpy(session.run(None, fed(session, given))[0])
+    kept = given["attention_mask"] == 1
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=-1)[kept].min() > 0.98
+
+
+def test_a_body_of_which_nothing_is_quantized_is_refused(
+    bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for parameter in bert.parameters():
+        parameter.data = parameter.data.half().float()
+    # matrices that the graph widens are none that a quantizer sees
+    monkeypatch.setattr(form, "as_products", lambda model, outside: narrowed(model))
+    refused = r"^BertModel has no linear layers that ONNX Runtime can quantize to int8: export it without `body`$"
+    with pytest.raises(ExportError, match=refused):
+        form.save(bert, wordpiece, tmp_path, body="int8", dtype="float16")
 
 
 # -- heads
