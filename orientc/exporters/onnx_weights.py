@@ -5,7 +5,7 @@ What belongs to the token table, and the output projection, is left as it is by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,7 @@ def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str])
 
     nodes = onnx.load(source, load_external_data=False).graph.node
     left = [node.name for node in nodes if set(node.input) & set(outside)]
+    left += [f"{name}_MatMul" for name in left]  # what `quantize_dynamic` makes of a Gemm before it asks for names
     if body == INT4:
         quantizer = MatMulNBitsQuantizer(
             str(source), bits=4, block_size=BLOCK, is_symmetric=True, nodes_to_exclude=left
@@ -135,11 +136,12 @@ def in_few_bits(source: Path, target: Path, body: str, outside: Collection[str])
             nodes_to_exclude=left,
             use_external_data_format=True,
         )
-    before, after = (
-        sum(node.op_type == PRODUCTS[body] for node in found)  # a head's codes may be multiplied so already
-        for found in (nodes, onnx.load(target, load_external_data=False).graph.node)
-    )
-    return after - before
+    # a head's codes may be multiplied so already
+    return _products(onnx.load(target, load_external_data=False).graph.node, body) - _products(nodes, body)
+
+
+def _products(nodes: Iterable[Any], body: str) -> int:
+    return sum(node.op_type == PRODUCTS[body] for node in nodes)
 
 
 def narrowed(model: ir.Model, names: Collection[str] | None = None) -> None:
