@@ -24,6 +24,15 @@ def sweep(
             rich_help_panel=options.SIZE,
         ),
     ] = None,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE,…",
+            help="IQ4_NL, Q5_0 …: rows as ggml's blocks, of quantize.",
+            show_default=False,
+            rich_help_panel=options.SIZE,
+        ),
+    ] = None,
     target_bits: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +129,7 @@ def sweep(
             methods=methods,
             ratios=ratios,
             bits=bits,
+            blocks=blocks,
             target_bits=target_bits,
             presets=presets,
             fit_seeds=fit_seeds,

@@ -66,8 +66,11 @@ def _configs(study: Study) -> Iterator[tuple[Config, str]]:
                         for seed in study.fit_seeds:
                             yield AutoencoderConfig.preset(preset, ratio=ratio, bits=bits, seed=seed), preset
     if QUANTIZE in study.methods:
-        for bits in [bits for bits in study.bits if bits is not None] or [4]:
+        widths = [bits for bits in study.bits if bits is not None]
+        for bits in widths or ([] if study.blocks else [4]):
             yield QuantizeConfig(bits=bits), ""
+        for block in study.blocks:
+            yield QuantizeConfig(block=block), ""
     if TARGET in study.methods:
         for target_bits in study.target_bits:
             yield TargetConfig(target_bits=target_bits), ""

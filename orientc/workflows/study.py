@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orientc.compression.configs import BITS, PRESETS
+from orientc.compression.configs import BITS, BLOCKS, PRESETS
 from orientc.compression.settings import settings_from
 from orientc.errors import UsageError
 from orientc.evaluation.configs import FinetuningConfig, SquadConfig, check_choice, check_counts
@@ -36,6 +36,7 @@ class Study:
         methods: Of "svd", "ae" (the paper's autoencoder), "quantize" and "target".
         ratios: Parameter ratios of svd and ae.
         bits: Bits of the numbers that svd, ae and quantize store, None for floats, which quantize has none of.
+        blocks: Types of ggml's blocks of quantize, such as "IQ4_NL", beside or in the place of bits.
         target_bits: Bits per weight of target.
         presets: Recipes of ae: "default", "paper".
         fit_seeds: Seeds of ae.
@@ -63,6 +64,7 @@ class Study:
     methods: tuple[str, ...] = (SVD, AE)
     ratios: tuple[float, ...] = (2.5, 5.0, 10.0)
     bits: tuple[int | None, ...] = (None,)
+    blocks: tuple[str, ...] = ()
     target_bits: tuple[float, ...] = (1.5, 2.0, 3.0)
     presets: tuple[str, ...] = ("default",)
     fit_seeds: tuple[int, ...] = (0,)
@@ -83,7 +85,11 @@ class Study:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that no sweep can use."""
-        for name, values, known in (("methods", self.methods, METHODS), ("presets", self.presets, [*PRESETS])):
+        for name, values, known in (
+            ("methods", self.methods, METHODS),
+            ("presets", self.presets, [*PRESETS]),
+            ("blocks", self.blocks, BLOCKS),
+        ):
             if unknown := [value for value in values if value not in known]:
                 raise UsageError(f"there is no {name[:-1]} {unknown[0]!r}: `{name}` takes {', '.join(known)}")
         if unknown := [task for task in self.task if task not in (*TASKS, SQUAD)]:
@@ -135,7 +141,7 @@ def read_study(given: Mapping[str, Any], config: str | Path | None = None, base:
     """The study that keywords and a file of settings make; keywords go over the file, the file over `base`.
 
     Which methods are meant is told by the sizes, unless `methods` says it: ratios mean svd and ae, target bits
-    target, bits without any of these quantize.
+    target, blocks quantize, and so do bits without any of these.
 
     Args:
         given: Settings by name, as `sweep` takes them; one that is None says nothing.
@@ -192,7 +198,8 @@ def _over(
 
 
 def _meant(merged: Mapping[str, Any]) -> list[str]:
-    sized = [*((SVD, AE) if "ratios" in merged else ()), *((TARGET,) if "target_bits" in merged else ())]
+    named = {"ratios": (SVD, AE), "blocks": (QUANTIZE,), "target_bits": (TARGET,)}
+    sized = [method for name, methods in named.items() if name in merged for method in methods]
     return sized or ([QUANTIZE] if "bits" in merged else [SVD, AE])
 
 
@@ -232,7 +239,8 @@ def _calibrations(name: str, value: Any) -> tuple[Any, ...]:
 _FINETUNING = ("epochs", "learning_rate", "train_embeddings", "precision")
 _EXAMPLES = {
     "ratios": "2.5,5,10", "target_bits": "1.5,2,3", "bits": ",".join(map(str, (*BITS, NONE))),
-    "seeds": "1,2,3", "fit_seeds": "1,2,3", "methods": ",".join(METHODS), "presets": ",".join(PRESETS),
+    "blocks": "IQ4_NL,Q5_0", "seeds": "1,2,3", "fit_seeds": "1,2,3", "methods": ",".join(METHODS),
+    "presets": ",".join(PRESETS),
 }  # fmt: skip
 _PARSED: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
     "ratios": lambda name, value: _several(name, value, float),
@@ -242,6 +250,7 @@ _PARSED: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
     "fit_seeds": lambda name, value: _several(name, value, int),
     "methods": lambda name, value: _several(name, value, _method),
     "presets": lambda name, value: _several(name, value, str),
+    "blocks": lambda name, value: _several(name, value, str),
     "task": _tasks,
     "calibration": _calibrations,
 }

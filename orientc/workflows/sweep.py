@@ -67,6 +67,7 @@ def sweep(
     methods: str | Sequence[str] | None = None,
     ratios: str | Sequence[float] | None = None,
     bits: str | Sequence[int | str] | None = None,
+    blocks: str | Sequence[str] | None = None,
     target_bits: str | Sequence[float] | None = None,
     presets: str | Sequence[str] | None = None,
     fit_seeds: str | Sequence[int] | None = None,
@@ -104,10 +105,12 @@ def sweep(
             that task's own: the fields of `FinetuningConfig` or `SquadConfig`, `limit_train`, `limit_eval`, `seeds`,
             `data`.
         methods: Of "svd", "ae" (the paper's autoencoder), "quantize" and "target". Unless given those whose sizes are:
-            svd and ae for `ratios`, target for `target_bits`, quantize for `bits` alone; svd and ae where none is.
+            svd and ae for `ratios`, target for `target_bits`, quantize for `blocks` and for `bits` alone; svd and ae
+            where none is.
         ratios: Parameter ratios of svd and ae; 2.5, 5 and 10 unless given.
         bits: 8, 4, 3, 2 or "none": of the numbers that svd, ae and quantize store; floats ("none") unless given, 4 for
             quantize.
+        blocks: Types of ggml's blocks, such as "IQ4_NL", of quantize; none unless given.
         target_bits: Bits per weight of target; 1.5, 2 and 3 unless given.
         presets: Recipes of ae, of "default" and "paper"; "default" unless given.
         fit_seeds: Seeds of ae; 0 unless given.
@@ -142,9 +145,9 @@ def sweep(
     """
     distributed.check_alone("sweep")
     given: dict[str, Any] = {
-        "methods": methods, "ratios": ratios, "bits": bits, "target_bits": target_bits, "presets": presets,
-        "fit_seeds": fit_seeds, "calibration": calibration, "perplexity": perplexity, "similarity": similarity,
-        "task": task, "text": text, "limit": limit, "data": data, "squad_data": squad_data,
+        "methods": methods, "ratios": ratios, "bits": bits, "blocks": blocks, "target_bits": target_bits,
+        "presets": presets, "fit_seeds": fit_seeds, "calibration": calibration, "perplexity": perplexity,
+        "similarity": similarity, "task": task, "text": text, "limit": limit, "data": data, "squad_data": squad_data,
         "limit_train": limit_train, "limit_eval": limit_eval, "train_embeddings": train_embeddings, "epochs": epochs,
         "learning_rate": learning_rate, "seed": seed, "seeds": seeds, "precision": precision, "keep": keep,
     }  # fmt: skip

@@ -291,7 +291,8 @@ def test_a_line_for_each_cell_where_no_terminal_is(orientc: Orientc, bert_folder
 def test_every_method_calibrated_and_not(orientc: Orientc, bert_folder: Path, text_file: Path, tmp_path: Path) -> None:
     calibration = tmp_path / "calibration.safetensors"
     assert orientc("calibrate", bert_folder, "--text", text_file, "--tokens", "400", "--out", calibration).code == 0
-    sizes = ["--ratios", "2", "--bits", "none,4", "--target-bits", "3", "--methods", "svd,ae,quantize,target"]
+    sizes = ["--ratios", "2", "--bits", "none,4", "--blocks", "Q5_0", "--target-bits", "3"]
+    sizes += ["--methods", "svd,ae,quantize,target"]
     both = ["--calibration", "none", "--calibration", calibration]
     ended = orientc("sweep", bert_folder, *sizes, *both, "--device", "cpu", "--json", "--quiet")
     assert (ended.code, ended.err) == (0, "")
@@ -300,12 +301,12 @@ def test_every_method_calibrated_and_not(orientc: Orientc, bert_folder: Path, te
         f"{name}{calibrated}"
         for name in (
             "svd, ratio 2", "autoencoder, ratio 2", "svd, ratio 2, 4 bits", "autoencoder, ratio 2, 4 bits",
-            "quantize, 4 bits", "target, target bits 3",
+            "quantize, 4 bits", "quantize, Q5_0 blocks", "target, target bits 3",
         )
         for calibrated in ("", ", calibrated")
     ]  # fmt: skip
     found = [artifacts.read_description(Path(path)) for cell in document["cells"] for path in cell["paths"]]
-    assert [bool(each.settings.get("calibration_sha256")) for each in found] == [False, True] * 6
+    assert [bool(each.settings.get("calibration_sha256")) for each in found] == [False, True] * 7
 
 
 def test_a_calibration_that_is_asked_for_is_measured_once_and_kept(
@@ -385,6 +386,7 @@ def test_a_study_is_read_from_a_file_and_options_go_over_it(
         (["--presets", "fast"], "fast"),
         (["--bits", "4,x"], "--bits"),
         (["--bits", "5"], "5"),
+        (["--blocks", "Q4_2"], "IQ4_NL"),
         (["--target-bits", "0"], "0"),
         (["--fit-seeds", "x"], "--fit-seeds"),
         (["--task", "rte", "--keep", "all"], "all"),
