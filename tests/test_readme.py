@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.storage import artifact as artifacts
 
-LONG = ("workflows", "distillation")  # rooms whose pages train, or search
+LONG = ("workflows", "distillation", "comparison", "compression", "evaluation", "calibration")  # rooms
 LAUNCHER = "torchrun --nproc_per_node 2 -m "
 
 

@@ -60,6 +60,7 @@ def test_counts_are_those_of_a_million_tokens_and_the_special_ones_of_its_pieces
     assert float(frequencies.counts("zipf", wordpiece, len(wordpiece))[4]) == pytest.approx(120_000)  # [MASK]
 
 
+@pytest.mark.slow
 @needs_wordfreq
 def test_word_lists_know_what_is_frequent(wordpiece: PreTrainedTokenizerFast) -> None:
     found = frequencies.counts("wordfreq:en", wordpiece, len(wordpiece))

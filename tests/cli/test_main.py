@@ -619,6 +619,7 @@ UNUSED |= {"scipy.stats", "tensorboard", "torchvision", "transformers.trainer", 
 UNUSED |= {"transformers.models.auto.tokenization_auto", "orientc.evaluation.perplexity", "orientc.evaluation.texts"}
 
 
+@pytest.mark.slow
 def test_commands_on_a_table_import_the_code_of_its_model_and_of_no_other(bert_folder: Path, tmp_path: Path) -> None:
     """Neither tokenizers nor what evaluations need."""
     found = imported_by(

@@ -199,6 +199,7 @@ def test_perplexity_is_the_exponential_of_the_loss_and_may_be_infinite() -> None
     assert Score(torch.tensor([1e5]), None, None, (1,)).perplexity == math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_minilm_masked_loss_equals_transformers_own(assets: Path) -> None:
     """By labels and `loss` of transformers itself, on the very same masks."""

@@ -97,6 +97,7 @@ def test_a_body_that_is_dequantized_is_said_with_its_sizes(
     assert not any(info.values()), info
 
 
+@pytest.mark.slow
 def test_a_body_that_is_kept_stays_as_it_is_in_the_compact_form_alone(plain: Path, text: Path, tmp_path: Path) -> None:
     model = quantized.bitnet(plain)
     made, said = exported(model, "compact")

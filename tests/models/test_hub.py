@@ -60,6 +60,7 @@ def complaint(ended: Ended) -> str:
     return line.removeprefix("orientc: ")
 
 
+@pytest.mark.slow
 def test_the_table_alone_is_downloaded_and_all_works_from_the_cache_afterwards(
     hub: Hub,
     sharded: Path,
@@ -178,6 +179,7 @@ def test_an_unknown_model_is_one_line(hub: Hub, online: Client) -> None:
     assert {exchange.status for exchange in hub.log} == {401}
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_one_line(tmp_path: Path, orientc_process: Callable[..., Ended]) -> None:
     with Hub() as hub:
         environment = hub.environment(tmp_path / "huggingface")
@@ -191,6 +193,7 @@ def test_an_unreachable_hub_is_one_line(tmp_path: Path, orientc_process: Callabl
 TUNING = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--save-steps", 100, "--json")
 
 
+@pytest.mark.slow
 def test_model_and_task_come_from_the_hub_and_are_there_offline(
     hub: Hub, single: Path, tmp_path: Path, online: Client
 ) -> None:
