@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orientc.comparison.agreement import cell_of, once_each
-from orientc.comparison.columns import columns_of, figure_of, words
+from orientc.comparison.columns import columns_of, figure_of, policies_of, words
 from orientc.comparison.rows import Comparison, Row
 from orientc.errors import ArtifactError, RecordError
 from orientc.storage import artifact as artifacts
@@ -17,7 +17,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.storage.records import Record
 from orientc.storage.runs import HISTORY_SUFFIX, fit_seconds
-from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes
+from orientc.storage.sizes import INPUT_ONLY, MB, model_bytes
 from orientc.storage.table_info import TableInfo
 from orientc.utils.files import canonical_json
 
@@ -131,7 +131,7 @@ def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found
 def _comparison(found: list[_Found], read: list[Record], doubtful: Collection[str]) -> Comparison:
     columns, by_column = columns_of(read)
     base = read[0].table if read else found[0].description.base
-    rows = [_original_row(base)]
+    rows = [_original_row(base, policies_of(base, read))]
     told = _told_apart(found)
     rows += sorted(
         (_artifact_row(entry, told[entry.sha256]) for entry in found),
@@ -168,8 +168,7 @@ def _told_apart(found: list[_Found]) -> dict[str, str]:
     }
 
 
-def _original_row(base: TableInfo) -> Row:
-    heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
+def _original_row(base: TableInfo, heads: Sequence[str]) -> Row:
     return Row(
         name=records.ORIGINAL,
         method=records.ORIGINAL,
@@ -192,7 +191,11 @@ def _original_row(base: TableInfo) -> Row:
 def _artifact_row(entry: _Found, settings: str) -> Row:
     description = entry.description
     base = description.base
-    heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
+    heads = policies_of(base)
+    sizes = {
+        head: model_bytes(base.model_bytes, base.nbytes, description.nbytes, kept=base.tied and head == INPUT_ONLY)
+        for head in heads
+    }
     return Row(
         name=entry.path.name.removesuffix(artifacts.SUFFIX),
         method=description.method,
@@ -204,7 +207,7 @@ def _artifact_row(entry: _Found, settings: str) -> Row:
         byte_ratio=description.byte_ratio,
         bits_per_weight=description.bits_per_weight,
         table_mb=description.nbytes / MB,
-        model_mb={head: model_bytes(base.model_bytes, base.nbytes, description.nbytes, head) / MB for head in heads},
+        model_mb={head: nbytes / MB for head, nbytes in sizes.items()},
         cosine=description.distances["cosine"],
         rmse=description.distances["rmse"],
         figures={},

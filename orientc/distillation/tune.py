@@ -107,7 +107,7 @@ def tune(
             WikiText-103's validation set, docstrings for "demo".
         dataset: a text out of a data set instead, NAME[:CONFIG][:SPLIT].
         column: the data set's column that holds the text.
-        head: head policy to tune under, "tied", "input-only" or "untied"; tied by default where the head is.
+        head: head policy to tune under, "tied" or "input-only" where the head shares the table; tied by default.
         steps: steps at most.
         minutes: minutes at most.
         batch_size: lines or windows a step; 32 lines or 4 windows by default.

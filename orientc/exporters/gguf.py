@@ -7,7 +7,7 @@ from pathlib import Path
 from orientc._version import __version__
 from orientc.errors import ExportError, ModelError, OutputError, UsageError
 from orientc.evaluation.setup import check_base
-from orientc.exporters.facts import LLAMA_CPP, Facts
+from orientc.exporters.facts import LLAMA_CPP, Facts, TableFacts
 from orientc.exporters.forms import GGUF
 from orientc.methods.ggml_packing import as_blocks
 from orientc.modeling.ggml_types import BLOCK_TYPES
@@ -18,7 +18,7 @@ from orientc.models.source import ModelSource
 from orientc.models.table import GGUF_TABLE, read_table
 from orientc.storage import gguf_file
 from orientc.storage.artifact import Artifact
-from orientc.storage.sizes import TIED, UNTIED
+from orientc.storage.sizes import INPUT_ONLY, TIED
 from orientc.utils.files import check_writable
 from orientc.utils.progress import Progress
 
@@ -59,7 +59,7 @@ def save(file: Path, found: Subject, *, head: str | None, force: bool, progress:
     Args:
         file: The file to write.
         found: The artifact, and the model, which must be a GGUF file.
-        head: Head policy asked for; the file has but one, "tied" or "untied".
+        head: Head policy asked for; the file has but one, "tied" or, where it has a head of its own, "input-only".
         force: Go on, with a warning, where the artifact was made from another table.
         progress: Told of warnings.
 
@@ -79,7 +79,7 @@ def save(file: Path, found: Subject, *, head: str | None, force: bool, progress:
             f"the artifact's table is {layout.vocab} × {layout.dim}, that of {base} {info.vocab} × {info.dim}"
         )
     tensors = gguf_file.reader(base).tensors
-    policy = UNTIED if any(tensor.name == _HEAD for tensor in tensors) else TIED
+    policy = INPUT_ONLY if any(tensor.name == _HEAD for tensor in tensors) else TIED
     if head not in (None, policy):
         raise ExportError(f"{base} has one head policy, {policy}: {head} can't be had in a GGUF file")
     content = _table_bytes(artifact)
@@ -104,13 +104,10 @@ def save(file: Path, found: Subject, *, head: str | None, force: bool, progress:
         library=LLAMA_CPP,
         code=None,
         tokenizer_code=None,
-        method=described.method,
-        rank=layout.rank,
-        table=len(content),
-        base_table=info.nbytes,
+        tables=(
+            TableFacts(info.table, info.vocab, info.dim, described.method, layout.rank, len(content), info.nbytes),
+        ),
         base_weights=info.model_bytes,
-        vocab=info.vocab,
-        dim=info.dim,
     )
 
 

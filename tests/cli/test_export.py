@@ -120,7 +120,7 @@ def test_the_dense_form_loads_without_any_code(
 def test_a_fine_tuned_folder_is_exported_as_it_is(orientc: Orientc, tuned: Path, form: str) -> None:
     facts, folder = exported(orientc, tuned, "--form", form)
     assert (facts["auto_class"], facts["head"], facts["method"], facts["rank"]) == (
-        "AutoModelForSequenceClassification", "untied", None, 4,
+        "AutoModelForSequenceClassification", "input-only", None, 4,
     )  # fmt: skip
     expected = ModelSource.resolve(str(tuned)).load(AutoModelForSequenceClassification, dtype=torch.float32)
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=form == "compact")
@@ -436,7 +436,7 @@ def test_what_cant_be_done_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--form", "small"], ["--dtype", "int8"], ["--head", "untied"], ["--form"]])
+@pytest.mark.parametrize("arguments", [["--form", "small"], ["--dtype", "int8"], ["--head", "input-only"], ["--form"]])
 def test_what_is_no_choice_is_a_usage_error(orientc: Orientc, artifact: Path, arguments: list[str]) -> None:
     ended = orientc("export", artifact, "--to", "out", *arguments)
     assert (ended.code, ended.out) == (2, "")
@@ -501,7 +501,7 @@ def test_a_folder_without_a_compressed_table_is_refused(orientc: Orientc, bert_f
 
 def test_a_folders_head_stays_as_it_was_saved(orientc: Orientc, tuned: Path) -> None:
     said = one_line(orientc("export", tuned, "--to", "out", "--head", "tied"), 1)
-    assert said.endswith("was saved with its head untied: that can't be changed any more")
+    assert said.endswith("was saved with its head input-only: that can't be changed any more")
     said = one_line(orientc("export", tuned, "--to", "out", "--model", "other"), 2)
     assert "--model names the base model of an artifact" in said
 

@@ -90,7 +90,7 @@ def test_an_encoder_without_a_head_is_tuned_by_its_sentence_vectors(bert_folder:
     transformers.BertModel.from_pretrained(bert_folder).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
     made = tuned(stored(folder, "svd", tmp_path))
-    assert made.description.settings["tuned_head"] == "untied"
+    assert made.description.settings["tuned_head"] == "input-only"
     assert made.evaluations[-1].loss < made.evaluations[0].loss
 
 

@@ -292,7 +292,7 @@ def test_an_untied_model_has_one_figure(tmp_path: Path, wordpiece: PreTrainedTok
     wordpiece.save_pretrained(folder)
     artifact = compressed(folder, tmp_path)
     original, record = run(folder, text, tmp_path, compressed=artifact)
-    assert (original.head, record.head) == ("untied", "untied")
+    assert (original.head, record.head) == ("input-only", "input-only")
     with pytest.raises(EvaluationError, match="no tied figure"):
         run(folder, text, tmp_path, compressed=artifact, head="tied")
 

@@ -40,7 +40,7 @@ ORIGINAL = replace(RECORD, artifact=None)
 GLUE = replace(
     RECORD,
     kind="glue",
-    head="untied",
+    head="input-only",
     text=None,
     data={"task": "mrpc", "name": "glue", "sha256": "3" * 64, "limit_train": None, "limit_eval": None},
     settings={"epochs": 3.0, "seed": 1},
@@ -212,8 +212,8 @@ def test_the_same_evaluation_again_replaces_its_record(tmp_path: Path) -> None:
 def test_names_say_what_was_measured() -> None:
     assert RECORD.file_name.startswith("svd-r2-1234abcd.perplexity-tied-")
     assert ORIGINAL.file_name.startswith("original.perplexity-tied-")
-    assert GLUE.file_name.startswith("svd-r2-1234abcd.glue-mrpc-untied-")
-    assert SQUAD.file_name.startswith("original.squad-untied-")
+    assert GLUE.file_name.startswith("svd-r2-1234abcd.glue-mrpc-input-only-")
+    assert SQUAD.file_name.startswith("original.squad-input-only-")
 
 
 def test_figures_have_names_that_are_clear_without_the_record() -> None:

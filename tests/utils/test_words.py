@@ -15,8 +15,8 @@ from orientc.utils.words import WORDS, explained, glossary
     [
         ("svd r4, tied", ["tied"]),
         ("ppl input-only", ["input-only"]),
-        ("model MB untied", ["untied"]),
-        ("untied, or none", ["untied"]),
+        ("model MB head-only", ["head-only"]),
+        ("untied, or none", []),
         ("rank 4 of a table", []),
         ("a-tied-model runs/tied/x", []),
         ("predicted loss", ["predicted loss"]),
