@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 
 def show(compressed: Compressed, *, as_json: bool, quiet: bool) -> None:
-    """The artifact's path, sizes and distances on stdout; a note where it was there already."""
-    if not compressed.fresh:
-        output.note(f"done already: {compressed.path} has these settings", quiet=quiet)
+    """The path, sizes and distances of an artifact, or of each of several, on stdout; a note where it was there."""
+    for each in compressed.all:
+        if not each.fresh:
+            output.note(f"done already: {each.path} has these settings", quiet=quiet)
     if as_json:
         output.show_json(compressed.as_dict())
         return
-    taken = [] if compressed.seconds is None else [("fit", f"{compressed.seconds} s")]
-    output.show_facts([("artifact", str(compressed.path)), *facts(compressed.description), *taken])
+    for number, each in enumerate(compressed.all):
+        if number:
+            output.show("\n")
+        taken = [] if each.seconds is None else [("fit", f"{each.seconds} s")]
+        output.show_facts([("artifact", str(each.path)), *facts(each.description), *taken])
 
 
 def facts(description: Description) -> list[tuple[str, str]]:

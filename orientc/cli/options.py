@@ -99,6 +99,15 @@ def table(default: str) -> Any:
 
 Table = Annotated[str | None, table("input")]
 AllTables = Annotated[str | None, table("all")]
+MeasuredTables = Annotated[
+    str,
+    choice(
+        ("input", "head", "all"),
+        "--table",
+        help="Leave out a head that has a table of its own, or measure it, too.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
 
 # -- how small
 Rank = Annotated[int | None, typer.Option(help="Latent width.", show_default=False, rich_help_panel=SIZE)]

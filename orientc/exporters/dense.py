@@ -78,6 +78,7 @@ def _check_keys(model: PreTrainedModel, folder: Path) -> None:
     """Raise `ExportError` where loading a folder again would draw weights at random, or leave some aside."""
     written = Checkpoint(ModelSource.resolve(folder), model)
     lacking = model.state_dict().keys() - written.keys_of.keys() - model.all_tied_weights_keys.keys()
+    lacking -= {*(model._keys_to_ignore_on_save or ())}  # Marian's sinusoids are computed
     if wrong := sorted(lacking) + sorted(written.unknown):
         raise ExportError(
             f"{type(model).__name__} can't be written as a plain model: {wrong[0]} would be lost on loading"

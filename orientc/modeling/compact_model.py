@@ -76,7 +76,7 @@ class CompactModel:
         lacking -= {*model.all_tied_weights_keys}
         if parts := sorted(lacking & compressed_keys(model)):
             raise ValueError(
-                f"{cls.__name__} can't be loaded from this model: {parts[0]}, part of a compressed table, is not "
+                f"{cls.__name__} can't be loaded from this model: {parts[0]}, part of the compressed table, is not "
                 "among its weights by that name and shape: load it with the class it was saved with, or its base model"
             )
         if orientc_resident is not None:

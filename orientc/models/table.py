@@ -30,7 +30,7 @@ from orientc.utils.messages import first_line
 
 GGUF_TABLE = "token_embd.weight"  # its name in a GGUF file
 GGUF_HEAD = "output.weight"
-_GGUF_NAMES = {INPUT: GGUF_TABLE, HEAD: GGUF_HEAD}
+GGUF_NAMES = {INPUT: GGUF_TABLE, HEAD: GGUF_HEAD}
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def stored_bytes(source: ModelSource, table: ModelTable) -> int | None:
     """Bytes that a table takes in the checkpoint; None where nothing is stored for it. Its numbers are not read."""
     if source.gguf:
         tensors = {tensor.name: int(tensor.n_bytes) for tensor in gguf_file.reader(source.gguf).tensors}
-        return tensors.get(_GGUF_NAMES.get(table.name, ""))
+        return tensors.get(GGUF_NAMES.get(table.name, ""))
     keys = [found[0] for name in table.parameters if (found := source.checkpoint.keys_of.get(name))]
     if isinstance(module_of(source.skeleton, table.name), CompressedTable):
         return sum(map(source.checkpoint.nbytes_of, keys)) or None
@@ -237,7 +237,7 @@ def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
 def _read_gguf(source: ModelSource, parameter: Tensor, name: str) -> _Stored:
     import gguf
 
-    if (key := _GGUF_NAMES.get(name)) is None:
+    if (key := GGUF_NAMES.get(name)) is None:
         raise NoTableError(f"{source.id} is a GGUF file, of which its input and head can be read, not {name}")
 
     assert source.gguf is not None

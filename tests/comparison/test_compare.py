@@ -129,7 +129,7 @@ def test_the_settings_told_are_those_that_rows_of_a_method_differ_in(tmp_path: P
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["figures", "original", "value", "model_mb.input-only", "rank.tied", "", "no such"])
+@pytest.mark.parametrize("name", ["figures", "original", "value", "model_mb.head-only", "rank.tied", "", "no such"])
 def test_a_row_has_nothing_under_a_name_that_is_no_facts(name: str) -> None:
     assert row().value(name) is None
 

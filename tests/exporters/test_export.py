@@ -504,7 +504,7 @@ NASTY = ["a|b", "x\n---\ny: 1", "<script>x</script>", "[to](https://x.y)", "# x"
 @pytest.mark.parametrize("local", [False, True])
 def test_any_name_is_text_on_the_card(local: bool, name: str, tmp_path: Path) -> None:
     source = ModelSource(name, Path(name) if local else None)
-    facts = facts_of(base=name, method=name)
+    facts = facts_of(base=name, tables=(replace(facts_of().tables[0], method=name),))
     model_card.write(tmp_path, facts, Subject(source), fingerprint="f" * 64, weights=1)
 
     text = (tmp_path / model_card.FILE).read_text(encoding="utf-8")
@@ -533,7 +533,13 @@ def test_names_and_settings_of_a_strangers_artifact_are_text_on_the_card(bert_fo
     base = replace(held.description.base, sha256=nasty)
     held = replace(held, description=replace(held.description, settings=settings, method=nasty, base=base))
     subject = Subject(ModelSource("org/m", None), None, held)
-    model_card.write(tmp_path, facts_of(method=nasty), subject, fingerprint="f" * 64, weights=1)
+    model_card.write(
+        tmp_path,
+        facts_of(tables=(replace(facts_of().tables[0], method=nasty),)),
+        subject,
+        fingerprint="f" * 64,
+        weights=1,
+    )
     text = (tmp_path / model_card.FILE).read_text()
     assert "<img" not in text
     assert "[a](b)" not in text.replace(r"\[", "")
