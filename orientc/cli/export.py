@@ -100,7 +100,6 @@ def export(
 def _facts(exported: Exported) -> list[tuple[str, str]]:
     facts = exported.facts
     halved = "" if exported.halved is None else f"; {exported.halved / MB:.2f} MB with --dtype float16"
-    which = "table" if len(facts.tables) == 1 else "tables"
     shown = [
         ("file" if facts.form == "gguf" else "folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
         ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),

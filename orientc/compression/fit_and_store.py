@@ -15,6 +15,7 @@ from orientc.compression.shared_budget import SharedBudget, check_shared
 from orientc.errors import UsageError
 from orientc.methods.autoencoder import Epoch
 from orientc.modeling.table_names import INPUT
+from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
 from orientc.models.tables import ALL, chosen
@@ -54,6 +55,22 @@ class Compressed:
     def all(self) -> tuple[Compressed, ...]:
         """Each of the artifacts, this one first."""
         return (replace(self, others=()), *self.others)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per number of all the tables."""
+        described = [each.description for each in self.all]
+        return 8 * sum(each.nbytes for each in described) / sum(each.base.vocab * each.base.dim for each in described)
+
+    @property
+    def cost(self) -> float:
+        """The predicted loss in nats per token, of all tables together. Raises `KeyError` without a calibration."""
+        return float(sum(each.description.distances["cost"] for each in self.all))
+
+    def of(self, source: ModelSource) -> Subject:
+        """The artifacts, to be put into a model."""
+        others = tuple((each.path, each.artifact) for each in self.others)
+        return Subject(source, self.path, self.artifact, others)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -129,17 +146,22 @@ def fit_and_store(
         progress.stage("sizes that the tables lose least at", 1)
         configs = [*SharedBudget(tables, check_shared(known, tables), device).shares(config)]
         progress.advance(1)
-    made = [
-        _stored(
-            Fit.prepare(each, own, calibration=known, init=init),
-            log_with=log_with,
-            device=device,
-            out=out,
-            overwrite=overwrite,
-            progress=progress,
-        )
-        for each, own in zip(tables, configs, strict=True)
-    ]
+    fits = [Fit.prepare(each, own, calibration=known, init=init) for each, own in zip(tables, configs, strict=True)]
+    return run_and_store(fits, log_with=log_with, device=device, out=out, overwrite=overwrite, progress=progress)
+
+
+def run_and_store(
+    fits: Sequence[Fit],
+    *,
+    log_with: Sequence[str] | None = None,
+    device: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress,
+) -> Compressed:
+    """Run fits, one for each of a model's tables, and store what they give; arguments as for `fit_and_store`."""
+    options: dict[str, Any] = {"log_with": log_with, "device": device, "out": out, "overwrite": overwrite}
+    made = [_stored(fit, progress=progress, **options) for fit in fits]
     return replace(made[0], others=tuple(made[1:]))
 
 

@@ -436,7 +436,7 @@ def test_what_cant_be_done_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--form", "small"], ["--dtype", "int8"], ["--head", "input-only"], ["--form"]])
+@pytest.mark.parametrize("arguments", [["--form", "small"], ["--dtype", "int8"], ["--head", "untied"], ["--form"]])
 def test_what_is_no_choice_is_a_usage_error(orientc: Orientc, artifact: Path, arguments: list[str]) -> None:
     ended = orientc("export", artifact, "--to", "out", *arguments)
     assert (ended.code, ended.out) == (2, "")

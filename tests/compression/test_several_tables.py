@@ -226,3 +226,34 @@ def test_a_calibration_of_another_head_is_refused(
     orientc.svd(tmp_path / "other", rank=4, calibration=calibration, out=tmp_path)  # the lookup is the same
     with pytest.raises(CalibrationMismatchError):
         orientc.svd(tmp_path / "other", rank=4, table="head", calibration=calibration, out=tmp_path)
+
+
+# -- lined up
+
+
+def test_artifacts_of_one_model_stand_in_one_comparison(made: Callable[..., Compressed], tmp_path: Path) -> None:
+    """Each table's, measured or not, and both together, under the policies that they were measured under."""
+    both = made(table="all")
+    for subject in ([*both.paths], both.all[1].path):
+        orientc.perplexity(subject, text=TEXT, device="cpu", limit=200)
+    compared = orientc.compare([tmp_path / "runs"])
+    (found,) = compared.comparisons
+    assert not compared.problems
+    assert {row.name: [*row.model_mb] for row in found.rows} == {
+        "original": ["input-only", "head-only", "both"],
+        both.path.stem: ["input-only"],
+        both.all[1].path.stem: ["head-only"],
+        f"{both.path.stem} + {both.all[1].path.stem}": ["both"],
+    }
+    rows = {next(iter(row.model_mb)): row for row in found.rows if not row.original}
+    base = both.description.base
+    saved = [each.description.base.nbytes - each.description.nbytes for each in both.all]
+    sizes = {"input-only": saved[0], "head-only": saved[1], "both": sum(saved)}
+    assert {head: rows[head].model_mb[head] for head in rows} == pytest.approx(
+        {head: (base.model_bytes - size) / 1e6 for head, size in sizes.items()}
+    )
+    measured = {column.name for column in found.columns}
+    assert {"perplexity.both", "perplexity.head-only"} <= measured
+    key = next(column.key for column in found.columns if column.name == "perplexity.both")
+    assert {row.name for row in found.rows if key in row.figures} == {"original", rows["both"].name}
+    assert rows["both"].bits_per_weight == pytest.approx(both.bits_per_weight)
