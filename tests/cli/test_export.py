@@ -212,6 +212,12 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "base_weights": facts["base_weights"],
         "vocab": 120,
         "dim": 32,
+        "tables": [
+            {
+                "table": "input", "vocab": 120, "dim": 32, "method": "svd", "rank": 4,
+                "nbytes": (120 * 4 + 32 * 4) * 4, "base_nbytes": 120 * 32 * 4,
+            },
+        ],
         "processor": False,
         "body": None,
         "needs": [],
@@ -220,7 +226,7 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "nbytes": sum(files.values()),
         "halved": facts["halved"],
         "url": None,
-    }
+    }  # fmt: skip
     size = (bert_folder / "model.safetensors").stat().st_size
     assert size - 4096 < facts["base_weights"] < size
     assert facts["base_weights"] - facts["weights"] == pytest.approx(facts["base_table"] - facts["table"], abs=4096)

@@ -409,7 +409,7 @@ def test_the_function_measures_a_model_given_as_a_source(bert_folder: Path, text
 
 
 def test_a_head_that_is_no_policy_is_a_usage_error(bert_folder: Path) -> None:
-    with pytest.raises(UsageError, match="`head` must be one of both, input-only, tied"):
+    with pytest.raises(UsageError, match="`head` must be one of both, input-only, head-only, tied"):
         perplexity.perplexity(bert_folder, head="neither")
 
 
