@@ -367,8 +367,8 @@ def _loaded(
     )
     setup.check_unchanged()
     model.config.get_text_config().pad_token_id = subject.source.tokenizer.pad_token_id
-    if subject.artifact:
-        substitute(model, subject.artifact, INPUT_ONLY)
+    if subject.artifacts:
+        substitute(model, subject.artifacts, INPUT_ONLY)
     train_only(model, config.train_embeddings)
     return model
 

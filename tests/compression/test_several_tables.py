@@ -257,3 +257,15 @@ def test_artifacts_of_one_model_stand_in_one_comparison(made: Callable[..., Comp
     key = next(column.key for column in found.columns if column.name == "perplexity.both")
     assert {row.name for row in found.rows if key in row.figures} == {"original", rows["both"].name}
     assert rows["both"].bits_per_weight == pytest.approx(both.bits_per_weight)
+
+
+def test_a_sweep_makes_and_measures_both(model: Path, tmp_path: Path, text_file: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path / "runs", "text": text_file, "limit": 200, "device": "cpu"}
+    done = orientc.sweep(model, methods="quantize", bits="8,4", table="all", perplexity=True, **options)
+    assert not done.failed
+    assert done.compared is not None
+    (found,) = done.compared.comparisons
+    figures = {row.name: [key for key in row.figures if key.startswith("perplexity.both")] for row in found.rows}
+    assert sorted(name.count(" + ") for name, keys in figures.items() if keys) == [0, 1, 1]
+    with pytest.raises(UsageError, match="`table` all is for perplexity"):
+        orientc.sweep(model, ratios="4", table="all", similarity=True, **options)
