@@ -20,7 +20,8 @@ from orientc.modeling.table_names import HEAD, INPUT
 
 LEAST_ROWS = 10_000  # of an embedding that is a table beside the model's own
 ALL = "all"
-_PLACES = ("position", "token_type", "segment")  # in the names of embeddings that are no tables, however large
+# in the names of embeddings of positions and types, which are no tables, however large
+_OTHERS = ("position", "pos_emb", "wpe", "token_type", "type_emb", "segment")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def tables_of(model: PreTrainedModel) -> dict[str, ModelTable]:
         if not isinstance(module, nn.Embedding | CompressedEmbedding) or id(_parameter(module)) in taken:
             continue
         large = module.num_embeddings >= LEAST_ROWS or isinstance(module, CompressedEmbedding)
-        if large and not any(word in place for word in _PLACES):
+        if large and not any(word in place.rpartition(".")[2] for word in _OTHERS):
             taken.add(id(_parameter(module)))
             others[_short(model, place)] = module.num_embeddings * module.embedding_dim
     names += sorted(others, key=lambda name: (-others[name], name))

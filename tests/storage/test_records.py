@@ -216,6 +216,18 @@ def test_names_say_what_was_measured() -> None:
     assert SQUAD.file_name.startswith("original.squad-input-only-")
 
 
+def test_a_record_of_before_there_were_several_tables_reads_as_one_of_today(tmp_path: Path) -> None:
+    """It says untied where the head shares no table, and nothing of which table it is of."""
+    path = records.write(replace(RECORD, head="input-only"), tmp_path)
+    values = json.loads(path.read_text())
+    values["head"] = "untied"
+    values["model"]["table"].pop("table", None)
+    path.write_text(json.dumps(values))
+    read = records.read(path)
+    assert (read.head, read.table.table) == ("input-only", "input")
+    assert read.figures == {"perplexity.input-only": 12.5}
+
+
 def test_figures_have_names_that_are_clear_without_the_record() -> None:
     assert RECORD.figures == {"perplexity.tied": 12.5}
     assert GLUE.figures == {"mrpc.accuracy": 0.75, "mrpc.f1": 0.5}
