@@ -17,6 +17,7 @@ from support.untied import save_untied
 from transformers import PreTrainedTokenizerFast
 
 import orientc
+from orientc.comparison.grid import grid
 from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_and_store import Compressed
 from orientc.compression.shared_budget import SharedBudget
@@ -257,6 +258,7 @@ def test_artifacts_of_one_model_stand_in_one_comparison(made: Callable[..., Comp
     key = next(column.key for column in found.columns if column.name == "perplexity.both")
     assert {row.name for row in found.rows if key in row.figures} == {"original", rows["both"].name}
     assert rows["both"].bits_per_weight == pytest.approx(both.bits_per_weight)
+    assert "model MB" in grid(found).header  # of no one policy
 
 
 def test_a_sweep_makes_and_measures_both(model: Path, tmp_path: Path, text_file: Path) -> None:
