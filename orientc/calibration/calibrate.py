@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orientc.calibration.config import CalibrationConfig
+from orientc.calibration.config import ALL, CalibrationConfig
 from orientc.calibration.measure import full_settings, measure
 from orientc.calibration.mixture import Mixture, TokenizedMixture
 from orientc.calibration.tokenized_text import objective_of
@@ -17,7 +17,7 @@ from orientc.evaluation.setup import say_dequantized
 from orientc.evaluation.texts import Text
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
-from orientc.models.table import read_table
+from orientc.models.table import table_info
 from orientc.storage import calibration as calibrations
 from orientc.storage import imatrix as imatrices
 from orientc.storage import runs
@@ -56,7 +56,9 @@ class Calibrated:
 def calibration_file(source: ModelSource, text: Text, config: CalibrationConfig, out: Path | None) -> Path:
     """The file that `calibrate` would keep a calibration of a model on a text in; it need not be there."""
     return runs.calibration_path(
-        source.id, full_settings(config, TokenizedMixture(source, Mixture.of(source, text)), fingerprint(source)), out
+        source.id,
+        full_settings(source, config, TokenizedMixture(source, Mixture.of(source, text)), fingerprint(source)),
+        out,
     )
 
 
@@ -69,6 +71,7 @@ def calibrate(
     tokens: int = 16384,
     frequency: str | None = None,
     seed: int = 0,
+    table: str = ALL,
     device: str | None = None,
     imatrix: str | Path | None = None,
     out: str | Path | None = None,
@@ -91,6 +94,8 @@ def calibrate(
             is counted, its counts scaled to its share.
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
         seed: draws the pieces of the text, masks and labels.
+        table: "input" to leave out a head with a table of its own, which is measured otherwise ("all"; "head" where
+            there must be one).
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
         imatrix: GGUF file to write too, with the importance of the table's columns as llama.cpp's `llama-quantize`
             takes it; one that is there is replaced.
@@ -112,7 +117,7 @@ def calibrate(
         OutputError: where something else is at the place, or it can't be written.
     """
     distributed.check_alone("calibrate")
-    config = CalibrationConfig(tokens, frequency, seed)
+    config = CalibrationConfig(tokens, frequency, seed, table)
     place = None if out is None else Path(out)
     runs.check_out(place)
     if imatrix is not None:
@@ -128,17 +133,17 @@ def calibrate(
     if text is not None or dataset is not None or frequency is None:
         objective_of(source)  # before a text is fetched for nothing
         tokenized = TokenizedMixture(source, Mixture.of(source, text, dataset, column))
-    table = read_table(source).info
+    base = table_info(source)
     if tokenized:
         say_dequantized(source, progress)
-    settings = full_settings(config, tokenized, before)
+    settings = full_settings(source, config, tokenized, before)
     path = runs.calibration_path(source.id, settings, place)
     start = time.perf_counter()
     fresh = runs.keep_calibration(
         settings,
-        table,
+        base,
         path,
-        lambda: measure(source, tokenized, config, table, fingerprint=before, device=chosen, progress=progress),
+        lambda: measure(source, tokenized, config, base, fingerprint=before, device=chosen, progress=progress),
         overwrite=overwrite,
     )
     made = Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)

@@ -16,6 +16,9 @@ independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. With F_v/ΣF
 1 − Σ_v p_v² that is `½ Σ_i F_i/ΣF · δe_iᵀ H δe_i`: H is the sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per
 input position. M + H is then the importance matrix of a table that serves both, in nats, with no constant to tune.
 
+*H, of a head with a table of its own.* The matrix is the same, but the shares F_v/ΣF are measured: the sums of
+p_v (1 − p_v) over predicted positions. Its loss adds up with the lookup's, which is in nats per input position, too.
+
 *M, of an encoder without a head.* What is used of it is the sentence vector v, its pooled states at unit length. A
 change of v counts as that of the mean of a Gaussian of unit variance: its divergence is ½ ‖δv‖² (1 − cosine, to second
 order), its Fisher information JᵀJ. With u drawn from N(0, 1), g = ∇(u·v) has E[g gᵀ] = JᵀJ; M is again the mean of
@@ -30,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -54,10 +57,11 @@ class ImportanceMatrices:
 
     Attributes:
         input_importance: M, float32 `[dim, dim]`, symmetric, on the CPU, in nats per squared unit of the table.
-        head_importance: H, the same; None without a tied head.
+        head_importance: H, the same; None where no head is compressed.
         positions: how many input positions they are the mean over.
         input_shrinkage: the share of M's diagonal in what to use of it, float32 `[]`, from 0 to 1.
         head_shrinkage: the same of H; None without one.
+        head_counts: F_v of a head with a table of its own, float32 `[vocab]`; None for any other.
     """
 
     input_importance: Tensor
@@ -65,6 +69,7 @@ class ImportanceMatrices:
     positions: int
     input_shrinkage: Tensor
     head_shrinkage: Tensor | None
+    head_counts: Tensor | None = None
 
     @property
     def present(self) -> dict[str, Tensor]:
@@ -74,6 +79,7 @@ class ImportanceMatrices:
             "head_importance": self.head_importance,
             "input_shrinkage": self.input_shrinkage,
             "head_shrinkage": self.head_shrinkage,
+            "head_counts": self.head_counts,
         }
         return {name: tensor for name, tensor in both.items() if tensor is not None}
 
@@ -83,18 +89,20 @@ def of_language_model(
     examples: Sequence[Example],
     *,
     tied: bool,
+    own_head: bool = False,
     special_ids: Sequence[int],
     pad_id: int,
     seed: int,
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
 ) -> ImportanceMatrices:
-    """Measure M, and H where the head is `tied`, of a masked or causal language model, on the device it is on.
+    """Measure M, and H of a head that is compressed, of a masked or causal language model, on the device it is on.
 
     Args:
         model: the model; its parameters are not changed.
         examples: inputs; labels are drawn for their `positions`, their `targets` are not used.
         tied: whether the head shares the table.
+        own_head: whether it has one of its own that is measured.
         special_ids: token ids left out of M's mean.
         pad_id: token id that fills up a batch.
         seed: draws the labels.
@@ -105,6 +113,8 @@ def of_language_model(
         CalibrationError: for predictions or gradients that are not finite.
     """
 
+    rows: list[Tensor] = []
+
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
@@ -113,12 +123,16 @@ def of_language_model(
         residual = logits.detach().float().softmax(-1)
         if not residual.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
-        states = _weighted_states(seen, logits, residual) if tied else None
+        states = None
+        if tied or own_head:
+            states, sums = _weighted_states(seen, logits, residual, rows=own_head)
+            rows[:] = [] if sums is None else [sum(rows, sums)]
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits
         return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype))[0], states
 
-    return _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
+    found = _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
+    return replace(found, head_counts=rows[0].float()) if rows else found
 
 
 def of_sentences(
@@ -236,14 +250,19 @@ def _measured(
     )
 
 
-def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
-    """√w · h at the predicted positions, `[predicted, dim]`; w = Σ_v p_v (1 − p_v) · (slope of logit v)²."""
-    if logits is seen.projected:
-        weights = 1 - p.square().sum(-1)
-    else:  # what comes behind the projection (a factor, a soft cap) acts on each number by itself
-        slopes = torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float()
-        weights = (slopes.square() * p * (1 - p)).sum(-1)
-    return seen.states.detach().float() * weights.clamp(min=0).sqrt().unsqueeze(-1)
+def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor, *, rows: bool) -> tuple[Tensor, Tensor | None]:
+    """√w · h at the predicted positions, `[predicted, dim]`; w = Σ_v w_v, w_v = p_v (1 − p_v) · (slope of logit v)².
+
+    And, where asked for, the sums of w_v over positions, float64 `[vocab]` on the CPU.
+    """
+    if logits is seen.projected and not rows:
+        weights, sums = 1 - p.square().sum(-1), None
+    else:
+        own = p * (1 - p)
+        if logits is not seen.projected:  # what comes behind (a factor, a soft cap) acts on each number by itself
+            own *= torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float().square()
+        weights, sums = own.sum(-1), own.sum(0).double().cpu() if rows else None
+    return seen.states.detach().float() * weights.clamp(min=0).sqrt().unsqueeze(-1), sums
 
 
 @dataclass

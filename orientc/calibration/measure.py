@@ -14,23 +14,41 @@ from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
 from orientc.evaluation.sentences import Sentences
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
+from orientc.models.table import table_info
+from orientc.models.tables import table_named, tables_of
 from orientc.models.tokens import check_ids, padding_id
-from orientc.storage.calibration import MATRICES, Calibration, CalibrationDescription
+from orientc.storage.calibration import MATRICES, Calibration, CalibrationDescription, HeadTable
 from orientc.storage.table_info import TableInfo
 from orientc.utils.progress import Progress
 
 _BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32, CLASSES: 32}  # lines or windows at a time
 
 
-def full_settings(config: CalibrationConfig, tokenized: TokenizedMixture | None, fingerprint: str) -> dict[str, Any]:
+def measures_own_head(source: ModelSource, tokenized: TokenizedMixture | None, config: CalibrationConfig) -> bool:
+    """Whether the head of a model has a table of its own whose importance is to be measured.
+
+    Raises `NoTableError` where that is asked for, and it has none.
+    """
+    if config.table == HEAD:
+        table_named(source.skeleton, HEAD, source.id)
+    predicts = tokenized is not None and tokenized.objective in (MASKED, CAUSAL)
+    return predicts and config.table != INPUT and HEAD in tables_of(source.skeleton)
+
+
+def full_settings(
+    source: ModelSource, config: CalibrationConfig, tokenized: TokenizedMixture | None, fingerprint: str
+) -> dict[str, Any]:
     """Everything that decides what a calibration of a model holds; `tokenized` is None without a text."""
     settings: dict[str, Any] = {"fingerprint": fingerprint, "frequency": config.frequency}
     if tokenized:
         settings |= {"tokens": config.tokens, "seed": config.seed}
         settings |= {"text": tokenized.texts.name, "text_sha256": tokenized.texts.sha256}
         settings |= {"objective": tokenized.objective, **tokenized.settings}
+    if measures_own_head(source, tokenized, config):
+        settings["own_head"] = True
     return settings
 
 
@@ -57,7 +75,7 @@ def measure(
 
     Returns:
         Counts float32 `[vocab]`, a prior of the same sum by Zipf's law, and with a text the importance matrices: M and,
-        for a tied head, H, float32 `[dim, dim]`.
+        for a tied head, H, float32 `[dim, dim]`; for one with a table of its own H and the weights of that one's rows.
 
     Raises:
         CalibrationError: for a text with too little to measure, or a model whose numbers are not finite.
@@ -71,6 +89,8 @@ def measure(
         assert tokenized
         counts = tokenized.counts(table.vocab, progress)
         counted = int(counts.sum())
+    own_head = measures_own_head(source, tokenized, config)
+    head = table_info(source, HEAD) if own_head else None
     found = _importance(source, tokenized, config, table.tied, device, progress) if tokenized else None
     tensors = found.present if found else {}
     check_unchanged(source, fingerprint)
@@ -84,7 +104,8 @@ def measure(
         counted=counted,
         measured=found.positions if found else 0,
         metrics=tuple(name for name in MATRICES if name in tensors),
-        settings=full_settings(config, tokenized, fingerprint),
+        head=HeadTable(head.sha256, head.vocab, head.dim) if head else None,
+        settings=full_settings(source, config, tokenized, fingerprint),
         seed=config.seed,
     )
     return Calibration(
@@ -128,7 +149,8 @@ def _importance(
         found = fisher.of_classifier(classifier, examples, **common)
     else:
         model = perplexity.load(source, "float32", device)
-        found = fisher.of_language_model(model, examples, tied=tied, **common)
+        own_head = measures_own_head(source, tokenized, config)
+        found = fisher.of_language_model(model, examples, tied=tied, own_head=own_head, **common)
     if found.positions < PER_DIMENSION * len(found.input_importance):
         progress.warn(_thin(found, "measure more `tokens`" if positions >= config.tokens else "name a longer text"))
     return found

@@ -9,22 +9,28 @@ from orientc.cli import output
 from orientc.comparison.numbers import figure
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import CODED, GGML, PER_GROUP, Layout
+from orientc.modeling.table_names import INPUT
 from orientc.storage.sizes import MB
 
 if TYPE_CHECKING:
     from orientc.compression.fit_and_store import Compressed
     from orientc.storage.description import Description
+    from orientc.storage.table_info import TableInfo
 
 
 def show(compressed: Compressed, *, as_json: bool, quiet: bool) -> None:
-    """The artifact's path, sizes and distances on stdout; a note where it was there already."""
-    if not compressed.fresh:
-        output.note(f"done already: {compressed.path} has these settings", quiet=quiet)
+    """The path, sizes and distances of an artifact, or of each of several, on stdout; a note where it was there."""
+    for each in compressed.all:
+        if not each.fresh:
+            output.note(f"done already: {each.path} has these settings", quiet=quiet)
     if as_json:
         output.show_json(compressed.as_dict())
         return
-    taken = [] if compressed.seconds is None else [("fit", f"{compressed.seconds} s")]
-    output.show_facts([("artifact", str(compressed.path)), *facts(compressed.description), *taken])
+    for number, each in enumerate(compressed.all):
+        if number:
+            output.show("\n")
+        taken = [] if each.seconds is None else [("fit", f"{each.seconds} s")]
+        output.show_facts([("artifact", str(each.path)), *facts(each.description), *taken])
 
 
 def facts(description: Description) -> list[tuple[str, str]]:
@@ -33,7 +39,7 @@ def facts(description: Description) -> list[tuple[str, str]]:
     return [
         (
             "base model",
-            f"{base.id}, table {base.vocab} × {base.dim} {base.dtype}, {base.nbytes / MB:.2f} MB",
+            f"{base.id}, {called(base)} {base.vocab} × {base.dim} {base.dtype}, {base.nbytes / MB:.2f} MB",
         ),
         ("method", f"{description.method}, rank {description.rank}, {description.dtype}"),
         *stored(description.layout),
@@ -46,6 +52,11 @@ def facts(description: Description) -> list[tuple[str, str]]:
         ("RMSE", f"{description.distances['rmse']:.5f}"),
         *costs(description.distances),
     ]
+
+
+def called(base: TableInfo) -> str:
+    """What a table is called before its size: of the lookup's, just a table."""
+    return "table" if base.table == INPUT else f"table {base.table},"
 
 
 def stored(layout: Layout) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ def calibrate(
         int,
         typer.Option(help="Draws the pieces of the text, masks and labels.", rich_help_panel=options.CALIBRATION),
     ] = 0,
+    table: options.MeasuredTables = "all",
     device: options.Device = None,
     imatrix: Annotated[
         Path | None,
@@ -72,6 +73,7 @@ def calibrate(
             tokens=tokens,
             frequency=frequency,
             seed=seed,
+            table=table,
             device=device,
             imatrix=imatrix,
             out=out,
@@ -105,5 +107,6 @@ def facts(made: Calibration) -> list[tuple[str, str]]:
     for name in ("input", "head"):
         trace, share = figures[f"{name}_trace"], figures[f"{name}_shrinkage"]
         if trace is not None and share is not None:
-            shown.append((f"{name} importance", f"trace {figure(trace)}, {share:.1%} shrunk towards its diagonal"))
+            own = f", of {description.head.vocab} rows" if name == "head" and description.head else ""
+            shown.append((f"{name} importance", f"trace {figure(trace)}, {share:.1%} shrunk towards its diagonal{own}"))
     return shown

@@ -97,6 +97,7 @@ def compress(
     ] = None,
     config: options.Config = None,
     like: options.Like = None,
+    table: options.Table = None,
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
     device: options.Device = None,
@@ -156,6 +157,7 @@ def compress(
             seed=seed,
             config=config,
             like=like,
+            table=table,
             calibration=calibration,
             head_weight=head_weight,
             device=device,
@@ -169,6 +171,7 @@ def compress(
         )
     from orientc.compression.alternative import alternative  # torch comes with it
 
-    if not quiet and (told := alternative(compressed, out=out)):
-        output.note(told)
+    for each in () if quiet else compressed.all:
+        if told := alternative(each, out=out):
+            output.note(told)
     artifacts.show(compressed, as_json=as_json, quiet=quiet)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def export(
     subject: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            metavar="ARTIFACT|FOLDER",
-            help="A .safetensors artifact, or a model folder that orientc glue or squad saved.",
+            metavar="ARTIFACT…|FOLDER",
+            help="A .safetensors artifact, or one of each of several tables; or a folder of orientc glue or squad.",
             show_default=False,
         ),
     ],
@@ -104,7 +104,10 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
         ("file" if facts.form == "gguf" else "folder", f"{exported.folder}, {exported.nbytes / MB:.2f} MB"),
         ("form", f"{facts.form}, head {facts.head}, {facts.dtype}"),
         *([("body", facts.body)] if facts.body else []),
-        ("table", f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB"),
+        (
+            "table" if len(facts.tables) == 1 else "tables",
+            f"{facts.table / MB:.2f} MB, was {facts.base_table / MB:.2f} MB",
+        ),
         ("all weights", f"{exported.weights / MB:.2f} MB, were {facts.base_weights / MB:.2f} MB{halved}"),
     ]
     shown.append(("load with", facts.load(str(exported.folder))))

@@ -44,6 +44,14 @@ Subject = Annotated[
         show_default=False,
     ),
 ]
+Subjects = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL|ARTIFACT…",
+        help="Hub id, local folder, .gguf file or demo; or a .safetensors artifact, or one of each of several tables.",
+        show_default=False,
+    ),
+]
 BaseModel = Annotated[
     str | None,
     typer.Option(
@@ -72,6 +80,32 @@ Force = Annotated[
         "--force",
         help="Go on, with a warning, where the artifact was made from another table.",
         rich_help_panel=HUB,
+    ),
+]
+
+
+# -- which table
+def table(default: str) -> Any:
+    """An option for a table by name, or for all of them."""
+    return typer.Option(
+        "--table",
+        metavar="input|head|all|NAME",
+        help="The lookup's table, that of a head which does not share it, all, or another that orientc inspect lists. "
+        f"[default: {default}]",
+        show_default=False,
+        rich_help_panel=SIZE,
+    )
+
+
+Table = Annotated[str | None, table("input")]
+AllTables = Annotated[str | None, table("all")]
+MeasuredTables = Annotated[
+    str,
+    choice(
+        ("input", "head", "all"),
+        "--table",
+        help="Leave out a head that has a table of its own, or measure it, too.",
+        rich_help_panel=CALIBRATION,
     ),
 ]
 

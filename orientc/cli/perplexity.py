@@ -15,7 +15,7 @@ from orientc.storage.records import DIVERGENCES, Record
 
 
 def perplexity(
-    subject: options.Subject,
+    subject: options.Subjects,
     text: Annotated[
         Path | None,
         typer.Option(

@@ -81,6 +81,7 @@ def shrink(
             rich_help_panel=options.SIZE,
         ),
     ] = None,
+    table: options.AllTables = None,
     text: Annotated[
         Path | None,
         typer.Option(
@@ -167,6 +168,7 @@ def shrink(
             target_ratio=target_ratio,
             model_mb=model_mb,
             runtime=runtime,
+            table=table,
             text=text,
             sts=sts,
             data=data,

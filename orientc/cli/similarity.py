@@ -13,7 +13,7 @@ from orientc.evaluation.option_values import POOLINGS
 
 
 def similarity(
-    subject: options.Subject,
+    subject: options.Subjects,
     text: Annotated[
         Path | None,
         typer.Option(

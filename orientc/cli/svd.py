@@ -27,6 +27,7 @@ def svd(
     ] = None,
     config: options.Config = None,
     like: options.Like = None,
+    table: options.Table = None,
     calibration: options.Calibrated = None,
     head_weight: options.HeadWeight = None,
     device: options.Device = None,
@@ -59,6 +60,7 @@ def svd(
             center=center,
             config=config,
             like=like,
+            table=table,
             calibration=calibration,
             head_weight=head_weight,
             device=device,
@@ -71,6 +73,7 @@ def svd(
         )
     from orientc.compression.alternative import alternative  # torch comes with it
 
-    if not quiet and (told := alternative(compressed, out=out)):
-        output.note(told)
+    for each in () if quiet else compressed.all:
+        if told := alternative(each, out=out):
+            output.note(told)
     artifacts.show(compressed, as_json=as_json, quiet=quiet)

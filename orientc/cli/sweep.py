@@ -62,6 +62,7 @@ def sweep(
     ] = None,
     fit_seeds: study.FitSeeds = None,
     config: study.StudyFile = None,
+    table: options.Table = None,
     calibration: Annotated[
         list[str] | None,
         typer.Option(
@@ -133,6 +134,7 @@ def sweep(
             target_bits=target_bits,
             presets=presets,
             fit_seeds=fit_seeds,
+            table=table,
             calibration=calibration,
             perplexity=perplexity,
             similarity=similarity,

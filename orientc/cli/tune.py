@@ -9,7 +9,7 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import HEAD_ONLY, INPUT_ONLY, TIED
 
 
 def tune(
@@ -26,8 +26,8 @@ def tune(
     head: Annotated[
         str | None,
         options.choice(
-            (TIED, INPUT_ONLY, UNTIED),
-            help="Tune for lookup and tied head, or the lookup alone. [default: tied where it is]",
+            (TIED, INPUT_ONLY, HEAD_ONLY),
+            help="Tune for lookup and tied head, for the lookup or a head alone. [default: tied where it is]",
             show_default=False,
             rich_help_panel=options.METHOD,
         ),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orientc.comparison.agreement import cell_of, once_each
-from orientc.comparison.columns import columns_of, figure_of, words
+from orientc.comparison.columns import columns_of, figure_of, policies_of, words
 from orientc.comparison.rows import Comparison, Row
 from orientc.errors import ArtifactError, RecordError
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
 from orientc.storage import records
@@ -17,7 +19,7 @@ from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.storage.records import Record
 from orientc.storage.runs import HISTORY_SUFFIX, fit_seconds
-from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED, model_bytes
+from orientc.storage.sizes import BOTH, INPUT_ONLY, MB, model_bytes
 from orientc.storage.table_info import TableInfo
 from orientc.utils.files import canonical_json
 
@@ -26,9 +28,22 @@ _SIZES = ("rank", "ratio", "target_bits", "target_mb", "target_ratio")  # settin
 
 @dataclass(frozen=True)
 class _Found:
+    """An artifact, or several of one model's tables, which were measured together: the first, and `others`."""
+
     path: Path
     sha256: str
     description: Description
+    others: tuple[_Found, ...] = ()
+
+    @property
+    def parts(self) -> tuple[_Found, ...]:
+        """Each artifact."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def place(self) -> str:
+        """The file, or all files."""
+        return " + ".join(str(part.path) for part in self.parts)
 
 
 def line_up(paths: Sequence[Path]) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
@@ -90,16 +105,25 @@ def _records(paths: Sequence[Path]) -> tuple[list[tuple[Path, Record]], list[str
     return read, problems
 
 
+def _parts(record: Record) -> dict[str, str]:
+    """The artifacts that a record is of: hash of each file to the hash of the table that it should be of."""
+    if record.artifact is None:
+        return {}
+    parts = record.artifact.get("parts") or [record.artifact]
+    return {part["sha256"]: part.get("table_sha256", record.model["table_sha256"]) for part in parts}
+
+
 def _unusable(record: Record, bases: dict[str, str]) -> str | None:
     """Why a record has no place beside the artifacts there are, hash of the file to hash of its base table."""
     if not record.figures:
         return f"nothing in it can be compared: {record.kind}"
-    if record.artifact is None:
-        return None
-    base = bases.get(record.artifact["sha256"])
-    if base is None:
-        return "its artifact is gone or was replaced"
-    return None if base == record.model["table_sha256"] else "its artifact was made from another model's table"
+    for sha256, table in _parts(record).items():
+        base = bases.get(sha256)
+        if base is None:
+            return "its artifact is gone or was replaced"
+        if base != table:
+            return "its artifact was made from another model's table"
+    return None
 
 
 def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found], list[Record]]]:
@@ -108,36 +132,41 @@ def _by_model(found: list[_Found], read: list[Record]) -> list[tuple[list[_Found
     Two models may share a table, a fine-tuned one and its base for example: fingerprints tell them apart.
     """
     groups: dict[tuple[str, str], tuple[dict[str, _Found], list[Record]]] = {}
-    measured: dict[tuple[str, str, str], tuple[str, str]] = {}  # the model that a table and an id stand for
+    # the model that a table and an id stand for, or for other tables than the lookup's the id alone
+    measured: dict[tuple[str, str, str], tuple[str, str]] = {}
     known = {entry.sha256: entry for entry in found}
     spoken_of = set()
     for record in sorted(read, key=lambda record: record.file_name):
         model = record.model
         key = (model["table_sha256"], model["fingerprint"])
-        measured[(model["table_sha256"], model["id"], str(model["revision"]))] = key
+        for table in (model["table_sha256"], ""):
+            measured[(table, model["id"], str(model["revision"]))] = key
         artifacts_there, records_there = groups.setdefault(key, ({}, []))
         records_there.append(record)
         if record.artifact:
-            artifacts_there[record.artifact["sha256"]] = known[record.artifact["sha256"]]
-            spoken_of.add(record.artifact["sha256"])
+            first, *others = (known[sha256] for sha256 in _parts(record))
+            own = replace(first, sha256=record.artifact["sha256"], others=tuple(others))
+            artifacts_there[own.sha256] = own
+            spoken_of.add(own.sha256)
     for entry in found:
         if entry.sha256 not in spoken_of:
             base = entry.description.base
-            own = measured.get((base.sha256, base.id, str(base.revision)), (base.sha256, f"{base.id}@{base.revision}"))
-            groups.setdefault(own, ({}, []))[0][entry.sha256] = entry
+            table = base.sha256 if base.table == INPUT else ""
+            key = measured.get((table, base.id, str(base.revision)), (base.sha256, f"{base.id}@{base.revision}"))
+            groups.setdefault(key, ({}, []))[0][entry.sha256] = entry
     return [(list(there.values()), of_model) for _, (there, of_model) in sorted(groups.items())]
 
 
 def _comparison(found: list[_Found], read: list[Record], doubtful: Collection[str]) -> Comparison:
     columns, by_column = columns_of(read)
     base = read[0].table if read else found[0].description.base
-    rows = [_original_row(base)]
+    rows = [_original_row(base, policies_of(base, read))]
     told = _told_apart(found)
     rows += sorted(
         (_artifact_row(entry, told[entry.sha256]) for entry in found),
         key=lambda row: (row.parameter_ratio, row.method, row.settings),
     )
-    sha256s = {str(entry.path): entry.sha256 for entry in found}
+    sha256s = {entry.place: entry.sha256 for entry in found}
     for column in columns:
         measured: dict[str | None, list[tuple[Record, float]]] = {}
         for record, value in by_column[column.key]:
@@ -155,21 +184,21 @@ def _comparison(found: list[_Found], read: list[Record], doubtful: Collection[st
 def _told_apart(found: list[_Found]) -> dict[str, str]:
     """For each artifact by hash, the settings that not all artifacts of its method share."""
     values: dict[str, dict[str, set[str]]] = {}
-    for entry in found:
+    alone = [entry for entry in found if not entry.others]
+    for entry in alone:
         seen = values.setdefault(entry.description.method, {})
         for name, value in entry.description.settings.items():
             seen.setdefault(name, set()).add(canonical_json(value))
-    return {
+    return dict.fromkeys((entry.sha256 for entry in found), "") | {
         entry.sha256: words(
             entry.description.settings,
             (name for name, seen in values[entry.description.method].items() if len(seen) > 1 and name not in _SIZES),
         )
-        for entry in found
+        for entry in alone
     }
 
 
-def _original_row(base: TableInfo) -> Row:
-    heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
+def _original_row(base: TableInfo, heads: Sequence[str]) -> Row:
     return Row(
         name=records.ORIGINAL,
         method=records.ORIGINAL,
@@ -190,23 +219,37 @@ def _original_row(base: TableInfo) -> Row:
 
 
 def _artifact_row(entry: _Found, settings: str) -> Row:
-    description = entry.description
-    base = description.base
-    heads = (INPUT_ONLY, TIED) if base.tied else (UNTIED,)
+    """An artifact's row, or that of several, whose sizes are sums, and distances means over rows and numbers."""
+    described = [part.description for part in entry.parts]
+    bases = [description.base for description in described]
+    base, nbytes = bases[0], sum(description.nbytes for description in described)
+    numbers, base_bytes = sum(each.vocab * each.dim for each in bases), sum(each.nbytes for each in bases)
+    heads = (BOTH,) if {HEAD, INPUT} <= {each.table for each in bases} else policies_of(base)
+    sizes = dict.fromkeys(heads, base.model_bytes)
+    for head in heads:
+        for description, own in zip(described, bases, strict=True):
+            kept = own.tied and head == INPUT_ONLY
+            sizes[head] = model_bytes(sizes[head], own.nbytes, description.nbytes, kept=kept)
+    cosine, rmse = (described[0].distances[name] for name in ("cosine", "rmse"))
+    if entry.others:
+        cosine = sum(each.distances["cosine"] * each.base.vocab for each in described) / sum(it.vocab for it in bases)
+        squares = sum(each.distances["rmse"] ** 2 * each.base.vocab * each.base.dim for each in described)
+        rmse = math.sqrt(squares / numbers)
+    times = [seconds for part in entry.parts if (seconds := fit_seconds(part.path)) is not None]
     return Row(
-        name=entry.path.name.removesuffix(artifacts.SUFFIX),
-        method=description.method,
+        name=" + ".join(part.path.name.removesuffix(artifacts.SUFFIX) for part in entry.parts),
+        method="+".join(dict.fromkeys(description.method for description in described)),
         settings=settings,
-        rank=description.rank,
-        path=str(entry.path),
-        dtype=description.dtype,
-        parameter_ratio=description.parameter_ratio,
-        byte_ratio=description.byte_ratio,
-        bits_per_weight=description.bits_per_weight,
-        table_mb=description.nbytes / MB,
-        model_mb={head: model_bytes(base.model_bytes, base.nbytes, description.nbytes, head) / MB for head in heads},
-        cosine=description.distances["cosine"],
-        rmse=description.distances["rmse"],
+        rank=described[0].rank,
+        path=entry.place,
+        dtype="+".join(dict.fromkeys(description.dtype for description in described)),
+        parameter_ratio=numbers / sum(description.numbers for description in described),
+        byte_ratio=base_bytes / nbytes,
+        bits_per_weight=8 * nbytes / numbers,
+        table_mb=nbytes / MB,
+        model_mb={head: size / MB for head, size in sizes.items()},
+        cosine=cosine,
+        rmse=rmse,
         figures={},
-        seconds=fit_seconds(entry.path),
+        seconds=sum(times) if len(times) == len(described) else None,
     )

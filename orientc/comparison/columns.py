@@ -7,13 +7,15 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
-from orientc.comparison.names import OF_A_POLICY, POLICIES, TEXT, label
+from orientc.comparison.names import OF_A_POLICY, TEXT, label
 from orientc.comparison.numbers import ratio
 from orientc.comparison.rows import Column, Figure
 from orientc.evaluation.figures import over_seeds
 from orientc.evaluation.statistics import Sample, Spread
+from orientc.modeling.table_names import HEAD
 from orientc.storage.records import Record
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import HEAD_ONLY, INPUT_ONLY, POLICIES, TIED
+from orientc.storage.table_info import TableInfo
 from orientc.utils.files import canonical_json, short_hash
 
 
@@ -21,7 +23,7 @@ def columns_of(read: list[Record]) -> tuple[tuple[Column, ...], dict[str, list[t
     """The columns that records make, and what each has by its key: records with the value of that figure."""
     ways: dict[str, dict[str, list[tuple[Record, float]]]] = {}
     for record in read:
-        for name, value in _figures(record).items():
+        for name, value in _figures(record, read).items():
             ways.setdefault(name, {}).setdefault(canonical_json(way_of(record)), []).append((record, value))
     found: list[tuple[Column, list[tuple[Record, float]]]] = []
     for name in sorted(ways, key=_order):
@@ -57,10 +59,19 @@ def _chosen(record: Record) -> dict[str, Any]:
     return chosen
 
 
-def _figures(record: Record) -> dict[str, float]:
+def policies_of(base: TableInfo, read: Iterable[Record] = ()) -> tuple[str, ...]:
+    """The head policies that a compressed table may be run under, and those that some records were measured under."""
+    if base.tied:
+        return (INPUT_ONLY, TIED)
+    own = HEAD_ONLY if base.table == HEAD else INPUT_ONLY
+    measured = {record.head for record in read if record.artifact and record.kind == "perplexity"}
+    return tuple(head for head in POLICIES if head in measured | {own})
+
+
+def _figures(record: Record, read: Iterable[Record]) -> dict[str, float]:
     """A record's figures by column name; the uncompressed model's one perplexity stands for every head policy."""
     if record.artifact is None and record.kind == "perplexity":
-        heads = (INPUT_ONLY, TIED) if record.table.tied else (UNTIED,)
+        heads = policies_of(record.table, read)
         return {f"perplexity.{head}": value for value in record.figures.values() for head in heads}
     return record.figures
 

@@ -21,11 +21,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orientc.comparison.names import METRICS, OF_A_POLICY, POLICIES, Name, subject_of
+from orientc.comparison.names import METRICS, OF_A_POLICY, Name, subject_of
 from orientc.comparison.numbers import figure
 from orientc.comparison.rows import ROW_NAMES, Column, Comparison, Figure, Row
 from orientc.errors import UsageError
 from orientc.storage.records import DIVERGENCES
+from orientc.storage.sizes import POLICIES
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,

@@ -64,8 +64,9 @@ def grid(comparison: Comparison, *, shown: Sequence[str] | None = None, quality:
     tags = _tags(columns)
     timed = shown is None or "seconds" in shown
     words = _words(comparison.rows)
-    policy = comparison.rows[0].smallest_policy
-    header = [_NAME, *words, *(f"{FACTS[name]} {policy}" if name == "model_mb" else FACTS[name] for name in facts)]
+    policies = {row.smallest_policy for row in comparison.rows[1:] or comparison.rows}  # of several tables each has one
+    policy = f" {next(iter(policies))}" if len(policies) == 1 else ""
+    header = [_NAME, *words, *(f"{FACTS[name]}{policy}" if name == "model_mb" else FACTS[name] for name in facts)]
     header += [heading(column, tags) for column in columns]
     best = {name: comparison.best(name) for name in [*facts, *(column.key for column in columns)]}
     seeded = {column.key for column in columns if _seeds_differ(column, comparison)}

@@ -17,11 +17,10 @@ from typing import Any
 from orientc.evaluation.configs import FinetuningConfig, PerplexityConfig, SimilarityConfig, SquadConfig
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.storage.records import DIVERGENCES
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import POLICIES
 from orientc.utils.files import canonical_json
 
 TEXT = "text"
-POLICIES = (INPUT_ONLY, TIED, UNTIED)
 OF_A_POLICY = ("perplexity", *DIVERGENCES)
 # Every metric that a record may have a figure of; those of other tools are known where there are any.
 METRICS = (

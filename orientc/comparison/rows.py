@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orientc.comparison.names import Name, label, same, subject_of
 from orientc.errors import UsageError
 from orientc.storage.records import DIVERGENCES
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import BOTH, HEAD_ONLY, INPUT_ONLY, TIED
 
 if TYPE_CHECKING:  # help waits for no numpy
     from orientc.evaluation.statistics import Difference, Sample
@@ -29,7 +29,9 @@ FACTS = {
 LARGER_IS_BETTER = {"parameter_ratio", "byte_ratio"}
 SIZES = ("parameter_ratio", "byte_ratio", "table_mb", "bits_per_weight", "model_mb")
 # As the quality that size is up against: what a model is used for comes before how far its numbers moved.
-PREFERRED = (*(f"perplexity.{head}" for head in (TIED, UNTIED, INPUT_ONLY)), "similarity.spearman", "similarity.cosine")
+PREFERRED = (
+    *(f"perplexity.{head}" for head in (TIED, BOTH, INPUT_ONLY, HEAD_ONLY)), "similarity.spearman", "similarity.cosine",
+)  # fmt: skip
 Z95 = 1.96  # standard errors to the end of an interval of which nothing but a standard error is known
 EQUAL = 0.01  # sizes that differ by no more than this share count as equal
 

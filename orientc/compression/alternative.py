@@ -15,6 +15,7 @@ from orientc.storage import calibration as calibrations
 from orientc.storage import runs
 from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
+from orientc.storage.table_info import TableInfo
 
 
 def alternative(made: Compressed, *, out: str | Path | None = None) -> str | None:
@@ -31,7 +32,7 @@ def alternative(made: Compressed, *, out: str | Path | None = None) -> str | Non
         return None
     base = described.base
     folder = None if out is None or str(out).endswith(artifacts.SUFFIX) else Path(out)
-    found = _at_hand(runs.model_folder(base.id, folder), base.sha256)
+    found = _at_hand(runs.model_folder(base.id, folder), base)
     if found is None:
         return (
             "made without a calibration, by which a table of this size loses less as a rule: orientc calibrate "
@@ -40,9 +41,9 @@ def alternative(made: Compressed, *, out: str | Path | None = None) -> str | Non
     path, calibration = found
     config = TargetConfig(target_mb=described.nbytes / MB)
     try:
-        table = read_table(base.id, revision=base.revision)
+        table = read_table(base.id, table=base.table, revision=base.revision)
         other = fit_table(table, config, calibration=calibration)
-        importance = importance_of(config, table.weight, calibration)
+        importance = importance_of(config, table.weight, calibration.of_table(base.table))
         own = importance.cost(made.artifact.factors, table.weight)
     except OrientcError:  # it is a hint, and nothing that was asked for
         return None
@@ -53,14 +54,16 @@ def alternative(made: Compressed, *, out: str | Path | None = None) -> str | Non
     )
 
 
-def _at_hand(folder: Path, table_sha256: str) -> tuple[Path, Calibration] | None:
+def _at_hand(folder: Path, base: TableInfo) -> tuple[Path, Calibration] | None:
     """The newest calibration of a table in a folder that has measured importance; None where there is none."""
     files = sorted(folder.glob("calibration-*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files:
         try:
             found = calibrations.load(path)
+            found.of_table(base.table)
+            found.check_base(base.sha256, base.table)
         except CalibrationError:
             continue
-        if found.description.base.sha256 == table_sha256 and found.description.metrics:
+        if found.description.metrics:
             return path, found
     return None

@@ -51,6 +51,7 @@ def compress(
     seed: int | None = None,
     config: AutoencoderConfig | TargetConfig | str | Path | None = None,
     like: str | Path | Artifact | None = None,
+    table: str | None = None,
     calibration: str | Path | Calibration | None = None,
     head_weight: float | None = None,
     device: str | None = None,
@@ -95,6 +96,7 @@ def compress(
     return fit_and_store(
         model,
         settled,
+        table=table,
         calibration=calibration,
         init=start,
         log_with=log_with,

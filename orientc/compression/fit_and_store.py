@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orientc.compression.configs import AutoencoderConfig, Config
-from orientc.compression.fit_table import Fit
+from orientc.compression.configs import AutoencoderConfig, Config, TargetConfig
+from orientc.compression.fit_table import Fit, loaded
 from orientc.compression.gguf_tables import say_rough
+from orientc.compression.shared_budget import SharedBudget, check_shared
 from orientc.errors import UsageError
 from orientc.methods.autoencoder import Epoch
+from orientc.modeling.table_names import INPUT
+from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
+from orientc.models.tables import ALL, chosen
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.storage.artifact import Artifact
@@ -28,16 +32,18 @@ from orientc.utils.tracking import trackers
 
 @dataclass(frozen=True)
 class Compressed:
-    """An artifact in its place.
+    """An artifact in its place, or one for each of several tables.
 
     `path` is its file and `description` what its header says. `fresh` is False where it was there already; `seconds`
-    are what the fit took, from the history beside it where it was there, and None where that is gone.
+    are what the fit took, from the history beside it where it was there, and None where that is gone. `others` are
+    those of other tables that were compressed with it.
     """
 
     path: Path
     description: Description
     fresh: bool
     seconds: float | None
+    others: tuple[Compressed, ...] = ()
     _fitted: Artifact | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -45,9 +51,39 @@ class Compressed:
         """The artifact itself; it is read from its file where it was there already."""
         return self._fitted or artifacts.load(self.path)
 
+    @property
+    def all(self) -> tuple[Compressed, ...]:
+        """Each of the artifacts, this one first."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per number of all the tables."""
+        described = [each.description for each in self.all]
+        return 8 * sum(each.nbytes for each in described) / sum(each.base.vocab * each.base.dim for each in described)
+
+    @property
+    def cost(self) -> float:
+        """The predicted loss in nats per token, of all tables together. Raises `KeyError` without a calibration."""
+        return float(sum(each.description.distances["cost"] for each in self.all))
+
+    def of(self, source: ModelSource) -> Subject:
+        """The artifacts, to be put into a model."""
+        others = tuple((each.path, each.artifact) for each in self.others)
+        return Subject(source, self.path, self.artifact, others)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of the artifacts."""
+        return tuple(each.path for each in self.all)
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: path, `fresh`, `seconds`, and the description with its sizes."""
-        about = {"artifact": str(self.path), "fresh": self.fresh, "seconds": self.seconds}
+        """Plain values for JSON: path, `fresh`, `seconds`, and the description with its sizes; of several a list."""
+        paths = {"artifacts": [str(path) for path in self.paths]}
+        if self.others:
+            tables = [each.as_dict() for each in self.all]
+            return document("artifacts", paths | {"tables": tables})
+        about = {"artifact": str(self.path), **paths, "fresh": self.fresh, "seconds": self.seconds}
         return document("artifact", about | self.description.as_dict())
 
 
@@ -55,6 +91,7 @@ def fit_and_store(
     model: str | Path | ModelSource | Table,
     config: Config,
     *,
+    table: str | None = None,
     calibration: str | Path | Calibration | None = None,
     init: str | Path | Artifact | None = None,
     log_with: Sequence[str] | None = None,
@@ -71,11 +108,14 @@ def fit_and_store(
     Args:
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
         config: How to compress the table.
-        calibration: A calibration of this table, or its file.
+        table: Which table: "input" unless given; "head", an untied head's own; another that `inspect` lists; or "all".
+            Of several each has an artifact of its own; a target's size is that of all of them together.
+        calibration: A calibration of the model, or its file.
         init: The artifact an autoencoder starts from, or its file, where the config's `init` is "artifact".
         log_with: Names of accelerate's trackers that an autoencoder's epochs are logged with.
         device: Where to fit; None for accelerate's choice.
-        out: Runs folder, or the artifact itself where it ends in .safetensors; None for `ORIENTC_RUNS`, else "runs".
+        out: Runs folder, or the artifact itself where it ends in .safetensors, which "all" tables can't; None for
+            `ORIENTC_RUNS`, else "runs".
         overwrite: Replace a file that is in the artifact's place.
         revision: Hub branch, tag or commit of a model that is named.
         allow_pickle: Read .bin weights of a model that is named.
@@ -93,11 +133,52 @@ def fit_and_store(
     config.check_inputs(calibration=calibration is not None, init=init is not None)  # before a model is downloaded
     if log_with and not isinstance(config, AutoencoderConfig):
         raise UsageError(f"`log_with` logs an autoencoder's epochs: {config.method} has none")
+    if table == ALL:
+        if out is not None and str(out).endswith(artifacts.SUFFIX):
+            raise UsageError(f"`out` must be a folder where `table` is {ALL}: each table has a file of its own")
+        if init is not None:
+            raise UsageError(f"`init` is an artifact of one table: name that one with `table`, not {ALL}")
     hub = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    fit = Fit.prepare(_table(model, hub), config, calibration=calibration, init=init)
-    info = fit.table.info
+    known = None if calibration is None else loaded(calibration)
+    tables = _tables(model, table, hub)
+    configs = [config] * len(tables)
+    if len(tables) > 1 and isinstance(config, TargetConfig):
+        progress.stage("sizes that the tables lose least at", 1)
+        configs = [*SharedBudget(tables, check_shared(known, tables), device).shares(config)]
+        progress.advance(1)
+    fits = [Fit.prepare(each, own, calibration=known, init=init) for each, own in zip(tables, configs, strict=True)]
+    return run_and_store(fits, log_with=log_with, device=device, out=out, overwrite=overwrite, progress=progress)
+
+
+def run_and_store(
+    fits: Sequence[Fit],
+    *,
+    log_with: Sequence[str] | None = None,
+    device: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress,
+) -> Compressed:
+    """Run fits, one for each of a model's tables, and store what they give; arguments as for `fit_and_store`."""
+    options: dict[str, Any] = {"log_with": log_with, "device": device, "out": out, "overwrite": overwrite}
+    made = [_stored(fit, progress=progress, **options) for fit in fits]
+    return replace(made[0], others=tuple(made[1:]))
+
+
+def _stored(
+    fit: Fit,
+    *,
+    log_with: Sequence[str] | None,
+    device: str | None,
+    out: str | Path | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Compressed:
+    """Run one fit and store what it gives, unless that is done already."""
+    info, config = fit.table.info, fit.config
     say_rough(info, progress)
-    path = runs.artifact_path(info, fit.config.slug, fit.settings, None if out is None else Path(out))
+    slug = fit.config.slug if info.table == INPUT else f"{fit.config.slug}-{info.table}"
+    path = runs.artifact_path(info, slug, fit.settings, None if out is None else Path(out))
     fitted: list[Artifact] = []
 
     def work(log: Callable[[Epoch], None]) -> Artifact:
@@ -117,10 +198,14 @@ def fit_and_store(
             return fitted[0]
 
     stored = runs.produce(fit, info, path, work, overwrite=overwrite)
-    return Compressed(stored.path, stored.description, stored.fresh, stored.seconds, fitted[0] if fitted else None)
+    one = fitted[0] if fitted else None
+    return Compressed(stored.path, stored.description, stored.fresh, stored.seconds, _fitted=one)
 
 
-def _table(model: str | Path | ModelSource | Table, hub: dict[str, Any]) -> Table:
-    """The table of a model that is named, or was read already."""
+def _tables(model: str | Path | ModelSource | Table, name: str | None, hub: dict[str, Any]) -> list[Table]:
+    """The table, or tables, of a model that is named, or was read already."""
     with distributed.main_first():
-        return read_table(model, **hub)
+        if isinstance(model, Table) or name in (None, INPUT):
+            return [read_table(model, table=name, **hub)]
+        source = ModelSource.resolve(model, **hub)
+        return [read_table(source, table=each) for each in chosen(source.skeleton, str(name), source.id)]

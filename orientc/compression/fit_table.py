@@ -89,14 +89,16 @@ class Fit:
         known = first = None
         sha256s = {}
         if calibration is not None:
-            known = calibration if isinstance(calibration, Calibration) else calibrations.load(_there(calibration))
+            known = loaded(calibration)
             sha256s["calibration_sha256"] = known.sha256
         if init is not None:
             first = init if isinstance(init, Artifact) else artifacts.load(_there(init))
             sha256s["init_sha256"] = first.sha256
+        own = None
         if known is not None:
+            own = known.of_table(table.info.table)
             check_calibration(known, table)
-        config = sized(config, table, known)
+        config = sized(config, table, own)
         start = None if first is None else first.factors
         return cls(table, config, config.settings | sha256s, known, start)
 
@@ -112,7 +114,8 @@ class Fit:
         scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
         original = table.weight if scale == 1 else table.weight.float() / scale
         weight = original.to(pick_device(device))
-        importance = importance_of(config, weight, self.calibration)
+        known = None if self.calibration is None else self.calibration.of_table(table.info.table)
+        importance = importance_of(config, weight, known)
         if isinstance(config, TargetConfig):
             choice = self._fit_to_size(config, weight, importance)
             factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
@@ -184,6 +187,11 @@ def _fit_rows(
         group_size=config.group_size,
         importance=importance.in_latents(factors.weight),
     )
+
+
+def loaded(calibration: str | Path | Calibration) -> Calibration:
+    """A calibration, read from its file where it is named. Raises `UsageError` where there is none."""
+    return calibration if isinstance(calibration, Calibration) else calibrations.load(_there(calibration))
 
 
 def _there(file: str | Path) -> Path:

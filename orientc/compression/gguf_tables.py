@@ -9,6 +9,7 @@ from torch import Tensor
 
 from orientc.errors import CalibrationMismatchError, ModelError
 from orientc.modeling.factors import CHUNK
+from orientc.modeling.table_names import INPUT
 from orientc.models.argument import is_gguf
 from orientc.models.table import Table, read_table
 from orientc.storage.calibration import Calibration
@@ -25,9 +26,9 @@ def check_calibration(calibration: Calibration, table: Table) -> None:
     Raises:
         CalibrationMismatchError: It was measured on another table.
     """
-    base = calibration.description.base
-    if not is_gguf(Path(table.info.id)) or table.info.sha256 == base.sha256 or is_gguf(Path(base.id)):
-        calibration.check_base(table.info.sha256)
+    base, name = calibration.description.base, table.info.table
+    if not is_gguf(Path(table.info.id)) or table.info.sha256 == base.sha256 or is_gguf(Path(base.id)) or name != INPUT:
+        calibration.check_base(table.info.sha256, name)
         return
     if (table.info.vocab, table.info.dim) != (base.vocab, base.dim):
         raise CalibrationMismatchError(

@@ -27,6 +27,7 @@ def quantize(
     dtype: str | None = None,
     config: QuantizeConfig | str | Path | None = None,
     like: str | Path | Artifact | None = None,
+    table: str | None = None,
     calibration: str | Path | Calibration | None = None,
     head_weight: float | None = None,
     device: str | None = None,
@@ -59,6 +60,7 @@ def quantize(
     return fit_and_store(
         model,
         settled,
+        table=table,
         calibration=calibration,
         device=device,
         out=out,

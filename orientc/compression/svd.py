@@ -29,6 +29,7 @@ def svd(
     center: bool | None = None,
     config: SvdConfig | str | Path | None = None,
     like: str | Path | Artifact | None = None,
+    table: str | None = None,
     calibration: str | Path | Calibration | None = None,
     head_weight: float | None = None,
     device: str | None = None,
@@ -60,6 +61,7 @@ def svd(
     return fit_and_store(
         model,
         settled,
+        table=table,
         calibration=calibration,
         device=device,
         out=out,

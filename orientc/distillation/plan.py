@@ -14,7 +14,6 @@ from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.storage.artifact import Artifact
-from orientc.storage.sizes import TIED, UNTIED
 
 _BATCH = {MASKED: 32, CAUSAL: 4, SENTENCE: 32}  # lines or windows a step
 _PREFIX = "tuned_"  # of an artifact's settings that are those of its tuning
@@ -56,8 +55,8 @@ def plan(source: ModelSource, artifact: Artifact, text: Text, config: TuningConf
     Raises `EvaluationError` for a head policy that the model does not have.
     """
     teacher = fingerprint(source)
-    allowed = head_policies(source.skeleton)
-    policy = head or (TIED if TIED in allowed else UNTIED)
+    allowed = head_policies(source.skeleton, [artifact.description.base.table])
+    policy = head or allowed[-1]
     if policy not in allowed:
         raise EvaluationError(f"the head of {source.id} can be {' or '.join(allowed)}, not {policy}")
     objective = SENTENCE if objective_of(source) == CLASSES else None  # a classifier's body is tuned as an encoder

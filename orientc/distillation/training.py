@@ -31,6 +31,7 @@ from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.sentences import Sentences
 from orientc.modeling.modules import CompressedTable
+from orientc.modeling.swap import module_of
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
@@ -82,7 +83,7 @@ class Training:
         if plan.train.objective == SENTENCE:
             vectors = Sentences(plan.source).vectors(plan.source.tokenizer, device)
             self.gap = partial(divergence.of_sentences, pool=vectors.requires_grad_(False))
-        module = self.student.get_input_embeddings()
+        module = module_of(self.student, plan.artifact.description.base.table)
         assert isinstance(module, CompressedTable)
         stored = plan.artifact.factors.tensors
         self.dtypes = {name: tensor.dtype for name, tensor in stored.items() if tensor.is_floating_point()}

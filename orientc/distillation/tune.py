@@ -107,7 +107,8 @@ def tune(
             WikiText-103's validation set, docstrings for "demo".
         dataset: a text out of a data set instead, NAME[:CONFIG][:SPLIT].
         column: the data set's column that holds the text.
-        head: head policy to tune under, "tied", "input-only" or "untied"; tied by default where the head is.
+        head: head policy to tune under, "tied" or "input-only" where the head shares the table; tied by default. An
+            artifact of a head with a table of its own has but one, "head-only".
         steps: steps at most.
         minutes: minutes at most.
         batch_size: lines or windows a step; 32 lines or 4 windows by default.
@@ -157,7 +158,7 @@ def tune(
         raise EvaluationError(f"{source.id} is an encoder-decoder, whose artifacts can't be tuned")
     read = data.tuning_text(source, text, dataset, column)
     planned = plan(source, found.artifact, read, config, head)
-    table = read_table(source)
+    table = read_table(source, table=found.artifact.description.base.table)
     check_base(found.artifact, table.info, force=force, progress=progress)
     say_dequantized(source, progress)
     path = runs.tuned_path(found.path, table.info, planned.settings, place)

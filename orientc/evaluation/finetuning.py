@@ -29,6 +29,7 @@ from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.statistics import Spread
 from orientc.evaluation.trainer import LogsWith, trainer_for
 from orientc.modeling.modules import CompressedTable
+from orientc.modeling.table_names import INPUT
 from orientc.models import compact, foreign_code
 from orientc.models.fingerprint import fingerprint
 from orientc.models.resolve import Subject, is_artifact
@@ -36,7 +37,7 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
 from orientc.storage import records
 from orientc.storage.records import Record
-from orientc.storage.sizes import UNTIED
+from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils import distributed
 from orientc.utils.documents import document
 from orientc.utils.files import check_writable, strict_json, write_json
@@ -132,6 +133,8 @@ def prepare_finetuning(
         setup, subject = prepare(embeddings, model=model, **options)
     else:
         raise UsageError(f"`embeddings` takes an artifact, which ends in .safetensors, not {embeddings}")
+    if other := [table for table in subject.tables if table != INPUT]:
+        raise UsageError(f"fine-tuning takes an artifact of the table that tokens are looked up in, not of {other[0]}")
     check_writable(setup.folder)
     return setup, subject
 
@@ -239,7 +242,7 @@ def run(
     record = setup.record(
         benchmark.kind,
         subject,
-        head=UNTIED,
+        head=INPUT_ONLY,
         settings=settings,
         data=benchmark.data,
         chosen=_chosen(settings, config, benchmark),
@@ -364,8 +367,8 @@ def _loaded(
     )
     setup.check_unchanged()
     model.config.get_text_config().pad_token_id = subject.source.tokenizer.pad_token_id
-    if subject.artifact:
-        substitute(model, subject.artifact, UNTIED)
+    if subject.artifacts:
+        substitute(model, subject.artifacts, INPUT_ONLY)
     train_only(model, config.train_embeddings)
     return model
 
@@ -375,7 +378,7 @@ def _save(model: Any | None, tokenizer: PreTrainedTokenizerBase, history: dict[s
 
     def fill(target: Path) -> None:
         if model is not None:
-            compact.save(model, target, UNTIED)
+            compact.save(model, target, INPUT_ONLY)
             tokenizer.save_pretrained(target)
             if not foreign_code.is_foreign(type(model.config)):
                 foreign_code.strip(target)

@@ -1,4 +1,4 @@
-"""Measure one model uncompressed and with artifacts in the place of its table; every figure is kept as a record.
+"""Measure one model uncompressed and with artifacts in the places of its tables; every figure is kept as a record.
 
 The model is loaded once, for the first figure that is not there yet, however many artifacts are measured.
 """
@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from orientc.evaluation import figures
 from orientc.evaluation.configs import not_default
-from orientc.evaluation.option_values import BOTH
 from orientc.evaluation.setup import Setup
 from orientc.models.resolve import Subject
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
+from orientc.storage.sizes import BOTH
 from orientc.utils import distributed
 from orientc.utils.files import check_writable
 
@@ -73,41 +73,41 @@ class Measurement(ABC):
 
     def original(self) -> Record:
         """The record of the uncompressed model. Raises `EvaluationError` where it can't be measured."""
-        return next(self._kept([self._blank(self._head)], None))
+        return next(self._kept([self._blank(self._head)], ()))
 
     def compressed(self, subject: Subject, head: str = BOTH) -> Iterator[Record]:
-        """A record of the subject's artifact for each head policy; none where it has no artifact.
+        """A record of the subject's artifacts for each head policy; none where it has no artifact.
 
         Args:
-            subject: The artifact and its file.
-            head: "input-only", "tied" or "both"; where the model has one policy, "both" is that alone.
+            subject: The artifact and its file, or several.
+            head: A head policy; "both" for all that there are, which is one where the head does not share the table.
 
         Raises:
             ArtifactMismatchError: At once, for an artifact of another table, unless `setup.force`.
             EvaluationError: At once, for a policy the model does not have; while measuring, as `original` does.
         """
-        return self._kept(self._blanks(subject, head), subject.artifact)
+        return self._kept(self._blanks(subject, head), subject.artifacts)
 
     def all(self, subject: Subject, head: str = BOTH) -> tuple[Record, ...]:
         """The uncompressed model's record, then those of the subject's artifact where it has one."""
-        return tuple(self._kept([self._blank(self._head), *self._blanks(subject, head)], subject.artifact))
+        return tuple(self._kept([self._blank(self._head), *self._blanks(subject, head)], subject.artifacts))
 
     def _blanks(self, subject: Subject, head: str) -> list[Record]:
         if subject.artifact is None:
             return []
-        return [self._blank(policy, subject) for policy in self._policies(head)]
+        return [self._blank(policy, subject) for policy in self._policies(head, subject.tables)]
 
     def _blank(self, head: str, subject: Subject | None = None) -> Record:
         return self.setup.record(
             self.kind, subject, head=head, settings=self.full_settings, text=self._text, chosen=self._chosen
         )
 
-    def _kept(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[Record]:
+    def _kept(self, blanks: Sequence[Record], artifacts: Sequence[Artifact]) -> Iterator[Record]:
         """Each record, from the folder where it is there; those that are not are measured together."""
         found = distributed.from_main(lambda: [self._found(blank) for blank in blanks])
         missing = [blank for blank, record in zip(blanks, found, strict=True) if record is None]
         start = time.perf_counter()
-        measured = self._measured(missing, artifact) if missing else iter(())
+        measured = self._measured(missing, artifacts) if missing else iter(())
         for blank, there in zip(blanks, found, strict=True):
             record = there or self._written(blank, next(measured), start)
             if told := self._left_out(record.metrics):
@@ -133,12 +133,17 @@ class Measurement(ABC):
         return self.names
 
     @abstractmethod
-    def _policies(self, head: str) -> tuple[str, ...]:
-        """The head policies an artifact is measured under. Raises `EvaluationError` for one the model has not."""
+    def _policies(self, head: str, tables: Sequence[str]) -> tuple[str, ...]:
+        """The head policies that artifacts of some tables are measured under.
+
+        Raises `EvaluationError` for one that the model has not.
+        """
 
     @abstractmethod
-    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
-        """The figures of each record and their blocks: of the uncompressed model, or of the artifact by head policy.
+    def _measured(
+        self, blanks: Sequence[Record], artifacts: Sequence[Artifact]
+    ) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        """The figures of each record and their blocks: of the uncompressed model, or of artifacts by head policy.
 
         Raises `EvaluationError` where one of them would be NaN.
         """

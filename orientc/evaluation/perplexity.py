@@ -19,7 +19,7 @@ from orientc.evaluation import causal_lm, masked_lm, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
 from orientc.evaluation.measurement import Blocks, Measurement
-from orientc.evaluation.option_values import BOTH, HEADS
+from orientc.evaluation.option_values import HEADS
 from orientc.evaluation.scoring import NOT_NUMBERS, Selection
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.side_by_side import Compressed, Score, SideBySide
@@ -30,7 +30,7 @@ from orientc.models.tokens import check_ids, drawable_ids, padding_id
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
-from orientc.storage.sizes import TIED, UNTIED
+from orientc.storage.sizes import BOTH, INPUT_ONLY, TIED
 from orientc.utils import distributed
 from orientc.utils.documents import document
 from orientc.utils.progress import Progress
@@ -66,7 +66,7 @@ class Perplexities:
 
 
 def perplexity(
-    subject: str | Path | ModelSource,
+    subject: str | Path | ModelSource | Sequence[str | Path],
     *,
     text: str | Path | Text | None = None,
     head: str = BOTH,
@@ -94,9 +94,11 @@ def perplexity(
     99th percentile and maximum, in nats, and how often the most likely token is the same.
 
     Args:
-        subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact.
+        subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact; or artifacts of several of a
+            model's tables.
         text: UTF-8 file to score, or a text; WikiText-103's raw test set unless given, for "demo" a text of its own.
-        head: Which of a tied model's two figures to measure: "input-only", "tied" or "both".
+        head: Which of a tied model's two figures to measure: "input-only", "tied" or "both". A head with a table of its
+            own has one, by which tables are compressed.
         limit, window, stride, bos, batch_size, seed, dtype, kl: See `PerplexityConfig`.
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
@@ -162,7 +164,7 @@ class PerplexityMeasurement(Measurement):
             setup,
             self.text,
             settings,
-            TIED if setup.table.tied else UNTIED,
+            TIED if setup.table.tied else INPUT_ONLY,
             by_default=full_settings(setup.source, PerplexityConfig()),
             is_default=texts.is_scored_by_default(setup.source, self.text),
         )
@@ -197,20 +199,25 @@ class PerplexityMeasurement(Measurement):
     def _names(self, blank: Record) -> tuple[str, ...]:
         return (*self.names, *records.DIVERGENCES) if blank.artifact and self.config.kl else self.names
 
-    def _policies(self, head: str) -> tuple[str, ...]:
-        policies = head_policies(self.setup.source.skeleton)
+    def _policies(self, head: str, tables: Sequence[str]) -> tuple[str, ...]:
+        policies = head_policies(self.setup.source.skeleton, tables)
         if head == BOTH:
             return policies
         if head not in policies:
-            raise EvaluationError(f"the head does not share the table, so there is no {head} figure: leave `head` out")
+            why = f"the head {'shares' if TIED in policies else 'does not share'} the table"
+            raise EvaluationError(
+                f"{why}, and of {' and '.join(tables)} compressed there is no {head} figure: leave `head` out"
+            )
         return (head,)
 
-    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
+    def _measured(
+        self, blanks: Sequence[Record], artifacts: Sequence[Artifact]
+    ) -> Iterator[tuple[dict[str, Any], Blocks]]:
         names = [blank.head if blank.artifact else records.ORIGINAL for blank in blanks]
         policies = [name for name in names if name != records.ORIGINAL]
         self.setup.progress.stage(", ".join(names), len(self._selection.examples))
         scores = self._side_by_side.score(
-            Compressed.of(self._model, artifact, policies) if artifact and policies else None,
+            Compressed.of(self._model, artifacts, policies) if artifacts and policies else None,
             original=records.ORIGINAL in names,
             kl=self.config.kl,
             on_batch=self.setup.progress.advance,

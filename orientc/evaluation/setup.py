@@ -1,7 +1,9 @@
-"""What every evaluation begins with: the model and an artifact, a device, and the folder that records go into."""
+"""What every evaluation begins with: the model and artifacts, a device, and the folder that records go into."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
+from orientc.modeling.table_names import INPUT
 from orientc.models import resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
@@ -28,7 +31,7 @@ from orientc.utils.versions import versions
 
 @dataclass(frozen=True)
 class Setup:
-    """One model to evaluate, and how: uncompressed, and with one artifact after the other in the place of its table.
+    """One model to evaluate, and how: uncompressed, and with artifacts in the places of its tables.
 
     Args:
         source: The model.
@@ -48,10 +51,23 @@ class Setup:
 
     @cached_property
     def table(self) -> TableInfo:
-        """Facts of the model's table; it is read and hashed once, and a body that is dequantized said."""
+        """Facts of the table that tokens are looked up in; it is read once, and a body that is dequantized said."""
         found = table_info(self.source)
         say_dequantized(self.source, self.progress)
         return found
+
+    @cached_property
+    def _others(self) -> dict[str, TableInfo]:
+        """Facts of other tables, each since it was first asked for."""
+        return {}
+
+    def facts_of(self, table: str) -> TableInfo:
+        """Facts of a table by its name. Raises `NoTableError` where the model has none."""
+        if table == INPUT:
+            return self.table
+        if table not in self._others:
+            self._others[table] = table_info(self.source, table)
+        return self._others[table]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,7 +100,8 @@ class Setup:
 
         Args:
             kind: The evaluation: "perplexity", "similarity", "glue" or "squad".
-            artifact: The artifact put in, with its file; None, or a subject without one, for the uncompressed model.
+            artifact: The artifact put in, with its file, or several; None, or a subject without one, for the
+                uncompressed model.
             values: The record's `head`, `settings`, `chosen`, and `text` or `data`.
 
         Raises:
@@ -92,8 +109,9 @@ class Setup:
         """
         described = None
         if artifact and artifact.path and artifact.artifact:
-            check_base(artifact.artifact, self.table, force=self.force, progress=self.progress)
-            described = _described(artifact.path, artifact.artifact)
+            for table, each in zip(artifact.tables, artifact.artifacts, strict=True):
+                check_base(each, self.facts_of(table), force=self.force, progress=self.progress)
+            described = _described(artifact)
         return Record(
             kind=kind,
             model=self._model,
@@ -107,7 +125,7 @@ class Setup:
 
 
 def prepare(
-    subject: str | Path | ModelSource,
+    subject: str | Path | ModelSource | Sequence[str | Path],
     *,
     model: str | Path | ModelSource | None,
     force: bool,
@@ -119,10 +137,10 @@ def prepare(
     trust_remote_code: bool,
     progress: Progress | None,
 ) -> tuple[Setup, Subject]:
-    """Find the model, and the artifact where one is named; pick a device and the folder for records.
+    """Find the model, and the artifacts where some are named; pick a device and the folder for records.
 
     Args:
-        subject: A model argument, or the path of an artifact.
+        subject: A model argument, or the path of an artifact, or of several of one model's tables.
         model: Base model of the artifact, where it is not the one it names.
         force, overwrite, progress: As in `Setup`.
         device: Name of a device; accelerate picks one for None.
@@ -174,13 +192,31 @@ def check_base(artifact: Artifact, info: TableInfo, *, force: bool, progress: Pr
         progress.warn("`force`: going on with an artifact of another table")
 
 
-def _described(path: Path, artifact: Artifact) -> dict[str, Any]:
-    """A record's `artifact`."""
+def _described(found: Subject) -> dict[str, Any]:
+    """A record's `artifact`: of several what they are together, with each in `parts`."""
+    parts = [_part(path, artifact) for path, artifact in zip(found.paths, found.artifacts, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    described = [artifact.description for artifact in found.artifacts]
+    numbers = sum(each.base.vocab * each.base.dim for each in described)
+    return {
+        "path": parts[0]["path"],
+        "sha256": hashlib.sha256("".join(sorted(part["sha256"] for part in parts)).encode()).hexdigest(),
+        "method": "+".join(dict.fromkeys(each.method for each in described)),
+        "rank": described[0].rank,
+        "bits_per_weight": round(8 * sum(each.nbytes for each in described) / numbers, 4),
+        "parts": parts,
+    }
+
+
+def _part(path: Path, artifact: Artifact) -> dict[str, Any]:
     description = artifact.description
+    base = description.base
     return {
         "path": str(path),
         "sha256": artifact.sha256,
         "method": description.method,
         "rank": description.rank,
         "bits_per_weight": round(description.bits_per_weight, 4),
+        **({} if base.table == INPUT else {"table": base.table, "table_sha256": base.sha256}),
     }

@@ -23,12 +23,10 @@ from orientc.evaluation.blocks import block_sums, piece_sums
 from orientc.evaluation.divergence import Reference, cross_entropies, percentile
 from orientc.evaluation.predictions import Predictions
 from orientc.evaluation.scoring import Example, batches, collate
-from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedHead
-from orientc.models.substitute import compressed_modules
-from orientc.storage.artifact import Artifact
+from orientc.models.substitute import Compressions, compressed_modules
 from orientc.storage.records import ORIGINAL
-from orientc.storage.sizes import TIED
+from orientc.storage.sizes import INPUT_ONLY, TIED
 from orientc.utils import distributed
 
 # Logits at once; as many log-probabilities and probabilities lie beside them. Fewer at once, and a head in codes is
@@ -102,7 +100,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Compressed:
-    """A compressed table's modules for a model: its `lookups` by name, and a head for each head policy.
+    """The modules of compressed tables for a model: `lookups` by name, and a head for each head policy.
 
     A head that is None is the model's own.
     """
@@ -111,14 +109,14 @@ class Compressed:
     heads: Mapping[str, nn.Module | None]
 
     @classmethod
-    def of(cls, model: PreTrainedModel, table: Artifact | Factors, policies: Sequence[str]) -> Compressed:
+    def of(cls, model: PreTrainedModel, tables: Compressions, policies: Sequence[str]) -> Compressed:
         """Make them for some head policies. Raises `SubstitutionError` for a model or policy they don't fit."""
-        modules = compressed_modules(model, table, TIED if TIED in policies else policies[0])
+        modules = compressed_modules(model, tables, TIED if TIED in policies else policies[0])
         head = model.get_output_embeddings()
         made = next((module for name, module in modules.items() if model.get_submodule(name) is head), None)
         return cls(
             {name: module for name, module in modules.items() if not isinstance(module, CompressedHead)},
-            {policy: made if policy == TIED else None for policy in policies},
+            {policy: None if policy == INPUT_ONLY else made for policy in policies},
         )
 
 

@@ -32,12 +32,12 @@ from orientc.evaluation.sentences import Sentences, Vectors
 from orientc.evaluation.setup import Setup, prepare, tokenizer_for
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
-from orientc.models.substitute import head_policies, substituted
+from orientc.models.substitute import substituted
 from orientc.models.tokens import check_ids, padding_id
 from orientc.storage import records
 from orientc.storage.artifact import Artifact
 from orientc.storage.records import Record
-from orientc.storage.sizes import UNTIED
+from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils import distributed
 from orientc.utils.documents import document
 from orientc.utils.progress import Progress
@@ -79,7 +79,7 @@ class Similarities:
 
 
 def similarity(
-    subject: str | Path | ModelSource,
+    subject: str | Path | ModelSource | Sequence[str | Path],
     *,
     text: str | Path | Text | None = None,
     data: str | Path | None = None,
@@ -101,7 +101,8 @@ def similarity(
     """Measure how far compression turns sentence vectors; for encoders without a language-model head.
 
     Args:
-        subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact.
+        subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact; or artifacts of several of a
+            model's tables.
         text: UTF-8 file of sentences, one a line, or such a text; STS-B's dev set with its scores unless given.
         data: Folder that STS-B is in, as for `glue`; `nyu-mll/glue` from the hub unless given.
         limit, pooling, max_length, batch_size, dtype: See `SimilarityConfig`.
@@ -165,7 +166,7 @@ class SimilarityMeasurement(Measurement):
             setup,
             sentences,
             full_settings(setup.source, config),
-            UNTIED,  # no language-model head is in use
+            INPUT_ONLY,  # no language-model head is in use
             by_default=_by_default(setup.source, config),
             is_default=isinstance(sentences, Pairs) and sentences.name.endswith(f"/stsb/{DEV}"),
         )
@@ -216,16 +217,18 @@ class SimilarityMeasurement(Measurement):
         """The uncompressed model's vector for each sentence, `[sentences, dim]`; of pairs all first ones come first."""
         return self._vectors(records.ORIGINAL)
 
-    def _policies(self, head: str) -> tuple[str, ...]:
-        return (UNTIED,)
+    def _policies(self, head: str, tables: Sequence[str]) -> tuple[str, ...]:
+        return (INPUT_ONLY,)
 
-    def _measured(self, blanks: Sequence[Record], artifact: Artifact | None) -> Iterator[tuple[dict[str, Any], Blocks]]:
-        return (self._figures(blank, artifact if blank.artifact else None) for blank in blanks)
+    def _measured(
+        self, blanks: Sequence[Record], artifacts: Sequence[Artifact]
+    ) -> Iterator[tuple[dict[str, Any], Blocks]]:
+        return (self._figures(blank, artifacts if blank.artifact else ()) for blank in blanks)
 
-    def _figures(self, record: Record, artifact: Artifact | None) -> tuple[dict[str, Any], Blocks]:
+    def _figures(self, record: Record, artifacts: Sequence[Artifact]) -> tuple[dict[str, Any], Blocks]:
         original = vectors = self.vectors
-        if artifact:
-            with substituted(self._model, artifact, head_policies(self._model)[0]):
+        if artifacts:
+            with substituted(self._model, artifacts):
                 vectors = self._vectors(record.file_name.partition(".")[0])
         found = cosines(original, vectors)
         metrics: dict[str, Any] = {

@@ -15,7 +15,7 @@ from orientc.errors import EvaluationError
 from orientc.evaluation.checkpoints import Checkpoints
 from orientc.evaluation.configs import FinetuningConfig
 from orientc.models import compact
-from orientc.storage.sizes import UNTIED
+from orientc.storage.sizes import INPUT_ONLY
 from orientc.utils import distributed
 from orientc.utils.files import writing
 from orientc.utils.progress import Progress
@@ -81,7 +81,7 @@ class _Trainer(Trainer):
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            compact.save(self.model, folder, UNTIED)
+            compact.save(self.model, folder, INPUT_ONLY)
 
     def _save_checkpoint(self, *inputs: Any, **options: Any) -> Any:
         with writing(Path(self.args.output_dir)):

@@ -7,7 +7,7 @@ in 8 bits). torchao has nothing in four bits that runs on a CPU and can be saved
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from orientc.errors import ExportError, ModelError, UsageError
 from orientc.exporters import sentence_transformers
 from orientc.exporters.forms import BODIES, COMPACT, DENSE, INT4, INT8, NONE, ONNX
+from orientc.modeling.swap import own_parameters, users_of
+from orientc.modeling.table_names import INPUT
 from orientc.models import quantized
 from orientc.models.source import ModelSource
 from orientc.utils.files import copy_files
@@ -119,16 +121,17 @@ def write(source: ModelSource, folder: Path, body: str, dtype: str) -> None:
     copy_files(sentence_transformers.files_of(source), folder)
 
 
-def stored_bytes(model: PreTrainedModel, body: str, itemsize: int) -> int:
+def stored_bytes(model: PreTrainedModel, body: str, itemsize: int, tables: Collection[str] = (INPUT,)) -> int:
     """Bytes that a body takes in a file, by an outline of its model.
 
     Args:
         model: The model, without numbers.
         body: What the body is quantized to.
         itemsize: Bytes of a number that stays a float.
+        tables: Names of the tables that are no part of it.
     """
-    embedding = model.get_input_embeddings()
-    table = {id(parameter) for parameter in embedding.parameters()}
+    users = (user for name in tables for user in users_of(model, name).values())
+    table = {id(parameter) for user in users for parameter in own_parameters(user)}
     left = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ())]
     left += [name for name, _ in _narrow(model)] if body == INT4 else []
     coded, total = dict[int, int](), 0

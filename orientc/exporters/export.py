@@ -8,7 +8,8 @@ the original architecture, with the table decoded: no smaller, and it loads anyw
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from orientc.exporters.facts import Facts
 from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import COMPACT, DENSE, FORMS, GGUF, NONE, ONNX
 from orientc.exporters.processors import Processor
+from orientc.modeling.modules import CompressedTable, table_of
+from orientc.modeling.swap import users_of
 from orientc.models import compact, compact_code, foreign_code, resolve
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
-from orientc.models.table import read_table
+from orientc.models.table import table_info
 from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.storage.sizes import MB
 from orientc.storage.table_info import TableInfo
@@ -62,11 +65,11 @@ class Exported:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         others = {"weights": self.weights, "nbytes": self.nbytes, "halved": self.halved, "url": self.url}
-        return document("export", {"folder": str(self.folder)} | asdict(self.facts) | others)
+        return document("export", {"folder": str(self.folder)} | self.facts.as_dict() | others)
 
 
 def export(
-    subject: str | Path,
+    subject: str | Path | Sequence[str | Path],
     to: str | Path,
     *,
     form: str = COMPACT,
@@ -89,11 +92,12 @@ def export(
     The folder appears complete or not at all.
 
     Args:
-        subject: An artifact, or a folder in the compact form, such as `glue` and `squad` save.
+        subject: An artifact, or a folder in the compact form, such as `glue` and `squad` save; or artifacts of several
+            of a model's tables.
         to: Folder to write; for the gguf form the file.
         form: "compact", "dense", "onnx" or "gguf".
         head: What a tied head runs from, "tied" (the compressed table) or "input-only" (the original one); the policy
-            that makes the model smallest unless given.
+            that makes the model smallest unless given. A head with a table of its own runs from its own artifact.
         body: What the weights of linear layers are quantized to: "none", "int8" (torchao) or "int4" (NF4, by
             bitsandbytes), in a graph by ONNX Runtime's quantizers. Heads, and all else in the model, stay floats.
         dtype: Type of all weights; the base checkpoint's unless given. A graph has no bfloat16, and computes in
@@ -128,7 +132,7 @@ def export(
     else:
         _check_place(folder, overwrite=overwrite)
     found = resolve.subject(
-        str(subject),
+        subject,
         model=None if model is None else str(model),
         revision=revision,
         allow_pickle=allow_pickle,
@@ -139,7 +143,9 @@ def export(
         weights = facts.base_weights - facts.base_table + facts.table
         return Exported(folder, facts, weights, folder.stat().st_size)
     if found.artifact is None and found.source.compact is None:
-        raise ExportError(f"{subject} holds no compressed table: name an artifact, or a folder glue or squad saved")
+        raise ExportError(
+            f"{found.source.id} holds no compressed table: name an artifact, or a folder glue or squad saved"
+        )
     _check_not_inside(folder, found)
     facts = _write(
         folder,
@@ -172,9 +178,8 @@ def _write(
 ) -> Facts:
     """Load the model, put the artifact in, and write all files of the form."""
     before = fingerprint(found.source)
-    info = read_table(found.source).info
-    if found.artifact:
-        check_base(found.artifact, info, force=force, progress=progress)
+    infos = _infos(found, force=force, progress=progress)
+    info = next(iter(infos.values()))
     beside = sentence_transformers.files_of(found.source)
     processor, finetuned = Processor.of(found.source), None if found.artifact else Finetuned.of(found.source)
     if finetuned and not finetuned.unchanged:
@@ -191,14 +196,14 @@ def _write(
     bodies.check_quantized(found.source.id, held, loaded)
     coded = loaded != NONE or found.source.kept_quantized is not None
     if not coded and body == NONE:
-        _tell_if_larger(held, found.source, info, chosen, progress, chosen=dtype is not None)
+        _tell_if_larger(held, found.source, infos, chosen, progress, chosen=dtype is not None)
     policy = _put_in(held, found, head, decoded=coded and form == DENSE)
     if form == DENSE:
-        dense.check(policy)
+        dense.check(policy, tied=info.tied)
     facts = Facts.of(
         held,
         found,
-        info,
+        infos,
         form=form,
         head=policy,
         dtype=chosen,
@@ -230,6 +235,17 @@ def _write(
     return facts
 
 
+def _infos(found: Subject, *, force: bool, progress: Progress) -> dict[str, TableInfo]:
+    """Facts of the tables that are compressed, or are to be, by name. Raises as `check_base` for other artifacts."""
+    if not found.artifacts:
+        return {name: table_info(found.source, name) for name in compact.compressed_tables(found.source.skeleton)}
+    infos = {}
+    for name, artifact in zip(found.tables, found.artifacts, strict=True):
+        infos[name] = table_info(found.source, name)
+        check_base(artifact, infos[name], force=force, progress=progress)
+    return infos
+
+
 def _check_request(form: str, dtype: str | None, body: str, name: str | None, push: str | None) -> None:
     if form not in FORMS:
         raise UsageError(f"`form` must be one of {', '.join(FORMS)}, not {form!r}")
@@ -259,7 +275,7 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
 
 def _check_not_inside(folder: Path, found: Subject) -> None:
     """Refuse a folder that holds what is to be exported: it would be gone with what is replaced."""
-    for path in (found.path, found.source.local):
+    for path in (*found.paths, found.source.local):
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
             raise OutputError(f"{folder} holds {path}, which is to be exported: name another place")
 
@@ -303,10 +319,10 @@ def _tokenizer(form: str, source: ModelSource, progress: Progress) -> PreTrained
 
 
 def _put_in(model: PreTrainedModel, found: Subject, head: str | None, *, decoded: bool) -> str:
-    """Put the artifact in, where there is one, as it is or `decoded`; the head policy the model runs under."""
-    if found.artifact:
-        policy = head or head_policies(model)[-1]
-        (dense.decode_into if decoded else substitute)(model, found.artifact, policy)
+    """Put the artifacts in, where there are some, as they are or `decoded`; the head policy the model runs under."""
+    if found.artifacts:
+        policy = head or head_policies(model, found.tables)[-1]
+        (dense.decode_into if decoded else substitute)(model, found.artifacts, policy)
         return policy
     assert found.source.compact is not None
     if head not in (None, policy := found.source.compact.head):
@@ -315,14 +331,24 @@ def _put_in(model: PreTrainedModel, found: Subject, head: str | None, *, decoded
 
 
 def _tell_if_larger(
-    model: PreTrainedModel, source: ModelSource, info: TableInfo, dtype: str, progress: Progress, *, chosen: bool
+    model: PreTrainedModel,
+    source: ModelSource,
+    infos: Mapping[str, TableInfo],
+    dtype: str,
+    progress: Progress,
+    *,
+    chosen: bool,
 ) -> None:
-    """Warn where all but the table will be written with more bytes than it came with, before the artifact is put in."""
+    """Warn where all but the tables will be written with more bytes than it came with, before artifacts are put in."""
     parts = {tensor.data_ptr(): tensor for tensor in model.state_dict().values()}
-    for tensor in model.get_input_embeddings().state_dict().values():
-        parts.pop(tensor.data_ptr(), None)
+    for name in infos:
+        for module in users_of(model, name).values():
+            own = module.factors.tensors.values() if isinstance(module, CompressedTable) else [table_of(module)]
+            for tensor in own:
+                parts.pop(tensor.data_ptr(), None)
     here = sum(tensor.nbytes for tensor in parts.values())
-    before, kinds = info.model_bytes - info.nbytes, source.dequantized_from
+    before = next(iter(infos.values())).model_bytes - sum(info.nbytes for info in infos.values())
+    kinds = source.dequantized_from
     if kinds or here > _LARGER * before:
         why = f"; it was quantized ({kinds}), and is dequantized" if kinds else ""
         half = sum(tensor.numel() for tensor in parts.values()) * 2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,10 +14,11 @@ from orientc.exporters import bodies
 from orientc.exporters.forms import COMPACT, DENSE, NONE, ONNX
 from orientc.exporters.onnx_weights import stored_bytes
 from orientc.modeling.layout import PLAIN
-from orientc.modeling.modules import CompressedHead, CompressedTable, table_of
+from orientc.modeling.modules import CompressedHead, table_of
 from orientc.modeling.resident import FORMS, Resident
 from orientc.models import compact, compact_code, foreign_code, quantized
 from orientc.models.resolve import Subject
+from orientc.models.substitute import by_table
 from orientc.storage.table_info import TableInfo
 from orientc.utils.messages import literal
 
@@ -28,6 +31,29 @@ TASKS = {
 }
 LLAMA_CPP = "llama.cpp"
 OURS, THEIRS = "orientc", "the model's repository"  # whose code
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """One compressed table of an exported model.
+
+    Attributes:
+        table: Its name: "input", "head" …
+        vocab: Rows.
+        dim: Columns.
+        method: How it was compressed; None for a model that came in the compact form.
+        rank: Latent width.
+        nbytes: Bytes here.
+        base_nbytes: Bytes before.
+    """
+
+    table: str
+    vocab: int
+    dim: int
+    method: str | None
+    rank: int
+    nbytes: int
+    base_nbytes: int
 
 
 @dataclass(frozen=True)
@@ -44,13 +70,8 @@ class Facts:
         library: What loads it: "transformers", "sentence-transformers" or "llama.cpp".
         code: Whose code loading the model runs: "orientc", "the model's repository", or None for nobody's.
         tokenizer_code: Whose code loading the tokenizer runs, in the same words; it is never orientc's.
-        method: How the table was compressed; None for a model that came in the compact form.
-        rank: Latent width.
-        table: Bytes of the table here.
-        base_table: Bytes of the table before.
+        tables: The compressed tables, that which tokens are looked up in first.
         base_weights: Bytes of all tensors before.
-        vocab: Rows of the table.
-        dim: Columns of the table.
         processor: Whether a processor goes along, which takes more than text.
         body: What the weights of the body are quantized by, as "int8, torchao"; None where they are floats.
         needs: What has to be installed to load it beside the library, as pip names it.
@@ -65,17 +86,33 @@ class Facts:
     library: str
     code: str | None
     tokenizer_code: str | None
-    method: str | None
-    rank: int
-    table: int
-    base_table: int
+    tables: tuple[TableFacts, ...]
     base_weights: int
-    vocab: int
-    dim: int
     processor: bool = False
     body: str | None = None
     needs: tuple[str, ...] = ()
     resident: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> int:
+        """Bytes of the compressed tables here."""
+        return sum(each.nbytes for each in self.tables)
+
+    @property
+    def base_table(self) -> int:
+        """Bytes of these tables before."""
+        return sum(each.base_nbytes for each in self.tables)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in these tables."""
+        return sum(each.vocab * each.dim for each in self.tables)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; where there is one table, what is said of that stands for itself, too."""
+        alone = asdict(self.tables[0]) if len(self.tables) == 1 else {}
+        own = {name: alone[name] for name in ("method", "rank", "vocab", "dim") if name in alone}
+        return asdict(self) | own | {"table": self.table, "base_table": self.base_table}
 
     def load(self, place: str) -> str:
         """What loads the model from a folder, repository or file: Python, for a graph JavaScript, or a command."""
@@ -120,7 +157,7 @@ class Facts:
         cls,
         model: PreTrainedModel,
         found: Subject,
-        info: TableInfo,
+        infos: Mapping[str, TableInfo],
         *,
         form: str,
         head: str,
@@ -130,21 +167,25 @@ class Facts:
         processor: bool,
         body: str,
     ) -> Facts:
-        """The facts of a model with a compressed module, or of one that an artifact was decoded into.
+        """The facts of a model with compressed modules, or of one that artifacts were decoded into.
 
-        `sentences` is whether it is part of a sentence encoder, `body` what its body was quantized to.
+        `infos` are the facts of the compressed tables by name, `sentences` is whether it is part of a sentence encoder,
+        `body` what its body was quantized to.
         """
-        if isinstance(held := model.get_input_embeddings(), CompressedTable):
-            factors = held.factors
-        else:
-            assert found.artifact
-            factors = found.artifact.factors
-        rebuilt = info.vocab * info.dim * table_of(held).element_size()
+        held = {name: table.factors for name, table in compact.compressed_tables(model).items()}
+        held = held or by_table(found.artifacts)
+        methods = {each.description.base.table: each.description.method for each in found.artifacts}
+        itemsize = table_of(model.get_input_embeddings()).element_size()
+        tables, base_weights = [], next(iter(infos.values())).model_bytes
+        for name, factors in held.items():
+            rebuilt = factors.vocab * factors.dim * itemsize
+            nbytes = rebuilt if form == DENSE else stored_bytes(factors) if form == ONNX else factors.nbytes
+            base_nbytes = infos[name].nbytes if found.artifact else rebuilt  # it never was dense: as it would be
+            base_weights += base_nbytes - infos[name].nbytes
+            tables.append(
+                TableFacts(name, factors.vocab, factors.dim, methods.get(name), factors.rank, nbytes, base_nbytes)
+            )
         method = bodies.method(body, form) or found.source.kept_quantized
-        if found.artifact:
-            base_table, base_weights = info.nbytes, info.model_bytes
-        else:  # it never was dense; as it would be
-            base_table, base_weights = rebuilt, info.model_bytes - info.nbytes + rebuilt
         autos = {name: auto for auto, name in compact_code.classes(type(model.config)).items()}
         kind = type(model).__name__
         theirs = foreign_code.is_foreign(type(model.config))
@@ -160,13 +201,8 @@ class Facts:
             library="sentence-transformers" if sentences else "transformers",
             code=OURS if form == COMPACT else THEIRS if foreign else None,
             tokenizer_code=THEIRS if tokenizer and foreign_code.is_foreign(type(tokenizer)) else None,
-            method=found.artifact.description.method if found.artifact else None,
-            rank=factors.rank,
-            table=rebuilt if form == DENSE else stored_bytes(factors) if form == ONNX else factors.nbytes,
-            base_table=base_table,
+            tables=tuple(tables),
             base_weights=base_weights,
-            vocab=info.vocab,
-            dim=info.dim,
             processor=processor,
             body=method and (method if body == NONE else f"{body}, {method}"),
             needs=quantized.PACKAGES.get(method, ()) if method else (),
@@ -175,7 +211,7 @@ class Facts:
 
 
 def _resident(model: PreTrainedModel) -> tuple[str, ...]:
-    layout = compact.compressed_table(model).factors.layout
-    if layout.codec == PLAIN or not isinstance(model.get_output_embeddings(), CompressedHead):
+    head = model.get_output_embeddings()
+    if not isinstance(head, CompressedHead) or (layout := head.factors.layout).codec == PLAIN:
         return ()
     return tuple(name for name, kind in FORMS.items() if kind is not Resident and not kind.obstacle(layout))

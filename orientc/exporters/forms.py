@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orientc.storage.sizes import INPUT_ONLY, TIED
+from orientc.storage.sizes import BOTH, HEAD_ONLY, INPUT_ONLY, TIED
 
 FORMS = COMPACT, DENSE, ONNX, GGUF = "compact", "dense", "onnx", "gguf"
-HEADS = (TIED, INPUT_ONLY)
+HEADS = (TIED, INPUT_ONLY, BOTH, HEAD_ONLY)
 BODIES = NONE, INT8, INT4 = "none", "int8", "int4"  # what the weights of linear layers are quantized to

@@ -7,22 +7,22 @@ from pathlib import Path
 from orientc._version import __version__
 from orientc.errors import ExportError, ModelError, OutputError, UsageError
 from orientc.evaluation.setup import check_base
-from orientc.exporters.facts import LLAMA_CPP, Facts
+from orientc.exporters.facts import LLAMA_CPP, Facts, TableFacts
 from orientc.exporters.forms import GGUF
 from orientc.methods.ggml_packing import as_blocks
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import GGML
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.argument import is_gguf
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
-from orientc.models.table import GGUF_TABLE, read_table
+from orientc.models.table import GGUF_HEAD, GGUF_NAMES, table_info
 from orientc.storage import gguf_file
 from orientc.storage.artifact import Artifact
-from orientc.storage.sizes import TIED, UNTIED
+from orientc.storage.sizes import BOTH, HEAD_ONLY, INPUT_ONLY, TIED
+from orientc.storage.table_info import TableInfo
 from orientc.utils.files import check_writable
 from orientc.utils.progress import Progress
-
-_HEAD = "output.weight"
 
 
 def check_place(file: Path, *, overwrite: bool) -> None:
@@ -54,64 +54,78 @@ def _is_ours(file: Path) -> bool:
 
 
 def save(file: Path, found: Subject, *, head: str | None, force: bool, progress: Progress) -> Facts:
-    """Write the base GGUF file with its table exchanged for the artifact's.
+    """Write the base GGUF file with its tables exchanged for the artifacts'.
 
     Args:
         file: The file to write.
-        found: The artifact, and the model, which must be a GGUF file.
-        head: Head policy asked for; the file has but one, "tied" or "untied".
-        force: Go on, with a warning, where the artifact was made from another table.
+        found: The artifacts, of the lookup's table, of a head's own, or of both; and the model, which must be a GGUF
+            file.
+        head: Head policy asked for; the file and the artifacts leave but one, "tied" or, where the file has a head's
+            own table, what the artifacts are of.
+        force: Go on, with a warning, where an artifact was made from another table.
         progress: Told of warnings.
 
     Raises:
-        ExportError: The artifact is not in blocks, the model is no GGUF file, or the head policy is not the file's.
+        ExportError: An artifact is not in blocks, the model is no GGUF file, or the head policy is not the file's.
     """
-    artifact = found.artifact
-    if artifact is None:
+    if not found.artifacts:
         raise ExportError(f"{found.source.id} is a folder: a GGUF file takes the table of an artifact in blocks")
-    _check_blocks(artifact)
+    for artifact in found.artifacts:
+        _check_blocks(artifact)
     base = check_base_file(found.source, file)
-    info = read_table(found.source).info
-    check_base(artifact, info, force=force, progress=progress)
-    layout, described = artifact.factors.layout, artifact.description
-    if (layout.vocab, layout.dim) != (info.vocab, info.dim):
-        raise ExportError(
-            f"the artifact's table is {layout.vocab} × {layout.dim}, that of {base} {info.vocab} × {info.dim}"
-        )
-    tensors = gguf_file.reader(base).tensors
-    policy = UNTIED if any(tensor.name == _HEAD for tensor in tensors) else TIED
+    tables, new, keys = [], {}, {"version": __version__}
+    for name, artifact in zip(found.tables, found.artifacts, strict=True):
+        info = table_info(found.source, name)
+        check_base(artifact, info, force=force, progress=progress)
+        layout, content = artifact.factors.layout, _table_bytes(artifact)
+        if (layout.vocab, layout.dim) != (info.vocab, info.dim):
+            raise ExportError(
+                f"the artifact's table is {layout.vocab} × {layout.dim}, that of {base} {info.vocab} × {info.dim}"
+            )
+        new[GGUF_NAMES[name]] = gguf_file.NewTensor(_number(layout.block), content)
+        keys |= _keys(artifact, info, prefix="" if name == INPUT else f"{name}.")
+        method = artifact.description.method
+        tables.append(TableFacts(name, info.vocab, info.dim, method, layout.rank, len(content), info.nbytes))
+    policy = _policy(base, found)
     if head not in (None, policy):
         raise ExportError(f"{base} has one head policy, {policy}: {head} can't be had in a GGUF file")
-    content = _table_bytes(artifact)
-    keys = {
-        "version": __version__,
-        "method": described.method,
-        "artifact.sha256": artifact.sha256,
-        "base.table_sha256": info.sha256,
-        "table.type": layout.block,
-        "table.was": info.dtype,
-    }
-    if calibration := described.settings.get("calibration_sha256"):
-        keys["calibration.sha256"] = str(calibration)
-    new = gguf_file.NewTensor(_number(layout.block), content)
-    gguf_file.copy_with(base, file, {GGUF_TABLE: new}, keys)
+    gguf_file.copy_with(base, file, new, keys)
     return Facts(
         base=found.source.id,
         form=GGUF,
         head=policy,
-        dtype=f"table {layout.block}",
+        dtype=f"table {' and '.join(dict.fromkeys(artifact.factors.layout.block for artifact in found.artifacts))}",
         auto_class="",
         library=LLAMA_CPP,
         code=None,
         tokenizer_code=None,
-        method=described.method,
-        rank=layout.rank,
-        table=len(content),
-        base_table=info.nbytes,
+        tables=tuple(tables),
         base_weights=info.model_bytes,
-        vocab=info.vocab,
-        dim=info.dim,
     )
+
+
+def _policy(base: Path, found: Subject) -> str:
+    """The head policy that a file has with the artifacts in it."""
+    if not any(tensor.name == GGUF_HEAD for tensor in gguf_file.reader(base).tensors):
+        return TIED
+    if HEAD not in found.tables:
+        return INPUT_ONLY
+    return BOTH if INPUT in found.tables else HEAD_ONLY
+
+
+def _keys(artifact: Artifact, info: TableInfo, *, prefix: str) -> dict[str, str]:
+    """What the file says of a table."""
+    described = artifact.description
+    keys = {
+        "method": described.method,
+        "artifact.sha256": artifact.sha256,
+        "base.table_sha256": info.sha256,
+        "table.type": artifact.factors.layout.block,
+        "table.was": info.dtype,
+    }
+    if calibration := described.settings.get("calibration_sha256"):
+        keys["calibration.sha256"] = str(calibration)
+    return {f"{prefix}{name}": value for name, value in keys.items()}
 
 
 def _check_blocks(artifact: Artifact) -> None:

@@ -16,12 +16,14 @@ from orientc.comparison.formats import escaped, markdown
 from orientc.comparison.grid import grid
 from orientc.comparison.numbers import figure
 from orientc.exporters import base_card, onnx_card
-from orientc.exporters.facts import OURS, THEIRS, Facts
+from orientc.exporters.facts import OURS, THEIRS, Facts, TableFacts
 from orientc.exporters.finetuned import Finetuned
 from orientc.exporters.forms import DENSE, ONNX
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models import compact_code
 from orientc.models.resolve import Subject
-from orientc.storage.sizes import MB, bits_per_weight
+from orientc.storage.description import Description
+from orientc.storage.sizes import MB
 from orientc.utils.files import encoded
 
 FILE = base_card.FILE
@@ -79,10 +81,10 @@ def content(
 
 def title(facts: Facts, base: str) -> str:
     """What a folder without a name of its own is called."""
+    which = "token table" if len(facts.tables) == 1 else "tables"
     if facts.form == DENSE:
-        return f"{base}, token table compressed and rebuilt"
-    bits = figure(bits_per_weight(facts.vocab, facts.dim, facts.table))
-    return f"{base.rpartition('/')[2]}, token table at {bits} bits"
+        return f"{base}, {which} compressed and rebuilt"
+    return f"{base.rpartition('/')[2]}, {which} at {figure(8 * facts.table / facts.numbers)} bits"
 
 
 def _verdict(rows: Sequence[tuple[str, str]]) -> str:
@@ -93,28 +95,34 @@ def _verdict(rows: Sequence[tuple[str, str]]) -> str:
 def _what(facts: Facts, name: str) -> str:
     heads = {
         "tied": "The lookup of tokens and the output projection both run from it.",
-        "input-only": "The lookup of tokens runs from it; the output projection keeps the original table.",
-        "untied": "The lookup of tokens runs from it; nothing else used the table.",
+        "input-only": "The lookup of tokens runs from it; an output projection keeps the original table, or its own.",
+        "head-only": "The output projection runs from it; the lookup of tokens keeps its own table.",
+        "both": "The lookup of tokens and the output projection each run from a compressed table of their own.",
     }
-    how = f"by {escaped(facts.method)} " if facts.method else ""
-    text = (
-        f"This is {escaped(name)} with its token-embedding table ({facts.vocab} × {facts.dim}) compressed {how}to rank "
-        f"{facts.rank} with orientc {__version__}. {heads[facts.head]}"
-    )
+    tables = " and ".join(map(_how, facts.tables))
+    text = f"This is {escaped(name)} with {tables} with orientc {__version__}. {heads[facts.head]}"
     if facts.form == DENSE:
         text += " In this folder the table is rebuilt: it is as large as before, with what compression cost it."
     return text
 
 
+def _how(table: TableFacts) -> str:
+    """What became of a table."""
+    named = {INPUT: "its token-embedding table", HEAD: "the table of its head"}
+    how = f"by {escaped(table.method)} " if table.method else ""
+    called = named.get(table.table, f"its table `{table.table}`")
+    return f"{called} ({table.vocab} × {table.dim}) compressed {how}to rank {table.rank}"
+
+
 def _sizes(facts: Facts, weights: int) -> str:
-    bits = figure(bits_per_weight(facts.vocab, facts.dim, facts.table))
-    before = figure(bits_per_weight(facts.vocab, facts.dim, facts.base_table))
+    bits, before = (figure(8 * nbytes / facts.numbers) for nbytes in (facts.table, facts.base_table))
+    which = "table" if len(facts.tables) == 1 else "tables"
     return "\n".join(
         [
             "| | original | here |",
             "|---|---:|---:|",
-            f"| table, MB | {facts.base_table / MB:.2f} | {facts.table / MB:.2f} |",
-            f"| bits per weight of the table | {before} | {bits} |",
+            f"| {which}, MB | {facts.base_table / MB:.2f} | {facts.table / MB:.2f} |",
+            f"| bits per weight of the {which} | {before} | {bits} |",
             f"| all weights, MB | {facts.base_weights / MB:.2f} | {weights / MB:.2f} |",
             f"| stored as | | {facts.dtype}{f'; body {facts.body}' if facts.body else ''} |",
         ]
@@ -159,7 +167,7 @@ def _residency(facts: Facts) -> str:
 
 def _cost(found: Subject, name: str, fingerprint: str) -> str:
     """What an artifact cost, from the records beside it."""
-    if not (found.path and found.artifact):
+    if not (found.path and found.artifact) or found.others:  # records are of one artifact each
         return ""
     compared = collect.of_artifact(found.path, found.artifact, fingerprint)
     grids = [grid(replace(compared, model=name))] if compared else []
@@ -173,9 +181,12 @@ def _measured(finetuned: Finetuned) -> str:
 
 
 def _fit(found: Subject) -> str:
-    if not found.artifact:
+    if not found.artifacts:
         return ""
-    described = found.artifact.description
-    settings: dict[str, Any] = described.settings
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return f"## How it was fitted\n\nSettings: {escaped(told)}.\n\nBase table: sha256 {escaped(described.base.sha256)}."
+    return "\n\n".join(["## How it was fitted", *(_settings(each.description) for each in found.artifacts)])
+
+
+def _settings(described: Description) -> str:
+    told = ", ".join(f"{name} {value}" for name, value in described.settings.items())
+    table = "Base table" if described.base.table == INPUT else f"Base table `{escaped(described.base.table)}`"
+    return f"Settings: {escaped(told)}.\n\n{table}: sha256 {escaped(described.base.sha256)}."

@@ -1,4 +1,4 @@
-"""A mixin for model classes whose token table is compressed, for `from_pretrained` of compact models."""
+"""A mixin for model classes whose tables are compressed, for `from_pretrained` of compact models."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from orientc.modeling.factors import Factors
 from orientc.modeling.layout import CODES, IDS, Layout
 from orientc.modeling.modules import CompressedTable, table_of
 from orientc.modeling.resident import Resident
-from orientc.modeling.swap import head_ties, keep_apart, replacements, set_resident, swap_in
+from orientc.modeling.swap import (
+    compressed_keys,
+    head_ties,
+    keep_apart,
+    module_of,
+    replacements,
+    set_resident,
+    swap_in,
+)
 
 
 class CompactModel:
-    """A mixin that goes in front of a model class and gives its models compressed modules for the token table.
+    """A mixin that goes in front of a model class and gives its models compressed modules for some of their tables.
 
-    `config.orientc` holds the table's `layout`, the head policy, `head`, and whether the model was saved with a head
-    that has a table of its own, `own_head`. New models have random tensors, which `from_pretrained` fills.
-    `config.orientc_resident`, if it is there, says in which form a head holds the table while it runs.
+    `config.orientc` holds the layouts of compressed tables by name, `tables`, the head policy, `head`, and whether the
+    model was saved with a head that has a table of its own, `own_head`; a table that a class lacks is passed over. New
+    models have random tensors, which `from_pretrained` fills. `config.orientc_resident`, if it is there, says in which
+    form a head holds the table while it runs.
     """
 
     def __init__(self, config: Any, *inputs: Any, **options: Any) -> None:
@@ -36,8 +45,12 @@ class CompactModel:
             keep_apart(model, head_ties(model))
         deferred = _tie(model)
         resident = getattr(config, "orientc_resident", None) or Resident.name
-        keep_head = config.orientc["head"] == "input-only"
-        swap_in(model, replacements(model, _random_factors(model), keep_head=keep_head, resident=resident))
+        modules: dict[str, nn.Module] = {}
+        for table, values in config.orientc["tables"].items():
+            if module := module_of(model, table):
+                factors = _random_factors(model, Layout.from_dict(values), table_of(module))
+                modules |= replacements(model, factors, resident=resident, table=table)
+        swap_in(model, modules)
         if deferred:
             _untie(model)
 
@@ -60,9 +73,8 @@ class CompactModel:
         """
         model, info = super().from_pretrained(*inputs, output_loading_info=True, **options)  # type: ignore[misc]
         lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-        own = model.get_input_embeddings().state_dict().keys()
         lacking -= {*model.all_tied_weights_keys}
-        if parts := sorted(key for key in lacking if key.rpartition(".")[2] in own):
+        if parts := sorted(lacking & compressed_keys(model)):
             raise ValueError(
                 f"{cls.__name__} can't be loaded from this model: {parts[0]}, part of the compressed table, is not "
                 "among its weights by that name and shape: load it with the class it was saved with, or its base model"
@@ -166,9 +178,8 @@ def _untie(model: PreTrainedModel) -> None:
         setattr(module, name, own)
 
 
-def _random_factors(model: PreTrainedModel) -> Factors:
-    """A compressed table in the configuration's layout: floats from the architecture's initialiser, codes and ids 0."""
-    layout, table = Layout.from_dict(model.config.orientc["layout"]), table_of(model.get_input_embeddings())
+def _random_factors(model: PreTrainedModel, layout: Layout, table: Tensor) -> Factors:
+    """A compressed table in the place of `table`: floats from the architecture's initialiser, codes and ids 0."""
     deviation = getattr(model.config, "initializer_range", None) or 0.02
     whole = {CODES: torch.uint8, IDS: torch.int32}
 

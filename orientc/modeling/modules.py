@@ -1,4 +1,4 @@
-"""The torch modules of a compressed table: an embedding, and an output projection that shares its parameters.
+"""The torch modules of a compressed table: an embedding, and an output projection; both may share their parameters.
 
 Both are differentiable and their floats trainable. With a linear decoder neither builds the dense table.
 """
@@ -55,6 +55,11 @@ class CompressedTable(nn.Module):
     def factors(self) -> Factors:
         """The compressed table of this module's own tensors, not copies; another module made of it shares them."""
         return self._like.map_named(lambda name, _: getattr(self, _attribute(name)))
+
+    @property
+    def tensor_names(self) -> list[str]:
+        """The attributes that hold the table's tensors; a head's own bias is none of them."""
+        return [_attribute(name) for name in self._like.tensors]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Apply a function to all tensors, as `to` does; buffers stay the same objects, as torch has parameters do.

@@ -1,4 +1,4 @@
-"""Replace each module that shares the token table, and update `_tied_weights_keys`.
+"""Replace each module that uses one of a model's tables, and update `_tied_weights_keys`.
 
 What may be replaced is checked in `models/substitute.py`.
 """
@@ -13,13 +13,50 @@ from transformers import PreTrainedModel
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, CompressedTable, embedding_scale, table_of
 from orientc.modeling.resident import Resident, ResidentTable, resident_form
+from orientc.modeling.table_names import HEAD, INPUT
 
 
-def users_of(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """All modules that hold the model's token table as their own parameter, by name."""
-    table = table_of(model.get_input_embeddings())
+def module_of(model: PreTrainedModel, table: str = INPUT) -> nn.Module | None:
+    """The module that one of a model's tables goes by; None where the model has none of that name.
+
+    Args:
+        model: The model.
+        table: "input", what `get_input_embeddings()` gives; "head", the output projection; else the name of an
+            embedding, or the end of it where no other embedding's name ends so.
+    """
+    if table == INPUT:
+        try:
+            lookup: nn.Module | None = model.get_input_embeddings()
+        except NotImplementedError:
+            return None
+        return lookup
+    if table == HEAD:
+        head: nn.Module | None = model.get_output_embeddings()
+        return head
+    lookups = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding | CompressedEmbedding)
+    ]
+    found = [module for name, module in lookups if f".{name}".endswith(f".{table}")]
+    return found[0] if len(found) == 1 else None
+
+
+def users_of(model: PreTrainedModel, table: str = INPUT) -> dict[str, nn.Module]:
+    """All modules that hold one of the model's tables as their own parameter, by name; none where it lacks that."""
+    anchor = module_of(model, table)
+    if anchor is None:
+        return {}
+    parameter = table_of(anchor)
     modules = model.named_modules(remove_duplicate=False)
-    return {name: module for name, module in modules if shares(module, table)}
+    return {name: module for name, module in modules if shares(module, parameter)}
+
+
+def own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are the table in a module that uses it; a head's bias is none of them."""
+    if not isinstance(module, CompressedTable):
+        return [table_of(module)]
+    return [tensor for name in module.tensor_names if isinstance(tensor := getattr(module, name), nn.Parameter)]
 
 
 def shares(module: nn.Module, table: Tensor) -> bool:
@@ -28,15 +65,21 @@ def shares(module: nn.Module, table: Tensor) -> bool:
 
 
 def replacements(
-    model: PreTrainedModel, factors: Factors, *, keep_head: bool, resident: str = Resident.name
+    model: PreTrainedModel,
+    factors: Factors,
+    *,
+    keep_head: bool = False,
+    resident: str = Resident.name,
+    table: str = INPUT,
 ) -> dict[str, nn.Module]:
-    """Make a compressed module for each module that uses the token table; all share one set of tensors.
+    """Make a compressed module for each module that uses a table; all share one set of tensors.
 
     Args:
-        model: The model; it is not changed.
+        model: The model, which has such a table; it is not changed.
         factors: The compressed table. It is copied to the table's device, floats in the table's dtype.
         keep_head: Leave the output projection as it is.
         resident: In which form a head holds the table while it runs: "codes", "int8" or "dense".
+        table: Name of the table.
 
     Returns:
         The new modules by the names of those they replace.
@@ -45,10 +88,11 @@ def replacements(
         ValueError: There is no such form, or a head of this table can't have it.
     """
     form = resident_form(resident, factors.layout)
-    table = table_of(model.get_input_embeddings())
-    shared = factors.map(lambda tensor: _copied(tensor, table))
+    users = users_of(model, table)
+    parameter = table_of(next(iter(users.values())))
+    shared = factors.map(lambda tensor: _copied(tensor, parameter))
     found: dict[str, nn.Module] = {}
-    for name, module in users_of(model).items():
+    for name, module in users.items():
         replacement: CompressedTable
         if isinstance(module, nn.Embedding | CompressedEmbedding):
             replacement = CompressedEmbedding(
@@ -120,19 +164,39 @@ def keep_apart(model: PreTrainedModel, targets: Collection[str]) -> None:
 
 
 def head_ties(model: PreTrainedModel) -> list[str]:
-    """Names of tied parameters that tie the weight of the model's output projection, if it has one."""
-    head = model.get_output_embeddings()
-    places = {f"{name}.weight" for name, module in model.named_modules(remove_duplicate=False) if module is head}
-    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
-    return [target for target, source in pairs if {target, source} & places]
+    """Names of tied parameters that tie the weight of the model's output projection, if it has one, to its lookup's."""
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True)
+
+    def source_of(name: str) -> str:
+        while name in pairs:
+            name = pairs[name]
+        return name
+
+    def places(wanted: nn.Module | None) -> set[str]:
+        modules = model.named_modules(remove_duplicate=False)
+        return {f"{name}.weight" for name, module in modules if module is wanted}
+
+    heads, lookups = places(module_of(model, HEAD)), {source_of(name) for name in places(module_of(model))}
+    return [target for target, source in pairs.items() if {target, source} & heads and source_of(target) in lookups]
 
 
 def set_resident(model: PreTrainedModel, resident: str) -> None:
     """Choose in which form the heads of a model hold its compressed table. Raises `ValueError` as `replacements`."""
-    form = resident_form(resident, model.get_input_embeddings().factors.layout)
-    for module in model.modules():
-        if isinstance(module, CompressedHead):
-            module.resident = ResidentTable(form)
+    tables = [module for module in model.modules() if isinstance(module, CompressedTable)]
+    heads = [module for module in tables if isinstance(module, CompressedHead)]
+    forms = [resident_form(resident, module.factors.layout) for module in heads or tables]
+    for module, form in zip(heads, forms, strict=False):
+        module.resident = ResidentTable(form)
+
+
+def compressed_keys(model: PreTrainedModel) -> set[str]:
+    """Names of all tensors of compressed tables, in all places that use them."""
+    return {
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, CompressedTable)
+        for name in module.tensor_names
+    }
 
 
 def _tied_after_swap(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from orientc.modeling import (
     packing,
     resident,
     swap,
+    table_names,
 )
 from orientc.modeling.resident import Resident
 
@@ -34,7 +35,7 @@ FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
 RESIDENT = "orientc_resident"  # the setting that says how a head holds the table while it runs
 PARTS = (  # each needs those before
-    ggml_types, layout, packing, ggml_blocks, decoding, factors, resident, modules, swap, compact_model,
+    table_names, ggml_types, layout, packing, ggml_blocks, decoding, factors, resident, modules, swap, compact_model,
 )  # fmt: skip
 LEFT_OUT = {"pack"}  # functions that loading a model does not need
 AUTO_CLASSES = (
@@ -102,7 +103,7 @@ def source(config: type[PreTrainedConfig]) -> str:
         bodies.append(f"class {name}(CompactModel, transformers.{name}):\n    config_class = {own}")
     marks = [f'{own}.register_for_auto_class("AutoConfig")']  # so that saving takes this file along
     marks += [f'{name}.register_for_auto_class("{auto_name}")' for auto_name, name in found.items()]
-    head = f'"""A model whose token-embedding table is compressed; written by orientc {__version__}."""'
+    head = f'"""A model with a compressed token-embedding table; written by orientc {__version__}."""'
     future = "from __future__ import annotations"
     first = "\n\n".join([head, future, _merged(needed), bodies[0]])
     return "\n\n\n".join([first, *bodies[1:], "\n".join(marks)]) + "\n"

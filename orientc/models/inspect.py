@@ -1,4 +1,4 @@
-"""`inspect`: what a model's table is like before it is compressed, or all that an orientc file says of itself.
+"""`inspect`: what a model's tables are like before they are compressed, or all that an orientc file says of itself.
 
 Torch and transformers are imported only where a table is measured: an artifact can do without transformers.
 """
@@ -41,11 +41,28 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """One of a model's tables.
+
+    `share` is its part of all the model's parameters, `nbytes` what it takes in the checkpoint (None where nothing is
+    stored for it), `modules` are the names of those that use it.
+    """
+
+    name: str
+    vocab: int
+    dim: int
+    share: float
+    nbytes: int | None
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TableInspection:
     """A table's facts.
 
     `share` is its part of all the model's parameters. `norms` are over the rows' Euclidean norms. `energy` maps a
-    rank to the share of the table's squared norm that the best approximation of that rank keeps.
+    rank to the share of the table's squared norm that the best approximation of that rank keeps. `tables` are all that
+    the model has, this one among them; none where the table was given without its model.
     """
 
     table: TableInfo
@@ -53,6 +70,7 @@ class TableInspection:
     norms: dict[str, float]
     energy: dict[int, float]
     sizes: tuple[Size, ...]
+    tables: tuple[Listed, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -87,15 +105,18 @@ def inspect(
     subject: str | Path | ModelSource | Table,
     *,
     ratio: float | Sequence[float] | None = None,
+    table: str | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> TableInspection | ArtifactInspection | CalibrationInspection:
-    """Measure a model's table, or read an artifact or a calibration.
+    """Measure a model's table and list its others, or read an artifact or a calibration.
 
     Args:
         subject: Hub id, local folder, .gguf file or "demo"; a table; or the file of an artifact or a calibration.
         ratio: Parameter ratios to work out for a table; 2.5, 5 and 10 unless given.
+        table: Which table of a model to measure: "input", "head", or another's name; all are listed, and the input's
+            is measured, unless given ("all").
         revision: Hub branch, tag or commit of the model.
         allow_pickle: Read .bin weights (tensors only, no code).
         trust_remote_code: Run Python code from the model's repository.
@@ -108,21 +129,43 @@ def inspect(
     if isinstance(subject, str | Path) and is_artifact(str(subject)):
         if ratio:
             raise UsageError("`ratio` is for a model's table: here the argument is a file that has its size already")
+        if table:
+            raise UsageError("`table` is for a model: here the argument is a file")
         path = Path(subject)
         if calibrations.is_calibration(path):
             return CalibrationInspection(path, calibrations.load(path))
         return ArtifactInspection(path, artifacts.load(path).description)
     from orientc.models.source import ModelSource
     from orientc.models.table import read_table
+    from orientc.models.tables import ALL
 
     if isinstance(subject, str | Path):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         subject = ModelSource.resolve(str(subject), revision=revision, **trust)
-    table = read_table(subject) if isinstance(subject, ModelSource) else subject
-    return _measured(table, [ratio] if isinstance(ratio, int | float) else [*(ratio or RATIOS)])
+    read = read_table(subject, table=None if table == ALL else table)
+    listed = _listed(subject, read.info) if isinstance(subject, ModelSource) else ()
+    return _measured(read, [ratio] if isinstance(ratio, int | float) else [*(ratio or ())], listed)
 
 
-def _measured(table: Table, ratios: Sequence[float]) -> TableInspection:
+def _listed(source: ModelSource, info: TableInfo) -> tuple[Listed, ...]:
+    """All tables of a model; those that are not measured are not read."""
+    from orientc.models.table import stored_bytes
+    from orientc.models.tables import tables_of
+
+    return tuple(
+        Listed(
+            each.name,
+            each.vocab,
+            each.dim,
+            each.numbers / info.model_parameters,
+            stored_bytes(source, each),
+            each.modules,
+        )
+        for each in tables_of(source.skeleton).values()
+    )
+
+
+def _measured(table: Table, ratios: Sequence[float], listed: tuple[Listed, ...]) -> TableInspection:
     import torch
 
     from orientc.methods.linear_algebra import gram, norms, principal_directions
@@ -134,7 +177,8 @@ def _measured(table: Table, ratios: Sequence[float]) -> TableInspection:
     kept = (values.cumsum(0) / values.sum()).tolist()
     ranks = sorted({max(1, round(info.dim * share)) for share in SHARES})
     layout, sizes = Layout(info.vocab, info.dim, 1, bias=True), []
-    for ratio in ratios:
+    reach = parameter_ratio(info.vocab, info.dim, layout.numbers)  # narrow tables don't go as far as those by default
+    for ratio in ratios or [each for each in RATIOS if each <= reach]:
         rank = choose_rank(lambda rank: replace(layout, rank=rank), rank=None, ratio=ratio)
         numbers = replace(layout, rank=rank).numbers
         mb = {dtype: numbers * getattr(torch, dtype).itemsize / MB for dtype in ("float32", "float16")}
@@ -152,4 +196,5 @@ def _measured(table: Table, ratios: Sequence[float]) -> TableInspection:
         },
         energy={rank: kept[rank - 1] for rank in ranks},
         sizes=tuple(sizes),
+        tables=listed,
     )

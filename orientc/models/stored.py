@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -90,6 +90,15 @@ class Checkpoint:
         with self._damage(path), safe_open(path, framework="pt") as file:
             found: Tensor = file.get_tensor(key)
             return found
+
+    def nbytes_of(self, key: str) -> int:
+        """Bytes of a tensor by its key."""
+        path = self._file(key)
+        if self._pickles:
+            with self._pickled(path) as state:
+                return state[key].nbytes
+        with self._damage(path), safe_open(path, framework="pt") as file:
+            return _bytes_of_slice(file.get_slice(key))
 
     def check_floats(self) -> None:
         """Raise `ModelError` where codes are stored for a parameter of floats: they would be taken for its numbers."""
@@ -206,9 +215,13 @@ def _weights(source: ModelFiles) -> Path:
 def _bytes_of(path: Path) -> int:
     """Bytes of all tensors of a safetensors file."""
     with safe_open(path, framework="pt") as file:
-        slices = [file.get_slice(key) for key in list(file.keys())]
-        bits: int = sum(math.prod(piece.get_shape()) * _item_bits(piece.get_dtype()) for piece in slices)
-        return bits // 8
+        return sum(_bytes_of_slice(file.get_slice(key)) for key in list(file.keys()))
+
+
+def _bytes_of_slice(piece: Any) -> int:
+    """Bytes of a tensor of a safetensors file, whose numbers are not read."""
+    bits: int = math.prod(piece.get_shape()) * _item_bits(piece.get_dtype())
+    return bits // 8
 
 
 def _item_bits(code: str) -> int:

@@ -1,46 +1,83 @@
-"""Swap a compressed table into a transformers model, under a head policy.
+"""Swap compressed tables into a transformers model, under a head policy.
 
-Every module that looks tokens up in the table is replaced, wherever the architecture keeps it (T5 and BART hold one
-table under several names), and under the *tied* policy the output projection too. All new modules share one set of
-parameters, and the model's tied weights are updated, so that `tie_weights()` and saving go on working.
+Every module that uses a compressed table is replaced, wherever the architecture keeps it (T5 and BART hold one table
+under several names); a projection that shares the lookup's under the *tied* policy alone. All new modules of a table
+share one set of parameters, and the model's tied weights are updated, so that `tie_weights()` and saving go on working.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from orientc.errors import SubstitutionError
+from orientc.errors import NoTableError, SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
 from orientc.modeling.resident import Resident
-from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, users_of
+from orientc.modeling.swap import module_of, replacements, set_tied_weights, shares, swap_in, users_of
+from orientc.modeling.table_names import HEAD, INPUT
+from orientc.models.tables import table_named, tables_of
 from orientc.storage.artifact import Artifact
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import BOTH, HEAD_ONLY, INPUT_ONLY, TIED
+
+Compressions = Artifact | Factors | Sequence[Artifact] | Mapping[str, Factors]  # of one table, or of several
 
 
-def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
-    """The head policies that a model allows: "input-only" and "tied", or "untied"."""
-    table = table_of(model.get_input_embeddings())
-    head = model.get_output_embeddings()
-    shared = head is not None and (shares(head, table) or not _projects(head, table))
-    return (INPUT_ONLY, TIED) if shared else (UNTIED,)
+def head_policies(model: PreTrainedModel, tables: Collection[str] = (INPUT,)) -> tuple[str, ...]:
+    """The head policies that a model can run compressed tables under; the last one makes it the smallest.
+
+    Args:
+        model: The model.
+        tables: Names of the compressed tables. A head that shares the lookup's can keep the original ("input-only") or
+            run from the compressed one ("tied"). For one with a table of its own the tables decide: "input-only" where
+            lookups alone are compressed, "head-only", or "both".
+    """
+    lookups = {*tables} - {HEAD}
+    if INPUT in tables and HEAD not in tables:
+        lookup, head = module_of(model), model.get_output_embeddings()
+        table = table_of(lookup) if lookup is not None else None
+        if head is not None and table is not None and (shares(head, table) or HEAD not in tables_of(model)):
+            return (INPUT_ONLY, TIED)
+    if HEAD not in tables:
+        return (INPUT_ONLY,)
+    return (BOTH,) if lookups else (HEAD_ONLY,)
+
+
+def by_table(compressed: Compressions) -> dict[str, Factors]:
+    """Compressed tables by the names of the tables they stand for; without a name it is the input's.
+
+    Raises `SubstitutionError` where there are two of one table, or none.
+    """
+    if isinstance(compressed, Factors):
+        return {INPUT: compressed}
+    if isinstance(compressed, Mapping):
+        return dict(compressed)
+    found: dict[str, Factors] = {}
+    for artifact in [compressed] if isinstance(compressed, Artifact) else compressed:
+        if (name := artifact.description.base.table) in found:
+            raise SubstitutionError(f"two artifacts are of one table, {name}: give one for each table")
+        found[name] = artifact.factors
+    if not found:
+        raise SubstitutionError("there is no artifact to put in")
+    return found
 
 
 def substitute(
-    model: PreTrainedModel, compressed: Artifact | Factors, head: str, *, resident: str = Resident.name
+    model: PreTrainedModel, compressed: Compressions, head: str | None = None, *, resident: str = Resident.name
 ) -> PreTrainedModel:
-    """Replace the model's table by a compressed one, in place.
+    """Replace tables of a model by compressed ones, in place.
 
     Args:
         model: The model; it is changed.
-        compressed: The compressed table; it is copied to the table's device, floats in the table's dtype.
-        head: Head policy: "tied" (embedding and output projection use the compressed table), "input-only" (the
-            projection keeps the original table) or "untied" (the projection never shared it, or there is none).
-        resident: In which form the projection holds the compressed table while it runs: "codes", as it is stored, the
+        compressed: A compressed table, or one for each of several tables: artifacts, or by the tables' names. They are
+            copied to the table's device, floats in the table's dtype.
+        head: Head policy: "tied" (embedding and output projection use one compressed table), "input-only" (the
+            projection keeps the original table, or there is none), "head-only" or "both"; the one that makes the model
+            the smallest unless given.
+        resident: In which form the projection holds a compressed table while it runs: "codes", as it is stored, the
             least memory; "int8", whole numbers of one byte, for codes that have scales by column; "dense", decoded.
             What is saved is the same.
 
@@ -48,7 +85,7 @@ def substitute(
         The model.
 
     Raises:
-        SubstitutionError: The architecture does something with the table that a compressed one can't serve, or sizes
+        SubstitutionError: The architecture does something with a table that a compressed one can't serve, or sizes
             or head policy do not fit, or a head can't have the form; the model is unchanged.
     """
     swap_in(model, compressed_modules(model, compressed, head, resident=resident))
@@ -56,8 +93,8 @@ def substitute(
 
 
 @contextlib.contextmanager
-def substituted(model: PreTrainedModel, compressed: Artifact | Factors, head: str) -> Iterator[PreTrainedModel]:
-    """Within the context the model's table is replaced as `substitute` does; afterwards it is as it was."""
+def substituted(model: PreTrainedModel, compressed: Compressions, head: str | None = None) -> Iterator[PreTrainedModel]:
+    """Within the context the model's tables are replaced as `substitute` does; afterwards it is as it was."""
     plan = compressed_modules(model, compressed, head)
     originals = {name: model.get_submodule(name) for name in plan}
     tied = swap_in(model, plan)
@@ -87,58 +124,80 @@ def swapped(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> Iterato
 
 
 def compressed_modules(
-    model: PreTrainedModel, compressed: Artifact | Factors, head: str, *, resident: str = Resident.name
+    model: PreTrainedModel, compressed: Compressions, head: str | None = None, *, resident: str = Resident.name
 ) -> dict[str, nn.Module]:
     """The modules that `substitute` would put in, by the names of those they replace; the model is not changed.
 
     Args and errors are those of `substitute`.
     """
-    factors = compressed.factors if isinstance(compressed, Artifact) else compressed
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding | CompressedEmbedding):
-        raise SubstitutionError(f"{type(embedding).__name__} does more than look rows up: it can't be replaced")
-    table, size = table_of(embedding), (embedding.num_embeddings, embedding.embedding_dim)
-    if (factors.vocab, factors.dim) != size:
-        raise SubstitutionError(
-            f"the compressed table is {factors.vocab} × {factors.dim}, the model's {size[0]} × {size[1]}"
-        )
-    _check_lookups(model, table)
-    _check_head(model, table, head)
-    for name, module in users_of(model).items():
-        _check_user(name, module)
+    tables = by_table(compressed)
+    for name, factors in tables.items():
+        _check_table(model, name, factors)
+    policy = _checked_policy(model, tables, head)
+    made: dict[str, nn.Module] = {}
     try:
-        return replacements(model, factors, keep_head=head == INPUT_ONLY, resident=resident)
+        for name, factors in tables.items():
+            made |= replacements(model, factors, keep_head=policy == INPUT_ONLY, resident=resident, table=name)
     except ValueError as error:
         raise SubstitutionError(str(error)) from None
+    return made
 
 
-def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
-    """Raise `SubstitutionError` where encoder or decoder have a token table of their own; one for sound has none."""
+def _check_table(model: PreTrainedModel, name: str, factors: Factors) -> None:
+    """Raise `SubstitutionError` where a model has no such table, one of another size, or does more with it."""
+    anchor = module_of(model, name)
+    if name != HEAD and anchor is not None and not isinstance(anchor, nn.Embedding | CompressedEmbedding):
+        raise SubstitutionError(f"{type(anchor).__name__} does more than look rows up: it can't be replaced")
+    try:
+        table = table_named(model, name, type(model).__name__)
+    except NoTableError as error:
+        raise SubstitutionError(str(error)) from None
+    if (factors.vocab, factors.dim) != (table.vocab, table.dim):
+        raise SubstitutionError(
+            f"the compressed table is {factors.vocab} × {factors.dim}, the model's {table.vocab} × {table.dim}"
+        )
+    if name in (INPUT, HEAD):
+        _check_lookups(model)
+    for place, module in users_of(model, name).items():
+        _check_user(place, module)
+
+
+def _check_lookups(model: PreTrainedModel) -> None:
+    """Raise `SubstitutionError` where encoder or decoder have a token table of their own; one for sound has none.
+
+    A decoder may look tokens up in the head's.
+    """
+    known = {id(table_of(module)) for name in (INPUT, HEAD) if (module := module_of(model, name)) is not None}
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
         lookup = part.get_input_embeddings() if isinstance(part, PreTrainedModel) else None
         if isinstance(lookup, nn.Conv1d):
             continue
-        if lookup is None or table_of(lookup) is not table:
+        if lookup is None or id(table_of(lookup)) not in known:
             raise SubstitutionError(
                 f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )
 
 
-def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
-    """Raise `SubstitutionError` for heads that can't be replaced, and policies that the model does not allow."""
-    projection = model.get_output_embeddings()
-    if projection is not None and not (_projects(projection, table) and _called(model, projection, table)):
+def _checked_policy(model: PreTrainedModel, tables: Collection[str], head: str | None) -> str:
+    """The head policy. Raises `SubstitutionError` for heads that can't be replaced, and policies that don't fit."""
+    allowed = head_policies(model, tables)
+    policy = head or allowed[-1]
+    table, projection = HEAD if HEAD in tables else INPUT, model.get_output_embeddings()
+    if projection is not None and (HEAD in tables or TIED in allowed):
+        parameter = table_of(projection) if table == HEAD else table_of(model.get_input_embeddings())
+        if not (_projects(projection, parameter) and _called(model, projection, parameter)):
+            raise SubstitutionError(
+                f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
+                f"so {policy} can't be done: load the model without its head"
+            )
+    if policy not in allowed:
+        shared = "shares" if TIED in allowed else "does not share"
+        which = "" if [*tables] == [INPUT] else f" with {' and '.join(tables)} compressed"
         raise SubstitutionError(
-            f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
-            f"so {head} can't be done: load the model without its head"
+            f"the head of {type(model).__name__} {shared} the table: "
+            f"the head policy{which} can be {' or '.join(allowed)}, not {policy}"
         )
-    allowed = head_policies(model)
-    if head not in allowed:
-        tied = "shares" if TIED in allowed else "does not share"
-        raise SubstitutionError(
-            f"the head of {type(model).__name__} {tied} the table: "
-            f"the head policy can be {' or '.join(allowed)}, not {head}"
-        )
+    return policy
 
 
 def _check_user(name: str, module: nn.Module) -> None:

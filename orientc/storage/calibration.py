@@ -5,15 +5,16 @@ The same calibration is always written as the same bytes. Imports torch only whe
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orientc._version import __version__
 from orientc.errors import CalibrationError, CalibrationMismatchError
 from orientc.methods.token_statistics import TokenStatistics
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.storage import safetensors_file
-from orientc.storage.safetensors_file import DamagedError, FileFormat, Header, as_strings, flat
+from orientc.storage.safetensors_file import DamagedError, FileFormat, Header, as_strings, flat, positive
 from orientc.storage.table_info import TableInfo, table_from_metadata, table_metadata
 from orientc.utils.files import canonical_json
 
@@ -37,6 +38,15 @@ _FORMAT = FileFormat(
 
 
 @dataclass(frozen=True)
+class HeadTable:
+    """The table of a head that does not share the lookup's: its hash and size."""
+
+    sha256: str
+    vocab: int
+    dim: int
+
+
+@dataclass(frozen=True)
 class CalibrationDescription:
     """A calibration without its tensors.
 
@@ -50,6 +60,7 @@ class CalibrationDescription:
         counted: Tokens of the text's inputs, special tokens and masks included.
         measured: Input positions that gradients were taken at.
         metrics: Names of the importance matrices that are there.
+        head: The head's own table, where that was measured; None where it shares the lookup's, or was not.
         settings: All settings of the measurement, a flat dictionary.
         seed: Seed of the measurement.
         written_by: The orientc that wrote it, by its version.
@@ -66,6 +77,7 @@ class CalibrationDescription:
     settings: dict[str, Any]
     seed: int
     written_by: str = __version__
+    head: HeadTable | None = None
 
     @property
     def fingerprint(self) -> str | None:
@@ -81,9 +93,11 @@ class CalibrationDescription:
 class Calibration(TokenStatistics):
     """A calibration: token counts and importance matrices, and their description.
 
+    `head_counts` are the weights of the rows of a head with a table of its own, which H is of then; None for any other.
     `read_sha256` is the sha256 of the bytes it was read from; None for one that was made.
     """
 
+    head_counts: Tensor | None = None
     description: CalibrationDescription = field(kw_only=True)
     read_sha256: str | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -101,6 +115,7 @@ class Calibration(TokenStatistics):
             "head_importance": self.head_importance,
             "input_shrinkage": self.input_shrinkage,
             "head_shrinkage": self.head_shrinkage,
+            "head_counts": self.head_counts,
         }
         return {"counts": self.counts} | {name: tensor for name, tensor in others.items() if tensor is not None}
 
@@ -117,12 +132,31 @@ class Calibration(TokenStatistics):
         """The description and the facts as JSON values."""
         return self.facts | self.description.as_dict()
 
-    def check_base(self, sha256: str) -> None:
-        """Raise `CalibrationMismatchError` unless `sha256` is the hash of the table this was measured on."""
-        base = self.description.base
-        if sha256 != base.sha256:
+    def of_table(self, table: str) -> TokenStatistics:
+        """What is known of one of the model's tables: what its rows weigh, and the matrices that are its own.
+
+        Args:
+            table: Name of the table.
+
+        Raises:
+            CalibrationError: Nothing was measured of that one.
+        """
+        if table == INPUT:
+            return replace(self, head_importance=None, head_shrinkage=None) if self.description.head else self
+        if table != HEAD or self.head_counts is None:
+            why = "a model's input and head are measured, by a text" if table != HEAD else "it was left out, or is tied"
+            raise CalibrationError(f"the calibration says nothing of the table {table}: {why}; leave `calibration` out")
+        return TokenStatistics(
+            self.head_counts, input_importance=self.head_importance, input_shrinkage=self.head_shrinkage
+        )
+
+    def check_base(self, sha256: str, table: str = INPUT) -> None:
+        """Raise `CalibrationMismatchError` unless `sha256` is the hash of the table of that name it was measured on."""
+        base, head = self.description.base, self.description.head
+        measured = base.sha256 if table == INPUT or head is None else head.sha256
+        if sha256 != measured:
             raise CalibrationMismatchError(
-                f"the calibration was measured on the table of {base.id} ({base.sha256[:12]}…), this model's table is "
+                f"the calibration was measured on the table of {base.id} ({measured[:12]}…), this model's table is "
                 f"another ({sha256[:12]}…): make one for this model with orientc calibrate"
             )
 
@@ -187,25 +221,31 @@ def _to_metadata(description: CalibrationDescription) -> dict[str, str]:
         "seed": description.seed,
         "version": description.written_by,
     }
-    return table_metadata(description.base) | as_strings(own)
+    head = {} if description.head is None else {f"head_{name}": it for name, it in asdict(description.head).items()}
+    return table_metadata(description.base) | as_strings(own | head)
 
 
 def _from_header(header: Header) -> CalibrationDescription:
     """Read a description, checking each entry and every tensor's type and shape. Raises `KeyError` or `ValueError`."""
     metadata = header.metadata
     base = table_from_metadata(metadata)
+    head = None
+    if "head_sha256" in metadata:
+        head = HeadTable(metadata["head_sha256"], positive(metadata, "head_vocab"), positive(metadata, "head_dim"))
     shapes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(_FREQUENCIES, (base.vocab,)),
         **dict.fromkeys(MATRICES, (base.dim, base.dim)),
         **dict.fromkeys(_SHRINKAGES.values(), ()),
     }
+    if head:
+        shapes |= {"head_importance": (head.dim, head.dim), "head_counts": (head.vocab,)}
     for name, stored in header.tensors.items():
         if name not in shapes:
             raise ValueError(f"tensor {name!r:.60} does not belong there")
         if stored.shape != shapes[name] or stored.dtype != "F32":
             raise ValueError(f"{name} is {list(stored.shape)} of type {stored.dtype}, not {list(shapes[name])} of F32")
-    if "counts" not in header.tensors:
-        raise KeyError("counts")
+    if missing := sorted({"counts", *(("head_counts", "head_importance") if head else ())} - header.tensors.keys()):
+        raise KeyError(missing[0])
     for name, share in _SHRINKAGES.items():
         if share in header.tensors and name not in header.tensors:
             raise ValueError(f"{share} is there, but not {name}")
@@ -230,12 +270,13 @@ def _from_header(header: Header) -> CalibrationDescription:
         settings=flat(metadata, "settings"),
         seed=int(metadata["seed"]),
         written_by=metadata["version"],
+        head=head,
     )
 
 
 def _check_tensors(tensors: dict[str, Tensor]) -> None:
     """Raise `DamagedError` where counts are negative or all zero, a matrix is not symmetric, or a share is none."""
-    for name in _FREQUENCIES:
+    for name in (*_FREQUENCIES, "head_counts"):
         if name in tensors and ((tensors[name] < 0).any() or not tensors[name].any()):
             raise DamagedError(f"its {name} are negative somewhere, or zero everywhere")
     for name in MATRICES:

@@ -39,7 +39,9 @@ def check(path: str | Path, *, measured: bool) -> None:
 
 
 def save(calibration: Calibration, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write the diagonal of the importance matrix, M + H of a tied model, under the names of its table and its head.
+    """Write the diagonals of the importance matrices under the names of the table and the head.
+
+    These are M and H; of a tied model, whose files have one table for both, M + H under both names.
 
     llama.cpp has the mean square of a tensor's inputs there; of a head these are the diagonal of H.
 
@@ -53,13 +55,13 @@ def save(calibration: Calibration, path: str | Path, *, overwrite: bool = False)
     """
     described, path = calibration.description, Path(path)
     assert calibration.input_importance is not None
-    values = calibration.input_importance.diagonal()
-    names = [TABLE]
+    values = {TABLE: calibration.input_importance.diagonal().double()}
     if calibration.head_importance is not None:
-        values = values + calibration.head_importance.diagonal()
-        names.append(HEAD)
+        own = calibration.head_importance.diagonal().double()
+        whole = values[TABLE] + own if described.head is None else None
+        values = {TABLE: values[TABLE], HEAD: own} if whole is None else {TABLE: whole, HEAD: whole}
     with TemporaryDirectory() as folder:
-        content = _content(Path(folder) / "imatrix.gguf", names, values.double(), described.measured, described.text)
+        content = _content(Path(folder) / "imatrix.gguf", values, described.measured, described.text)
     if path.exists():
         if path.read_bytes() == content:
             return
@@ -77,7 +79,7 @@ def _is_imatrix(path: Path) -> bool:
     return field is not None and field.contents() == "imatrix"
 
 
-def _content(scratch: Path, names: list[str], values: Any, count: int, text: str | None) -> bytes:
+def _content(scratch: Path, tensors: dict[str, Any], count: int, text: str | None) -> bytes:
     import gguf
     import numpy
 
@@ -90,7 +92,7 @@ def _content(scratch: Path, names: list[str], values: Any, count: int, text: str
     writer.add_array("imatrix.datasets", [text or ""])
     writer.add_uint32("imatrix.chunk_count", 1)
     writer.add_uint32("imatrix.chunk_size", count)
-    for name in names:
+    for name, values in tensors.items():
         writer.add_tensor(f"{name}.in_sum2", (values * count).float().unsqueeze(0).numpy())
         writer.add_tensor(f"{name}.counts", numpy.full((1, 1), count, dtype=numpy.float32))
     writer.write_header_to_file()

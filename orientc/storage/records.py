@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from orientc.errors import RecordError
+from orientc.modeling.table_names import INPUT
+from orientc.storage.sizes import INPUT_ONLY, UNTIED
 from orientc.storage.table_info import TableInfo
 from orientc.utils import documents
 from orientc.utils.files import INFINITY, read_bytes, short_hash, strict_json, write_json
@@ -54,7 +56,7 @@ class Record:
         kind: "perplexity", "similarity", "glue" or "squad".
         model: `id`, `revision`, `fingerprint`, `table_sha256`, and `table`, the values of `TableInfo`.
         artifact: `path`, `sha256`, `method`, `rank`, `bits_per_weight`; None for the uncompressed model.
-        head: Head policy; for the uncompressed model "tied" or "untied", as it is.
+        head: Head policy; for the uncompressed model "tied" where its head shares the table, else "input-only".
         settings: All settings that the figures depend on.
         metrics: The figures by name; GLUE's from 0 to 1, SQuAD's from 0 to 100. A perplexity, loss or divergence may be
             infinite, in JSON "Infinity"; no figure is NaN. And counts, as of tokens and of what was left out
@@ -108,7 +110,8 @@ class Record:
     def table(self) -> TableInfo:
         """The facts of the base table."""
         values = self.model["table"]
-        return TableInfo(**{entry.name: values[entry.name] for entry in fields(TableInfo)})
+        named = {"table": INPUT} | values  # records of before don't say which table it is
+        return TableInfo(**{entry.name: named[entry.name] for entry in fields(TableInfo)})
 
     @property
     def perplexity(self) -> float:
@@ -205,6 +208,8 @@ def read(path: Path) -> Record:
     complete = absent | values
     try:
         known = {name: complete[name] for name in names}
+        if known["head"] == UNTIED:
+            known["head"] = INPUT_ONLY
         if isinstance(known["metrics"], dict):
             known["metrics"] = {name: _unquoted(name, value) for name, value in known["metrics"].items()}
         record = Record(**known, extra={key: value for key, value in values.items() if key not in names})

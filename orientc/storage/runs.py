@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orientc import demo
 from orientc.errors import ArtifactError, CalibrationError, OutputError, UsageError
+from orientc.modeling.table_names import INPUT
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
 from orientc.storage import safetensors_file
@@ -313,7 +314,10 @@ def _fit_hash(base: TableInfo, settings: dict[str, Any]) -> str:
 def _facts(base: TableInfo) -> dict[str, Any]:
     """All that an artifact says of its base; a local model is known by where it lies, however that is spelled."""
     place = os.path.realpath(os.path.expanduser(base.id)) if _is_local(base.id) else base.id
-    return asdict(base) | {"id": place}
+    facts = asdict(base) | {"id": place}
+    if base.table == INPUT:  # so that names are what they were before there were other tables
+        del facts["table"]
+    return facts
 
 
 def _is_local(model: str) -> bool:

@@ -9,8 +9,10 @@ from math import floor
 from orientc.errors import FitError, UsageError
 from orientc.modeling.layout import Layout
 
-# Head policies. In a tied model the lookup alone is compressed, or lookup and head; an untied model has one policy.
-INPUT_ONLY, TIED, UNTIED = "input-only", "tied", "untied"
+# Head policies: what of lookup and head runs from a compressed table. A head that shares the lookup's table keeps the
+# original or runs from the compressed one; one with a table of its own may have that compressed, too, or alone.
+POLICIES = INPUT_ONLY, HEAD_ONLY, BOTH, TIED = "input-only", "head-only", "both", "tied"
+UNTIED = "untied"  # what files of before say for input-only, where the head shares no table or there is none
 
 MB = 1e6  # bytes
 
@@ -88,14 +90,13 @@ def target_bytes(vocab: int, dim: int, table: int, *, ratio: float | None, bits:
     return floor(min(allowed, 8.0 * (vocab + dim + 1) * dim))
 
 
-def model_bytes(checkpoint: int, table: int, artifact: int, head: str) -> int:
+def model_bytes(checkpoint: int, table: int, artifact: int, *, kept: bool) -> int:
     """The bytes of a whole model with its table compressed.
 
     Args:
         checkpoint: Bytes of the model as it is.
         table: Bytes of its table.
         artifact: Bytes of the compressed table.
-        head: Head policy. Under "input-only" the head keeps the original table, and the artifact comes on top; under
-            "tied" and "untied" it takes the table's place.
+        kept: Whether the original table stays, as it does for a head that shares it and keeps it.
     """
-    return checkpoint + artifact if head == INPUT_ONLY else checkpoint - table + artifact
+    return checkpoint + artifact if kept else checkpoint - table + artifact

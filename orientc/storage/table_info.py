@@ -1,4 +1,4 @@
-"""Facts of a base model's token-embedding table, and how files store them. Imports no torch."""
+"""Facts of one of a base model's tables, and how files store them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orientc.modeling.table_names import INPUT
 from orientc.storage.safetensors_file import as_strings, positive
 
 
 @dataclass(frozen=True)
 class TableInfo:
-    """Facts of a token-embedding table and its model.
+    """Facts of a table and its model.
 
     Attributes:
         id: The model argument it was read by.
@@ -24,10 +25,12 @@ class TableInfo:
         nbytes: Bytes in the checkpoint.
         padding_idx: The model's padding token, if it has one.
         embed_scale: What the model multiplies looked-up rows by.
-        tied: Whether the output projection shares the table.
+        tied: Whether the output projection shares the table that tokens are looked up in, and this is that one.
         model_parameters: Parameters of the model, shared ones counted once; those of a compressed table, or of weights
             in codes, as if they were dense.
         model_bytes: Bytes of the checkpoint's tensors, shared ones counted once.
+        table: Which of the model's tables it is: "input", which tokens are looked up in; "head", the output
+            projection's own; or the name of another embedding.
     """
 
     id: str
@@ -42,6 +45,7 @@ class TableInfo:
     tied: bool
     model_parameters: int
     model_bytes: int
+    table: str = INPUT
 
 
 def table_metadata(info: TableInfo) -> dict[str, str]:
@@ -60,7 +64,8 @@ def table_metadata(info: TableInfo) -> dict[str, str]:
         "padding_idx": info.padding_idx,
         "embed_scale": repr(info.embed_scale),
     }
-    return as_strings(values)
+    named = {} if info.table == INPUT else {"table": info.table}  # files of before have no such entry
+    return as_strings(values | named)
 
 
 def table_from_metadata(metadata: Mapping[str, str]) -> TableInfo:
@@ -81,4 +86,5 @@ def table_from_metadata(metadata: Mapping[str, str]) -> TableInfo:
         tied=metadata["base_tied"] == "true",
         model_parameters=positive(metadata, "base_model_parameters"),
         model_bytes=positive(metadata, "base_model_bytes"),
+        table=metadata.get("table", INPUT),
     )

@@ -27,10 +27,13 @@ WORDS = {
     "tied": Word(
         "lookup and head share one table, and both run from the compressed one", "this makes a model small", False
     ),
-    "untied": Word("the head has a table of its own, which it keeps, or there is no head", familiar=False),
     "input-only": Word(
-        "the lookup alone is compressed, the head keeps the original table", "the model gets no smaller", False
+        "the lookup alone is compressed, the head keeps its table or there is none",
+        "where they share one the model gets no smaller",
+        False,
     ),
+    "head-only": Word("the head alone is compressed, which has a table of its own", familiar=False),
+    "both": Word("lookup and head have a table each, and both are compressed", familiar=False),
     "rank": Word("numbers kept per token, of which a small decoder makes its row"),
     "ratio": Word("numbers in the table per number stored; *byte ratio*: bytes in the checkpoint per byte stored"),
     "bits per weight": Word("bits stored per number of the table, everything counted"),

@@ -11,7 +11,7 @@ from typing import Any
 from orientc.comparison.numbers import figure
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.evaluation.statistics import Difference, total_error
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import INPUT_ONLY, TIED
 from orientc.workflows import paper
 from orientc.workflows.results import Measured, Result
 from orientc.workflows.study import AE, SQUAD, SVD
@@ -78,7 +78,7 @@ def claims(results: Sequence[Result], missing: Mapping[str, str]) -> tuple[Claim
         if own.method == ours.method == AE and (own.preset, ours.preset) == ("paper", "default")
         and own.ratio == ours.ratio
     ]  # fmt: skip
-    first = UNTIED if any(f"perplexity.{UNTIED}" in each.figures for each in results) else INPUT_ONLY
+    measured = {head for head in (INPUT_ONLY, TIED) if any(f"perplexity.{head}" in each.figures for each in results)}
     without = missing.get("perplexity", "its cells failed")
     tasks = [
         f"{name}.{metric}"
@@ -87,9 +87,9 @@ def claims(results: Sequence[Result], missing: Mapping[str, str]) -> tuple[Claim
         if any(f"{name}.{metric}" in each.figures for each in results)
     ]
     lacking = [name for name in TASKS if not any(figure.startswith(f"{name}.") for figure in tasks)]
-    ppl, squad = f"perplexity.{first}", missing.get(SQUAD, "its cells failed")
+    ppl, squad = f"perplexity.{INPUT_ONLY}", missing.get(SQUAD, "its cells failed")
     found = [_of_figure(paper.PERPLEXITY_CLAIM, paper.CLAIMED, paired, ppl, "SVD's", without)]
-    if first == INPUT_ONLY:
+    if measured != {INPUT_ONLY}:  # the head may share the table
         found.append(_of_figure(paper.TIED_CLAIM, paper.NOT_CLAIMED, paired, f"perplexity.{TIED}", "SVD's", without))
     return (
         *found,

@@ -11,7 +11,7 @@ from orientc.comparison.formats import escaped
 from orientc.comparison.numbers import figure
 from orientc.evaluation.glue.tasks import TASKS
 from orientc.storage.records import ORIGINAL
-from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
+from orientc.storage.sizes import POLICIES
 from orientc.utils.words import explained
 from orientc.workflows import paper
 from orientc.workflows.claims import Claim
@@ -126,9 +126,7 @@ def tables(
 
 
 def _perplexities(results: Sequence[Result], published: Mapping[Any, Published]) -> Table:
-    heads = [
-        head for head in (INPUT_ONLY, TIED, UNTIED) if any(f"perplexity.{head}" in each.figures for each in results)
-    ]
+    heads = [head for head in POLICIES if any(f"perplexity.{head}" in each.figures for each in results)]
     header = ["table", "ratio", "rank", "MB", "cos dist"]
     for head in heads:
         header += [f"ppl {head}", "× original"]

@@ -17,7 +17,9 @@ from orientc.evaluation.perplexity import head_protocol
 from orientc.evaluation.similarity import Pairs, stsb
 from orientc.evaluation.texts import Text
 from orientc.exporters import push as hub
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.source import ModelSource
+from orientc.models.tables import ALL, table_named, tables_of
 from orientc.storage.artifact import FLOAT_DTYPES
 from orientc.utils.progress import Progress
 from orientc.workflows.three_texts import calibration_text, three_sets, three_texts
@@ -38,6 +40,35 @@ class Texts:
     def names(self) -> dict[str, str]:
         """The names of all three, by what they are for."""
         return {"calibration": self.calibration.name, "search": self.search.name, "verdict": self.verdict.name}
+
+
+def tables_for(
+    source: ModelSource, table: str | None, measure: str, *, runtime: str | None, progress: Progress
+) -> tuple[str, ...]:
+    """The names of the tables to compress.
+
+    Args:
+        source: The model.
+        table: "input", "head" or "all"; None for all that can be.
+        measure: What the model is measured by: a head is compressed where that is perplexity.
+        runtime: What the model is to run in; a GGUF file's lookup alone is made smaller.
+        progress: Told of tables that stay as they are.
+
+    Raises:
+        UsageError: A table is asked for whose loss nothing predicts.
+        NoTableError: The model has no such table.
+    """
+    there = tables_of(source.skeleton)
+    predicted = [INPUT] if runtime is not None or measure != PERPLEXITY else [INPUT, HEAD]
+    if table not in (None, ALL):
+        name = table_named(source.skeleton, str(table), source.id).name
+        if name not in predicted:
+            why = f"with `runtime` {runtime}" if runtime else f"by {measure}"
+            raise UsageError(f"the table {name} can't be made smaller {why}: only {' and '.join(predicted)}")
+        return (name,)
+    if left := [name for name in there if name not in predicted and not (table is None and name == HEAD)]:
+        progress.warn(f"nothing predicts what {', '.join(left)} would lose: left as in the original")
+    return tuple(name for name in there if name in predicted)
 
 
 def texts_for(

@@ -16,7 +16,7 @@ from orientc.storage import artifact as artifacts
 from orientc.storage import records
 from orientc.storage.records import Record
 from orientc.storage.runs import fit_seconds
-from orientc.storage.sizes import INPUT_ONLY, MB, TIED, UNTIED
+from orientc.storage.sizes import INPUT_ONLY, MB, TIED
 from orientc.storage.table_info import TableInfo
 
 
@@ -110,7 +110,7 @@ def _by_figure(read: Iterable[Record]) -> Mapping[tuple[str, str], list[Record]]
             if record.kind == "perplexity":
                 heads = [record.head]
                 if record.artifact is None:  # its one perplexity stands for every head policy
-                    heads = [INPUT_ONLY, TIED] if record.table.tied else [UNTIED]
+                    heads = [INPUT_ONLY, TIED] if record.table.tied else [INPUT_ONLY]
                 names = [f"{name}.{head}" for head in heads]
             else:
                 names = [f"{(record.data or {}).get('task') or record.kind}.{name}"]

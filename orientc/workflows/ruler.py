@@ -66,9 +66,10 @@ class Ruler:
         self._measurement = self._measurement_of(setup)
 
     def artifact(self, subject: Subject) -> Outcome:
-        """What the model loses with an artifact in the place of its table, under the head policy that it ships with."""
+        """What the model loses with artifacts in the places of its tables, under the head policy that it ships with."""
         original = self.original
-        [record] = self._measurement.compressed(subject, self.policy)
+        policy = head_policies(self._setup.source.skeleton, subject.tables)[-1]
+        [record] = self._measurement.compressed(subject, policy)
         return self._outcome(original, record)
 
     def written(self, write: Callable[[Path], object]) -> Outcome:
@@ -98,11 +99,6 @@ class Ruler:
     def before(self) -> float:
         """The uncompressed model's figure; a mean cosine is that of vectors with themselves."""
         return 1.0 if self.measure == SIMILARITY else float(self.original.metrics[self._figure])
-
-    @property
-    def policy(self) -> str:
-        """The head policy that makes the model smallest, which is the one it is exported under."""
-        return head_policies(self._setup.source.skeleton)[-1]
 
     @cached_property
     def original(self) -> Record:

@@ -21,7 +21,7 @@ from orientc.utils import distributed
 from orientc.utils.devices import pick_device
 from orientc.utils.files import short_hash, write_json
 from orientc.utils.progress import Progress
-from orientc.workflows.request import check_request, check_runtime, measure_for, size_asked, texts_for
+from orientc.workflows.request import check_request, check_runtime, measure_for, size_asked, tables_for, texts_for
 from orientc.workflows.shrunk import Shrunk, left_before, marked
 from orientc.workflows.tolerance import Tolerance
 from orientc.workflows.work import Work
@@ -41,6 +41,7 @@ def shrink(
     target_ratio: float | None = None,
     model_mb: float | None = None,
     runtime: str | None = None,
+    table: str | None = None,
     text: str | Path | Text | None = None,
     sts: str | Path | None = None,
     data: str | Path | None = None,
@@ -77,6 +78,9 @@ def shrink(
         model_mb: Size of the whole model's weight files at most, in MB.
         runtime: "gguf" for a GGUF file, its table in one of ggml's block types; `body`, `dtype`, `name` and `push` are
             not for that.
+        table: Which tables to compress: "all" unless given, that is the lookup's and that of a head which has its own,
+            sizes being shared out by predicted loss; "input" or "head" alone. With `runtime`, and by a measure without
+            a head, it is the lookup's.
         text: UTF-8 file, or a text, that is split for calibration, search and verdict; WikiText-103's validation and
             test texts unless given, for "demo" its own.
         sts: Folder that STS-B is in, as for `similarity`, or "hub": the search is on its train set, the verdict on its
@@ -131,7 +135,8 @@ def shrink(
     bodies.check(model, COMPACT, body, artifact=True)
     texts = texts_for(model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress)
     kind = Work if runtime is None else GgufWork
-    work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place)
+    names = tables_for(model, table, tolerance.measure, runtime=runtime, progress=progress)
+    work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place, names)
     if dry_run:
         return work.predicted()
     assert to is not None

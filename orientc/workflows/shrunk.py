@@ -78,13 +78,14 @@ class Shrunk:
     Attributes:
         model: The model argument.
         folder: The exported folder, or GGUF file; None of a dry run.
-        artifact: The artifact it was made from.
+        artifact: The artifact it was made from; of several the first.
+        artifacts: All artifacts it was made from, one for each table that is compressed.
         calibration: The calibration; None of a dry run that had to measure one.
-        bits: Bits per weight of the artifact.
+        bits: Bits per weight of the artifacts.
         head: Head policy of the folder.
         body: What linear layers were quantized to, "none" where they were not.
         texts: Names of the texts, by what they were for: "calibration", "search", "verdict".
-        table: Bytes of the table in the folder, `base_table` before.
+        table: Bytes of the compressed tables in the folder, `base_table` before.
         weights: Bytes of the weight files, `base_weights` before.
         halved: What the weight files would be in float16; None where they are in 16 bits already.
         verdict: What it cost.
@@ -103,6 +104,7 @@ class Shrunk:
     model: str
     folder: Path | None
     artifact: Path | None
+    artifacts: tuple[Path, ...]
     calibration: Path | None
     bits: float | None
     head: str
@@ -140,6 +142,7 @@ class Shrunk:
         values = dataclasses.asdict(self)
         for name in ("folder", "artifact", "calibration"):
             values[name] = None if values[name] is None else str(values[name])
+        values["artifacts"] = [str(path) for path in self.artifacts]
         values["tried"] = [dataclasses.asdict(entry) | {"upper": entry.upper} for entry in self.tried]
         return document("shrink", values | {"inside": self.inside, "share": self.share})
 
@@ -151,6 +154,7 @@ class Shrunk:
         known = {entry.name: values[entry.name] for entry in dataclasses.fields(cls)}
         for name in ("folder", "artifact", "calibration"):
             known[name] = None if known[name] is None else Path(known[name])
+        known["artifacts"] = tuple(map(Path, known["artifacts"]))
         names = {entry.name for entry in dataclasses.fields(Tried)}
         known["tried"] = tuple(Tried(**_numbers({name: entry[name] for name in names})) for entry in known["tried"])
         known["predicted"] = tuple(Predicted(**entry) for entry in known["predicted"])

@@ -64,7 +64,7 @@ class SizeSearch:
         return self.tolerance.measure == PERPLEXITY
 
     def _predict(self, bits: float) -> float:
-        return float(self.make(bits).description.distances["cost"])
+        return self.make(bits).cost
 
     def _measure(self, bits: float) -> tuple[float, float]:
         outcome = self.lose(self.make(bits))

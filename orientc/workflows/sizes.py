@@ -28,10 +28,11 @@ class Sizes:
 
     Args:
         source: The model.
-        info: Its table.
+        info: Its table, or the first of several.
         dtype: Type of the folder's weights.
         asked: The size that was asked for, by its field; None where a tolerance was.
         body_form: What the body is quantized to.
+        others: Other tables that share the size.
     """
 
     source: ModelSource
@@ -39,15 +40,32 @@ class Sizes:
     dtype: str
     asked: tuple[str, float] | None
     body_form: str = NONE
+    others: tuple[TableInfo, ...] = ()
+
+    @property
+    def infos(self) -> tuple[TableInfo, ...]:
+        """All tables."""
+        return (self.info, *self.others)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in all tables."""
+        return sum(info.vocab * info.dim for info in self.infos)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tables in the checkpoint."""
+        return sum(info.nbytes for info in self.infos)
 
     @cached_property
     def body(self) -> int:
         """Bytes of a weight file in the folder without the table."""
         skeleton = self.source.skeleton
         if self.source.kept_quantized:
-            numbers = self.info.model_bytes - self.info.nbytes
+            numbers = self.info.model_bytes - self.nbytes
         else:
-            numbers = bodies.stored_bytes(skeleton, self.body_form, getattr(torch, self.dtype).itemsize)
+            itemsize, tables = getattr(torch, self.dtype).itemsize, [info.table for info in self.infos]
+            numbers = bodies.stored_bytes(skeleton, self.body_form, itemsize, tables)
         each, rest = _HEADER if self.body_form == NONE else _HEADER_OF_CODES
         return numbers + each * len(skeleton.state_dict()) + rest
 
@@ -55,11 +73,11 @@ class Sizes:
     def wanted(self) -> float:
         """The bytes that the table may take in the folder."""
         assert self.asked is not None
-        info, (name, value) = self.info, self.asked
+        name, value = self.asked
         if name == "target_bits":
-            return value * info.vocab * info.dim / 8
+            return value * self.numbers / 8
         if name == "target_ratio":
-            return info.nbytes / value
+            return self.nbytes / value
         if name == "target_mb":
             return value * MB
         if value * MB <= self.body:
@@ -81,21 +99,21 @@ class Sizes:
         """The sizes that a dry run shows."""
         if self.asked is None:
             return DRY
-        return (8 * self.wanted / (self.info.vocab * self.info.dim),)
+        return (8 * self.wanted / self.numbers,)
 
     @property
     def range(self) -> tuple[float, float]:
         """The fewest and the most bits per weight that are looked at."""
-        info = self.info
-        fewest = (info.vocab + 16 * info.dim) / (info.vocab * info.dim)  # one bit a row, and one column of a decoder
-        most = min(_MOST, 8 * info.nbytes / (info.vocab * info.dim))
+        # one bit a row, and one column of a decoder
+        fewest = sum(info.vocab + 16 * info.dim for info in self.infos) / self.numbers
+        most = min(_MOST, 8 * self.nbytes / self.numbers)
         return round(max(fewest, 0.01), 2), math.floor(100 * most) / 100
 
     @property
     def bounds(self) -> tuple[str, ...]:
         """Why no fewer and no more bits are looked at, a line each."""
         lowest, highest = self.range
-        dim, own = self.info.dim, 8 * self.info.nbytes / (self.info.vocab * self.info.dim)
+        dim, own = " and ".join(dict.fromkeys(str(info.dim) for info in self.infos)), 8 * self.nbytes / self.numbers
         above = f"more than the checkpoint's own {own:.3g} bits" if own <= _MOST else "more changes no figure"
         return (
             f"at least {lowest:g} bits per weight: rank 1 of {dim}, a bit a row",

@@ -15,12 +15,14 @@ from orientc.calibration.calibrate import calibrate
 from orientc.comparison.compare import compare
 from orientc.comparison.comparisons import Comparisons
 from orientc.compression.fit_and_store import fit_and_store
-from orientc.errors import SweepError
+from orientc.errors import SweepError, UsageError
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
+from orientc.modeling.table_names import INPUT
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
-from orientc.models.table import read_table
+from orientc.models.table import Table, read_table
+from orientc.models.tables import ALL, chosen
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.utils import distributed
@@ -69,6 +71,7 @@ def sweep(
     bits: str | Sequence[int | str] | None = None,
     blocks: str | Sequence[str] | None = None,
     target_bits: str | Sequence[float] | None = None,
+    table: str | None = None,
     presets: str | Sequence[str] | None = None,
     fit_seeds: str | Sequence[int] | None = None,
     calibration: str | Path | Sequence[str | Path] | None = None,
@@ -112,6 +115,8 @@ def sweep(
             quantize.
         blocks: Types of ggml's blocks, such as "IQ4_NL", of quantize; none unless given.
         target_bits: Bits per weight of target; 1.5, 2 and 3 unless given.
+        table: Which table to compress: "input" unless given; "head", an untied head's own; or "all", whose artifacts
+            are measured together, by perplexity.
         presets: Recipes of ae, of "default" and "paper"; "default" unless given.
         fit_seeds: Seeds of ae; 0 unless given.
         calibration: "none", "auto" or a calibration's file, or several: each artifact is made with each. "auto" is
@@ -152,11 +157,13 @@ def sweep(
         "learning_rate": learning_rate, "seed": seed, "seeds": seeds, "precision": precision, "keep": keep,
     }  # fmt: skip
     study = read_study(given, config)
+    if table not in (None, INPUT) and (study.similarity or study.task):
+        raise UsageError(f"`table` {table} is for perplexity: nothing else runs a head that predicts tokens")
     wanted = fits(study)
     place = None if out is None else Path(out)
     trust = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     setup = setup_for(model, device, place, progress or Progress(), **trust)
-    return run_study(wanted, measures(study, setup), setup, place)
+    return run_study(wanted, measures(study, setup), setup, place, table or INPUT)
 
 
 def setup_for(
@@ -170,7 +177,9 @@ def setup_for(
     return Setup(source, runs.model_folder(source.id, out), pick_device(device), progress=progress)
 
 
-def run_study(wanted: Sequence[Fit], taken: Sequence[Measure], setup: Setup, out: Path | None) -> Sweep:
+def run_study(
+    wanted: Sequence[Fit], taken: Sequence[Measure], setup: Setup, out: Path | None, table: str = INPUT
+) -> Sweep:
     """Make artifacts, and measure the uncompressed model and each of them, cell by cell.
 
     Args:
@@ -178,11 +187,14 @@ def run_study(wanted: Sequence[Fit], taken: Sequence[Measure], setup: Setup, out
         taken: What is measured.
         setup: The model, and how it is evaluated.
         out: Runs folder.
+        table: The table that is compressed, or "all".
 
     Raises:
-        ModelError: The model's table can't be read. Whatever goes wrong later fails its cell alone.
+        ModelError: The model's table can't be read, or it has none of that name. Whatever goes wrong later fails its
+            cell alone.
     """
-    table = read_table(setup.source)
+    chosen(setup.source.skeleton, table, setup.source.id)
+    subject: ModelSource | Table = setup.source if table == ALL else read_table(setup.source, table=table)
     calibrated = any(fit.calibration == AUTO for fit in wanted)
     cells = Cells(setup.progress, calibrated + len(wanted) + len(taken) * (1 + len(wanted)))
     common: dict[str, Any] = {"device": str(setup.device), "out": out, "progress": setup.progress}
@@ -199,18 +211,20 @@ def run_study(wanted: Sequence[Fit], taken: Sequence[Measure], setup: Setup, out
             if not measured:
                 raise SweepError("there is no calibration to make it with")
             given = measured[0]
-        made = fit_and_store(table, fit.config, calibration=given, **common)
-        return [made.path], made.fresh
+        made = fit_and_store(subject, fit.config, table=table, calibration=given, **common)
+        return [*made.paths], any(each.fresh for each in made.all)
 
     if calibrated:
         cells.do("calibration", calibration)
     subjects = [("original", Subject(setup.source))]
     for fit in wanted:
-        for path in cells.do(fit.name, partial(fit_of, fit)).paths:
-            subjects.append((path.name, Subject(setup.source, path, artifacts.load(path))))
+        if there := cells.do(fit.name, partial(fit_of, fit)).paths:
+            read = [(path, artifacts.load(path)) for path in there]
+            name = " + ".join(path.name for path in there)
+            subjects.append((name, Subject(setup.source, *read[0], tuple(read[1:]))))
     cells.total = len(cells.done) + len(taken) * len(subjects)
     for measure in taken:
-        for name, subject in subjects:
-            cells.do(f"{measure.name} of {name}", partial(measure.of, subject))
+        for name, each in subjects:
+            cells.do(f"{measure.name} of {name}", partial(measure.of, each))
     paths = [path for cell in cells.done for path in cell.paths]
     return Sweep(compare(paths) if paths else None, tuple(cells.done))

@@ -13,8 +13,9 @@ from typing import Any
 from orientc.calibration.calibrate import Calibrated, calibrate, calibration_file
 from orientc.calibration.config import CalibrationConfig
 from orientc.compression.configs import TargetConfig
-from orientc.compression.fit_and_store import Compressed, fit_and_store
-from orientc.compression.fit_table import fit_table
+from orientc.compression.fit_and_store import Compressed, run_and_store
+from orientc.compression.fit_table import Fit, loaded
+from orientc.compression.shared_budget import SharedBudget, check_shared
 from orientc.errors import FitError
 from orientc.evaluation.glue.finetuned import Rows
 from orientc.evaluation.perplexity import CAUSAL, head_protocol
@@ -25,6 +26,7 @@ from orientc.exporters import bodies, model_card
 from orientc.exporters import export as exporting
 from orientc.exporters.export import Exported, export
 from orientc.exporters.forms import NONE
+from orientc.modeling.table_names import INPUT
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
@@ -32,6 +34,7 @@ from orientc.models.table import Table, read_table
 from orientc.storage.artifact import FLOAT_DTYPES, Artifact
 from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
+from orientc.storage.table_info import TableInfo
 from orientc.utils import folders
 from orientc.utils.versions import versions
 from orientc.workflows import fresh_process
@@ -63,6 +66,7 @@ class Work:
     body: str
     dtype: str | None
     out: Path | None
+    names: tuple[str, ...] = (INPUT,)  # of the tables that are compressed
 
     def check_place(self, folder: Path, *, overwrite: bool) -> None:
         """Refuse a place that is taken or can't be written."""
@@ -82,6 +86,7 @@ class Work:
             "seed": self.config.seed,
             "body": self.body,
             "dtype": self.exported_dtype,
+            "tables": self.names,
             "name": name,
             "folder": str(folder.resolve()),
             "device": self.setup.device.type,
@@ -89,19 +94,25 @@ class Work:
         }
 
     @cached_property
-    def table(self) -> Table:
-        """The model's table."""
-        return read_table(self.setup.source)
+    def tables(self) -> tuple[Table, ...]:
+        """The model's tables that are compressed."""
+        return tuple(read_table(self.setup.source, table=name) for name in self.names)
+
+    @property
+    def info(self) -> TableInfo:
+        """Facts of the first table, and of the model."""
+        return self.tables[0].info
 
     @cached_property
     def sizes(self) -> Sizes:
-        """What the table may take, and what the rest of the model does."""
-        return Sizes(self.setup.source, self.table.info, self.exported_dtype, self.asked, self.body)
+        """What the tables may take, and what the rest of the model does."""
+        others = tuple(table.info for table in self.tables[1:])
+        return Sizes(self.setup.source, self.info, self.exported_dtype, self.asked, self.body, others)
 
     @property
     def exported_dtype(self) -> str:
         """The type that the folder's weights have."""
-        own = self.table.info.dtype
+        own = self.info.dtype
         return self.dtype or (own if own in FLOAT_DTYPES else "float32")
 
     def run(self, folder: Path, name: str | None, *, overwrite: bool) -> Shrunk:
@@ -116,18 +127,18 @@ class Work:
             tried, made = self._smallest(self._search(calibration.path))
         else:
             made = self._of_size(calibration.path)
-        subject = Subject(self.setup.source, made.path, made.artifact)
+        subject = made.of(self.setup.source)
         exported = self._exported(made, folder, name=name, overwrite=overwrite, progress=self.setup.progress)
         ruler = self._ruler(self.texts.verdict, _JUDGED, _JUDGED_TOKENS)
         outcome = ruler.folder(ModelSource.resolve(folder))
         verdict = self._verdict(outcome, self._alone(ruler))
         load = self._loaded(folder, exported, fresh_process.some_of(self._sentences))
         self._write_card(folder, exported, subject, name, verdict)
-        info = self.table.info
+        info = self.info
         return Shrunk(
             model=self.setup.source.id, folder=folder, artifact=made.path, calibration=calibration.path,
-            bits=round(made.description.bits_per_weight, 3), head=exported.facts.head, body=self.body,
-            texts=self.texts.names, table=exported.facts.table, base_table=info.nbytes, weights=exported.weights,
+            artifacts=made.paths, bits=round(made.bits_per_weight, 3), head=exported.facts.head, body=self.body,
+            texts=self.texts.names, table=exported.facts.table, base_table=self.sizes.nbytes, weights=exported.weights,
             base_weights=info.model_bytes, halved=exported.halved, verdict=verdict, tried=tried, bounds=bounds,
             predicted=(), load=exported.facts.load(str(folder)), loaded=load,
             needs=exported.facts.needs, block=made.description.layout.block or None,
@@ -135,7 +146,7 @@ class Work:
 
     def predicted(self) -> Shrunk:
         """Sizes, and what they are predicted to cost; nothing is left on the disk that was not there."""
-        info = self.table.info
+        info = self.info
         there = calibration_file(self.setup.source, self.texts.calibration, self.config, self.out).exists()
         with TemporaryDirectory() as elsewhere:
             known = self._calibrated(self.out if there else Path(elsewhere))
@@ -143,9 +154,10 @@ class Work:
         rows = [self._predicted(bits, held) for bits in self.sizes.shown_bits]
         return Shrunk(
             model=self.setup.source.id, folder=None, artifact=None, calibration=kept, bits=None,
-            head=head_policies(self.setup.source.skeleton)[-1], body=self.body, texts=self.texts.names, table=None,
-            base_table=info.nbytes, weights=None, base_weights=info.model_bytes, halved=None, verdict=None, tried=(),
-            bounds=self.sizes.bounds, predicted=tuple(rows), load=None, loaded=None,
+            artifacts=(), head=head_policies(self.setup.source.skeleton, self.names)[-1], body=self.body,
+            texts=self.texts.names, table=None, base_table=self.sizes.nbytes, weights=None,
+            base_weights=info.model_bytes, halved=None, verdict=None, tried=(), bounds=self.sizes.bounds,
+            predicted=tuple(rows), load=None, loaded=None,
         )  # fmt: skip
 
     # -- the steps
@@ -176,7 +188,7 @@ class Work:
         target, above, found = wanted, math.inf, None
         for _ in range(6):
             made = self._made(calibration, TargetConfig(target_mb=target / MB))
-            takes = self._takes(made.artifact)
+            takes = sum(self._takes(each.artifact) for each in made.all)
             if takes > wanted:
                 above, target = target, target * wanted / takes if found is None else (target + found[0]) / 2
                 continue
@@ -199,22 +211,39 @@ class Work:
         return stored_bytes(artifact, self.exported_dtype)
 
     def _made(self, calibration: Path, config: TargetConfig) -> Compressed:
-        return fit_and_store(
-            self.table, config, calibration=calibration, device=str(self.setup.device), out=self.out,
-            progress=self.setup.progress,
-        )  # fmt: skip
+        fits = self._fits(loaded(calibration), config)
+        return run_and_store(fits, device=str(self.setup.device), out=self.out, progress=self.setup.progress)
+
+    def _fits(self, calibration: Calibration, config: TargetConfig) -> list[Fit]:
+        """How each table is made, so that all together have a size."""
+        configs = [config]
+        if len(self.tables) > 1:
+            configs = self._budget(calibration).shares(config)
+        pairs = zip(self.tables, configs, strict=True)
+        return [Fit.prepare(table, own, calibration=calibration) for table, own in pairs]
+
+    def _budget(self, calibration: Calibration) -> SharedBudget:
+        """What tables of some sizes are predicted to lose; it is kept, as sizes are looked for."""
+        if calibration.sha256 not in self._budgets:
+            budget = SharedBudget(self.tables, check_shared(calibration, self.tables), str(self.setup.device))
+            self._budgets[calibration.sha256] = budget
+        return self._budgets[calibration.sha256]
+
+    @cached_property
+    def _budgets(self) -> dict[str, SharedBudget]:
+        return {}
 
     def _exported(self, made: Compressed, folder: Path, **options: Any) -> Exported:
         source = self.setup.source
         return export(
-            made.path, folder, body=self.body, dtype=self.dtype, model=source.id, revision=source.revision,
+            made.paths, folder, body=self.body, dtype=self.dtype, model=source.id, revision=source.revision,
             allow_pickle=source.allow_pickle, trust_remote_code=source.trust_remote_code, **options,
         )  # fmt: skip
 
     def _lost(self, ruler: Ruler, made: Compressed) -> Outcome:
         """What the model loses with an artifact, and with its body in the bits that it ships in."""
         if self.body == NONE:
-            return ruler.artifact(Subject(self.setup.source, made.path, made.artifact))
+            return ruler.artifact(made.of(self.setup.source))
         return ruler.written(lambda folder: self._exported(made, folder))
 
     def _alone(self, ruler: Ruler) -> Outcome | None:
@@ -225,11 +254,12 @@ class Work:
 
     def _predicted(self, bits: float, calibration: Calibration) -> Predicted:
         try:
-            artifact = fit_table(self.table, self._config(bits), calibration=calibration)
+            made = [fit.run(device=str(self.setup.device)) for fit in self._fits(calibration, self._config(bits))]
         except FitError:
             return Predicted(bits, None, None, None)
-        table = self._takes(artifact)
-        return Predicted(bits, table, self.sizes.body + table, float(artifact.description.distances["cost"]))
+        table = sum(map(self._takes, made))
+        loss = sum(float(artifact.description.distances["cost"]) for artifact in made)
+        return Predicted(bits, table, self.sizes.body + table, loss)
 
     def _ruler(self, text: Text | Pairs | Rows, lines: Mapping[str, int], causal: int) -> Ruler:
         """The measure on one of the texts, on as much of it as is needed unless a `limit` was given."""

@@ -38,7 +38,7 @@ class GgufWork(Work):
     @cached_property
     def sizes(self) -> BlockSizes:
         """What the table may take, and what the rest of the file does."""
-        return BlockSizes(self.setup.source, self.table.info, self.exported_dtype, self.asked)
+        return BlockSizes(self.setup.source, self.info, self.exported_dtype, self.asked)
 
     def _smallest(self, search: SizeSearch) -> tuple[tuple[Tried, ...], Compressed]:
         return search.smallest_of(self.sizes.all_bits)

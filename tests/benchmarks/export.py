@@ -147,7 +147,7 @@ def compared(model: str, ratio: float, python: Path, folder: Path) -> list[str]:
     before, now = folder_bytes(source.local), folder_bytes(exported.folder)
     return [
         source.local.name if source.local.name != "model" else source.local.parent.name,
-        f"{exported.facts.rank}",
+        f"{exported.facts.tables[0].rank}",
         f"{difference:.1e}",
         f"{before / MB:.1f}",
         f"{exported.facts.base_weights / MB:.1f}",

@@ -254,3 +254,24 @@ def test_progress_is_told_of_every_example() -> None:
     done: list[int] = []
     measured(model_of("bert"), 70, masked=True, on_batch=done.append)
     assert done == [32, 32, 6]
+
+
+@pytest.mark.parametrize("name", ["bert-untied", "llama-untied"])
+def test_a_head_of_its_own_has_rows_weighed_by_the_predictions(name: str) -> None:
+    """½ Σ_v w_v/Σw · δe_vᵀ H δe_v is what a change of some of its rows costs, likely tokens and unlikely ones alike."""
+    masked = name.startswith("bert")
+    model = model_of(name)
+    with torch.no_grad():  # predictions that are far from even
+        model.get_output_embeddings().weight.mul_(torch.linspace(0.2, 3, VOCAB).unsqueeze(1))
+    found = measured(model, masked=masked, tied=False, own_head=True)
+    assert found.head_importance is not None
+    assert found.head_counts is not None
+    assert found.present.keys() >= {"head_importance", "head_counts", "head_shrinkage"}
+    shares = found.head_counts / found.head_counts.sum()
+    assert float(shares.max() / shares.median()) > 3
+    for rows in (slice(0, VOCAB), shares > shares.median()):
+        change = torch.zeros(VOCAB, 32)
+        change[rows] = 0.02 * torch.randn(change[rows].shape, generator=torch.Generator().manual_seed(1))
+        cost = divergence(model, change, [model.get_output_embeddings()], masked=masked)
+        expected = float((shares * ((change @ found.head_importance) * change).sum(1)).sum()) / 2
+        assert expected == pytest.approx(cost, rel=0.2)

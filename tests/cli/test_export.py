@@ -120,7 +120,7 @@ def test_the_dense_form_loads_without_any_code(
 def test_a_fine_tuned_folder_is_exported_as_it_is(orientc: Orientc, tuned: Path, form: str) -> None:
     facts, folder = exported(orientc, tuned, "--form", form)
     assert (facts["auto_class"], facts["head"], facts["method"], facts["rank"]) == (
-        "AutoModelForSequenceClassification", "untied", None, 4,
+        "AutoModelForSequenceClassification", "input-only", None, 4,
     )  # fmt: skip
     expected = ModelSource.resolve(str(tuned)).load(AutoModelForSequenceClassification, dtype=torch.float32)
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=form == "compact")
@@ -212,6 +212,12 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "base_weights": facts["base_weights"],
         "vocab": 120,
         "dim": 32,
+        "tables": [
+            {
+                "table": "input", "vocab": 120, "dim": 32, "method": "svd", "rank": 4,
+                "nbytes": (120 * 4 + 32 * 4) * 4, "base_nbytes": 120 * 32 * 4,
+            },
+        ],
         "processor": False,
         "body": None,
         "needs": [],
@@ -220,7 +226,7 @@ def test_json_says_it_all(orientc: Orientc, artifact: Path, bert_folder: Path) -
         "nbytes": sum(files.values()),
         "halved": facts["halved"],
         "url": None,
-    }
+    }  # fmt: skip
     size = (bert_folder / "model.safetensors").stat().st_size
     assert size - 4096 < facts["base_weights"] < size
     assert facts["base_weights"] - facts["weights"] == pytest.approx(facts["base_table"] - facts["table"], abs=4096)
@@ -501,7 +507,7 @@ def test_a_folder_without_a_compressed_table_is_refused(orientc: Orientc, bert_f
 
 def test_a_folders_head_stays_as_it_was_saved(orientc: Orientc, tuned: Path) -> None:
     said = one_line(orientc("export", tuned, "--to", "out", "--head", "tied"), 1)
-    assert said.endswith("was saved with its head untied: that can't be changed any more")
+    assert said.endswith("was saved with its head input-only: that can't be changed any more")
     said = one_line(orientc("export", tuned, "--to", "out", "--model", "other"), 2)
     assert "--model names the base model of an artifact" in said
 

@@ -96,7 +96,7 @@ def test_a_run_leaves_a_table_a_record_and_a_model(
     arguments = ["glue", "--task", "mrpc", "--model", bert_folder, "--data", glue_folder, *QUICK, "--epochs", "1"]
     first = orientc(*arguments)
     assert first.code == 0
-    (record,) = (tmp_path / "runs" / bert_folder.name).glob("original.glue-mrpc-untied-*.json")
+    (record,) = (tmp_path / "runs" / bert_folder.name).glob("original.glue-mrpc-input-only-*.json")
     model = record.with_suffix("").relative_to(tmp_path)
     assert files_in(tmp_path) == sorted(
         [str(record.relative_to(tmp_path)), *(str(model / name) for name in MODEL_FILES)]
@@ -133,12 +133,12 @@ def test_with_an_artifact_all_lies_beside_it_and_the_model_is_compact(trained: T
     beside = trained.artifact.parent
     for run in trained.compressed["runs"]:
         assert Path(run["path"]).parent == beside
-        assert Path(run["path"]).name.startswith("svd-r4.glue-stsb-untied-")
+        assert Path(run["path"]).name.startswith("svd-r4.glue-stsb-input-only-")
         assert run["record"]["artifact"]["method"] == "svd"
     model, _ = trained.model("compressed")
     assert files_in(model) == COMPACT_FILES
     config = json.loads((model / "config.json").read_text())
-    assert (config["model_type"], config["orientc"]["layout"]["rank"]) == ("orientc_bert", 4)
+    assert (config["model_type"], config["orientc"]["tables"]["input"]["rank"]) == ("orientc_bert", 4)
     tensors = load_file(model / "model.safetensors")
     assert not any(key.endswith("word_embeddings.weight") for key in tensors)
     assert json.loads((trained.model("original")[0] / "config.json").read_text())["model_type"] == "bert"

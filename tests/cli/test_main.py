@@ -282,7 +282,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("orientc.calibration.calibrate.read_table", fail)
+    monkeypatch.setattr("orientc.calibration.calibrate.table_info", fail)
     return ["calibrate", "demo", "--frequency", "zipf"]
 
 

@@ -26,6 +26,6 @@ def test_a_schema_is_printed_as_json(orientc: Callable[..., Ended], name: str) -
 
 
 def test_a_document_nobody_knows_is_a_wrong_request(orientc: Callable[..., Ended]) -> None:
-    assert "there is no document 'frobnicate'; there are artifact, calibration," in one_line(
+    assert "there is no document 'frobnicate'; there are artifact, artifacts, calibration," in one_line(
         orientc("schema", "frobnicate"), 2
     )

@@ -71,7 +71,7 @@ def test_a_run_leaves_a_record_a_model_and_predictions(trained: Trained, orientc
         record, beside = Path(run["path"]), Path(run["path"]).with_suffix("")
         kept = run is trained.document["runs"][-1]
         assert run["model"] == (str(beside) if kept else None)
-        assert record.name.startswith("svd-r16.squad-untied-")
+        assert record.name.startswith("svd-r16.squad-input-only-")
         assert json.loads(record.read_text()) == run["record"]
         assert predictions == str(beside / "predictions.json")
         left = MODEL_FILES if kept else ["orientc_files.json", "training.json"]

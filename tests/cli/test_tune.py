@@ -123,7 +123,7 @@ def test_what_cannot_be_tuned_ends_with_one_line(
         ([artifact, "--text", "short.txt"], "too little text", 1),
         ([artifact, "--text", "none.txt"], "none.txt", 1),
         ([artifact], "--text", 1),  # no hub here
-        ([artifact, "--text", text, "--head", "untied"], "not untied", 1),
+        ([artifact, "--text", text, "--head", "head-only"], "not head-only", 1),
         ([artifact, "--text", text, "--model", gpt2_folder], "another", 1),
         (["damaged.safetensors", "--text", text], "damaged", 1),
         (["none.safetensors", "--text", text], "none.safetensors", 1),

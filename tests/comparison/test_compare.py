@@ -110,13 +110,13 @@ def test_calibrations_beside_artifacts_are_no_rows_and_no_problems(tmp_path: Pat
 def test_an_untied_model_has_one_policy(tmp_path: Path) -> None:
     of = table(tied=False)
     path = put(tmp_path, 2, of)
-    records.write(record(10.0, head="untied", of=of), tmp_path)
-    records.write(record(12.0, path, head="untied", of=of), tmp_path)
+    records.write(record(10.0, head="input-only", of=of), tmp_path)
+    records.write(record(12.0, path, head="input-only", of=of), tmp_path)
     found = only(tmp_path)
-    assert [entry.key for entry in found.columns] == ["perplexity.untied"]
-    assert [entry.model_mb.keys() for entry in found.rows] == [{"untied"}, {"untied"}]
+    assert [entry.key for entry in found.columns] == ["perplexity.input-only"]
+    assert [entry.model_mb.keys() for entry in found.rows] == [{"input-only"}, {"input-only"}]
     artifact = (VOCAB * 2 + DIM * 2) * 4
-    assert found.rows[1].model_mb["untied"] == (MODEL_BYTES - TABLE_BYTES + artifact) / 1e6
+    assert found.rows[1].model_mb["input-only"] == (MODEL_BYTES - TABLE_BYTES + artifact) / 1e6
 
 
 def test_the_settings_told_are_those_that_rows_of_a_method_differ_in(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_settings_told_are_those_that_rows_of_a_method_differ_in(tmp_path: P
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["figures", "original", "value", "model_mb.untied", "rank.tied", "", "no such"])
+@pytest.mark.parametrize("name", ["figures", "original", "value", "model_mb.head-only", "rank.tied", "", "no such"])
 def test_a_row_has_nothing_under_a_name_that_is_no_facts(name: str) -> None:
     assert row().value(name) is None
 
@@ -513,7 +513,7 @@ def test_everything_of_a_model_is_in_one_comparison(tmp_path: Path) -> None:
         records.write(tuned({"accuracy": 0.5}, artifact), tmp_path)
         records.write(tuned({"accuracy": 0.5}, artifact, task="rte"), tmp_path)
         records.write(tuned({"exact_match": 50.0, "f1": 60.0}, artifact, task="squad"), tmp_path)
-        similarity = record(0.0, artifact, "untied", kind="similarity", metrics={"cosine": 0.9, "sentences": 12})
+        similarity = record(0.0, artifact, "input-only", kind="similarity", metrics={"cosine": 0.9, "sentences": 12})
         records.write(similarity, tmp_path)
     found = only(tmp_path)
     tasks = ["mrpc.accuracy", "rte.accuracy", "similarity.cosine", "squad.exact_match", "squad.f1"]
@@ -573,7 +573,8 @@ def test_spearmans_correlation_is_weighed_before_the_cosine() -> None:
 
 def test_size_is_weighed_against_tied_perplexity_where_there_is_any() -> None:
     assert comparison(PER_CHANNEL, row()).quality == PER_CHANNEL[1]
-    assert comparison([PER_CHANNEL[3], column("perplexity.untied")], row()).quality == column("perplexity.untied")
+    alone = column("perplexity.head-only")
+    assert comparison([PER_CHANNEL[3], alone], row()).quality == alone
     assert comparison([PER_CHANNEL[3], PER_CHANNEL[0]], row()).quality == PER_CHANNEL[0]
     assert comparison(PER_CHANNEL[3:], row()).quality == PER_CHANNEL[3]
     assert comparison([], row()).quality is None

@@ -90,7 +90,7 @@ def test_another_artifact_in_the_way_needs_overwrite() -> None:
 
 def test_as_dict_is_the_document_of_the_command() -> None:
     made = fit_and_store(table(), SvdConfig(rank=3))
-    about = {"artifact": str(made.path), "fresh": True, "seconds": made.seconds}
+    about = {"artifact": str(made.path), "artifacts": [str(made.path)], "fresh": True, "seconds": made.seconds}
     assert made.as_dict() == document("artifact", about | made.description.as_dict())
 
 

@@ -10,6 +10,7 @@ import transformers
 from support.architectures import build
 from support.commands import run_here
 from support.data import SENTENCES
+from support.untied import save_untied
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
@@ -85,12 +86,22 @@ def test_a_causal_model_is_tuned_under_either_head(gpt2_folder: Path, tmp_path: 
         assert made.description.settings["tuned_head"] == head
 
 
+def test_the_table_of_a_head_of_its_own_is_tuned(bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    folder = save_untied(tmp_path / "untied", bytes_bpe)
+    made = orientc.quantize(folder, bits=2, group_size=16, table="head", out=tmp_path / "bits.safetensors")
+    found = tuned(made.path)
+    assert found.description.base == made.description.base
+    assert found.description.settings["tuned_head"] == "head-only"
+    assert found.evaluations[-1].loss < found.evaluations[0].loss
+    assert {entry.hidden for entry in found.evaluations} == {pytest.approx(0, abs=1e-6)}  # the states are the same
+
+
 def test_an_encoder_without_a_head_is_tuned_by_its_sentence_vectors(bert_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     transformers.BertModel.from_pretrained(bert_folder).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(bert_folder).save_pretrained(folder)
     made = tuned(stored(folder, "svd", tmp_path))
-    assert made.description.settings["tuned_head"] == "untied"
+    assert made.description.settings["tuned_head"] == "input-only"
     assert made.evaluations[-1].loss < made.evaluations[0].loss
 
 

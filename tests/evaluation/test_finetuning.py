@@ -215,7 +215,7 @@ def test_an_uncompressed_table_trains_only_with_all(chosen: str, bert_folder: Pa
 @pytest.mark.parametrize("chosen", TRAIN_EMBEDDINGS)
 def test_choosing_again_undoes_what_was_chosen_before(chosen: str, bert_folder: Path, artifact: Path) -> None:
     source = ModelSource.resolve(str(bert_folder))
-    model = substitute(source.load(CLASSIFIER, dtype=torch.float32, new_head=True), artifacts.load(artifact), "untied")
+    model = substitute(source.load(CLASSIFIER, dtype=torch.float32, new_head=True), artifacts.load(artifact))
     for other in TRAIN_EMBEDDINGS:
         train_only(model, other)
     train_only(model, chosen)
@@ -262,7 +262,8 @@ def test_the_models_outputs_come_back(bert_folder: Path, artifact: Path, tmp_pat
 def test_the_model_folder_is_compact_exactly_where_the_table_is(dense: Run, compressed: Run) -> None:
     assert ModelSource.resolve(str(dense.folder)).compact is None
     held = ModelSource.resolve(str(compressed.folder)).compact
-    assert held == compact.Compact("bert", "untied", Layout(held.layout.vocab if held else 0, 32, 8, bias=True))
+    vocab = held.tables["input"].vocab if held else 0
+    assert held == compact.Compact("bert", "input-only", {"input": Layout(vocab, 32, 8, bias=True)})
     tables = [read_table(ModelSource.resolve(str(run.folder))).info for run in (dense, compressed)]
     assert tables[0].nbytes == tables[0].vocab * 32 * 4
     assert tables[1].nbytes == (tables[1].vocab * 8 + 32 * 8 + 32) * 4
@@ -290,7 +291,7 @@ def test_nothing_but_the_record_and_the_model_is_left(dense: Run) -> None:
 def test_the_record_says_what_was_done(bert_folder: Path, artifact: Path, compressed: Run) -> None:
     record = compressed.record
     assert records.read(compressed.path) == record
-    assert (record.kind, record.head, record.text) == ("glue", "untied", None)
+    assert (record.kind, record.head, record.text) == ("glue", "input-only", None)
     assert record.settings == vars(FAST)
     data = {"task": "sst2", "name": "tiny", "sha256": data_of("sst2").sha256, "limit_train": None, "limit_eval": None}
     assert record.data == data
@@ -300,7 +301,7 @@ def test_the_record_says_what_was_done(bert_folder: Path, artifact: Path, compre
     assert record.model["id"] == str(bert_folder)
     assert record.model["table_sha256"] == artifacts.load(artifact).description.base.sha256
     assert record.figures.keys() == {"sst2.accuracy"}
-    assert compressed.path.name.startswith("svd-r8.glue-sst2-untied-")
+    assert compressed.path.name.startswith("svd-r8.glue-sst2-input-only-")
     assert record.seconds > 0
 
 
@@ -607,7 +608,7 @@ def test_checkpoints_are_compact_and_say_whose_they_are(bert_folder: Path, artif
     checkpoint = tmp_path / "kept" / "checkpoint-2"
     assert sorted(os.listdir(tmp_path / "kept")) == ["checkpoint-2", MARK]
     assert (checkpoint / MARK).is_file()
-    latents = compact.compressed_table(loaded(checkpoint)).latents
+    latents = compact.compressed_tables(loaded(checkpoint))["input"].latents
     assert torch.equal(latents, artifacts.load(artifact).factors.latents)
 
 

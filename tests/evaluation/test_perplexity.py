@@ -292,7 +292,7 @@ def test_an_untied_model_has_one_figure(tmp_path: Path, wordpiece: PreTrainedTok
     wordpiece.save_pretrained(folder)
     artifact = compressed(folder, tmp_path)
     original, record = run(folder, text, tmp_path, compressed=artifact)
-    assert (original.head, record.head) == ("untied", "untied")
+    assert (original.head, record.head) == ("input-only", "input-only")
     with pytest.raises(EvaluationError, match="no tied figure"):
         run(folder, text, tmp_path, compressed=artifact, head="tied")
 
@@ -409,7 +409,7 @@ def test_the_function_measures_a_model_given_as_a_source(bert_folder: Path, text
 
 
 def test_a_head_that_is_no_policy_is_a_usage_error(bert_folder: Path) -> None:
-    with pytest.raises(UsageError, match="`head` must be one of both, input-only, tied"):
+    with pytest.raises(UsageError, match="`head` must be one of both, input-only, head-only, tied"):
         perplexity.perplexity(bert_folder, head="neither")
 
 

@@ -30,7 +30,7 @@ from orientc.compression.fit_table import fit_table
 from orientc.errors import OrientcError
 from orientc.exporters import dense, model_card
 from orientc.exporters.export import Exported, export
-from orientc.exporters.facts import Facts
+from orientc.exporters.facts import Facts, TableFacts
 from orientc.models import compact, compact_code
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -272,7 +272,7 @@ def vectors_of(folder: Path, artifact: Path | None = None, **options: Any) -> An
 
     model = SentenceTransformer(str(folder), device="cpu", **options)
     if artifact:
-        substitute(model[0].auto_model, artifacts.load(artifact), "untied")
+        substitute(model[0].auto_model, artifacts.load(artifact), "input-only")
     return model.encode(TEXTS, prompt_name="query")
 
 
@@ -395,8 +395,8 @@ def test_sentence_encoders_that_are_loaded_by_a_class_of_their_own_are_refused(t
 def facts_of(**other: Any) -> Facts:
     known = Facts(
         base="org/model", form="compact", head="tied", dtype="float32", auto_class="AutoModelForMaskedLM",
-        library="transformers", code="orientc", tokenizer_code=None, method="svd",
-        rank=4, table=2_000_000, base_table=10_000_000, base_weights=30_000_000, vocab=25_000, dim=100,
+        library="transformers", code="orientc", tokenizer_code=None,
+        tables=(TableFacts("input", 25_000, 100, "svd", 4, 2_000_000, 10_000_000),), base_weights=30_000_000,
     )  # fmt: skip
     return replace(known, **other)
 
@@ -504,7 +504,7 @@ NASTY = ["a|b", "x\n---\ny: 1", "<script>x</script>", "[to](https://x.y)", "# x"
 @pytest.mark.parametrize("local", [False, True])
 def test_any_name_is_text_on_the_card(local: bool, name: str, tmp_path: Path) -> None:
     source = ModelSource(name, Path(name) if local else None)
-    facts = facts_of(base=name, method=name)
+    facts = facts_of(base=name, tables=(replace(facts_of().tables[0], method=name),))
     model_card.write(tmp_path, facts, Subject(source), fingerprint="f" * 64, weights=1)
 
     text = (tmp_path / model_card.FILE).read_text(encoding="utf-8")
@@ -533,7 +533,13 @@ def test_names_and_settings_of_a_strangers_artifact_are_text_on_the_card(bert_fo
     base = replace(held.description.base, sha256=nasty)
     held = replace(held, description=replace(held.description, settings=settings, method=nasty, base=base))
     subject = Subject(ModelSource("org/m", None), None, held)
-    model_card.write(tmp_path, facts_of(method=nasty), subject, fingerprint="f" * 64, weights=1)
+    model_card.write(
+        tmp_path,
+        facts_of(tables=(replace(facts_of().tables[0], method=nasty),)),
+        subject,
+        fingerprint="f" * 64,
+        weights=1,
+    )
     text = (tmp_path / model_card.FILE).read_text()
     assert "<img" not in text
     assert "[a](b)" not in text.replace(r"\[", "")
@@ -548,17 +554,17 @@ def test_the_line_that_loads_is_python_whatever_the_folders_name(place: str) -> 
             assert ast.literal_eval(call.args[0]) == place
 
 
-@pytest.mark.parametrize("head", ["tied", "input-only", "untied"])
-def test_the_lines_on_the_card_run(head: str, tmp_path: Path, bert_folder: Path) -> None:
+@pytest.mark.parametrize("head", ["tied", "input-only", None])
+def test_the_lines_on_the_card_run(head: str | None, tmp_path: Path, bert_folder: Path) -> None:
     folder = shutil.copytree(bert_folder, tmp_path / "one")
-    if head == "untied":
+    if head is None:
         transformers.BertForSequenceClassification.from_pretrained(folder).save_pretrained(folder)
     made = exported(folder, head=head)
     text = (made.folder / model_card.FILE).read_text()
     (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     found: dict[str, Any] = {}
     exec(lines.replace("path/or/repository", str(made.folder)), found)
-    assert type(found["model"]).__name__ == f"BertFor{'SequenceClassification' if head == 'untied' else 'MaskedLM'}"
+    assert type(found["model"]).__name__ == f"BertFor{'MaskedLM' if head else 'SequenceClassification'}"
     assert found["tokenizer"].get_vocab() == AutoTokenizer.from_pretrained(folder).get_vocab()
 
 
@@ -570,7 +576,8 @@ def test_an_exported_folder_can_be_exported_again(bert_folder: Path, tmp_path: P
     second = export(first.folder, tmp_path / "two")
     for name in ("model.safetensors", "config.json", compact_code.FILE):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
-    assert (second.facts.method, second.facts.rank, second.facts.head) == (None, 4, "tied")
+    assert [(table.method, table.rank) for table in second.facts.tables] == [(None, 4)]
+    assert second.facts.head == "tied"
     assert (second.facts.table, second.facts.base_table) == (first.facts.table, first.facts.base_table)
     third = export(first.folder, tmp_path / "three", form="dense")
     assert third.facts.table == third.facts.base_table

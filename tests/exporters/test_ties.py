@@ -33,7 +33,7 @@ def test_both_tables_are_exported(name: str, form: str, tmp_path: Path) -> None:
 
     facts = export(made.path, tmp_path / "out", form=form).facts
 
-    assert facts.head == "untied"
+    assert facts.head == "input-only"
     auto_class = getattr(transformers, facts.auto_class)
     theirs = auto_class.from_pretrained(tmp_path / "out", trust_remote_code=form == "compact").eval()
     torch.testing.assert_close(outputs_of(theirs), outputs_of(expected), atol=1e-4, rtol=0)

@@ -119,12 +119,12 @@ def test_codes_and_ids_that_can_not_be_are_refused(
 @pytest.mark.parametrize(("name", "auto_name"), cases())
 def test_a_model_comes_back_as_it_was_saved(name: str, auto_name: str, tmp_path: Path) -> None:
     policies = head_policies(dense(name, auto_name))
-    assert policies in (("input-only", "tied"), ("untied",))
+    assert policies in (("input-only", "tied"), ("input-only",))
     for head in policies:
         model = dense(name, auto_name)
         model.save_pretrained(tmp_path / head / "dense")
         table = model.get_input_embeddings().weight.nbytes
-        factors = factors_of(model, "elu" if head == "untied" else None)
+        factors = factors_of(model, "elu" if head == "input-only" else None)
         trained(substitute(model, factors, head))
         expected = outputs_of(model)
         folder, again = tmp_path / head / "compact", tmp_path / head / "again"
@@ -136,12 +136,13 @@ def test_a_model_comes_back_as_it_was_saved(name: str, auto_name: str, tmp_path:
         assert_equal(outputs_of(loaded), expected)
         assert loaded.get_input_embeddings().factors.layout == factors.layout
         sizes = [(tmp_path / head / kind / "model.safetensors").stat().st_size for kind in ("dense", "compact")]
-        gain = table - factors.nbytes if head != "input-only" else -factors.nbytes
+        kept = head == "input-only" and "tied" in policies  # the head keeps the table
+        gain = -factors.nbytes if kept else table - factors.nbytes
         assert sizes[0] - sizes[1] == pytest.approx(gain, abs=HEADER)
         assert abs(gain) > 2 * HEADER
 
         read = read_table(source)
-        assert torch.equal(read.weight, compact.compressed_table(model).factors.dense())
+        assert torch.equal(read.weight, compact.compressed_tables(model)["input"].factors.dense())
         assert (read.info.nbytes, read.info.dtype) == (factors.nbytes, "float32")
         others = sum(parameter.numel() for parameter in model.parameters()) - factors.nbytes // 4
         assert read.info.model_parameters == others + read.weight.numel()  # as if the table were dense
@@ -171,8 +172,8 @@ def test_a_language_models_table_goes_into_a_task_model(name: str, tmp_path: Pat
     for head in ("input-only", "tied"):
         model = saved(tmp_path / head, auto_name, head, name)
         loaded = load(tmp_path / head, TASKS[0], new_head=True)
-        factors = compact.compressed_table(loaded).factors
-        for key, tensor in compact.compressed_table(model).factors.tensors.items():
+        factors = compact.compressed_tables(loaded)["input"].factors
+        for key, tensor in compact.compressed_tables(model)["input"].factors.tensors.items():
             assert torch.equal(factors.tensors[key], tensor)
 
 
@@ -182,9 +183,9 @@ def test_a_table_without_a_bias_or_without_a_decoder_comes_back_too(bias: bool, 
     model = dense(name, TASKS[0])
     table = model.get_input_embeddings().weight.detach()
     factors = svd.truncated_svd(table, RANK) if bias is False else Factors.plain(table.clone())
-    trained(substitute(model, factors, "untied"))
+    trained(substitute(model, factors, "input-only"))
 
-    compact.save(model, tmp_path, "untied")
+    compact.save(model, tmp_path, "input-only")
 
     assert_equal(outputs_of(load(tmp_path, TASKS[0])), outputs_of(model))
     assert read_table(ModelSource.resolve(str(tmp_path))).info.nbytes == factors.nbytes
@@ -192,8 +193,8 @@ def test_a_table_without_a_bias_or_without_a_decoder_comes_back_too(bias: bool, 
 
 def test_a_half_precision_model_keeps_its_type_and_loads_in_another(tmp_path: Path) -> None:
     model = dense("bert", TASKS[0]).to(torch.bfloat16)
-    trained(substitute(model, factors_of(model), "untied"))
-    compact.save(model, tmp_path, "untied")
+    trained(substitute(model, factors_of(model), "input-only"))
+    compact.save(model, tmp_path, "input-only")
 
     table = read_table(ModelSource.resolve(str(tmp_path)))
     assert table.info.dtype == "bfloat16"
@@ -206,7 +207,7 @@ def test_a_half_precision_model_keeps_its_type_and_loads_in_another(tmp_path: Pa
 def test_a_dense_model_is_saved_as_transformers_would(tmp_path: Path) -> None:
     model = dense("bert", TASKS[0])
     model.save_pretrained(tmp_path / "theirs")
-    compact.save(model, tmp_path / "ours", "untied")
+    compact.save(model, tmp_path / "ours", "input-only")
     assert contents(tmp_path / "ours") == contents(tmp_path / "theirs")
 
 
@@ -215,11 +216,13 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
     values = json.loads((tmp_path / "config.json").read_text())
     assert values["model_type"] == "orientc_bert"
     assert values["orientc"] == {
-        "format_version": 1, "model_type": "bert", "head": "tied", "own_head": False,
-        "layout": {
-            "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None,
-            "kept": 0, "codec": "plain", "group_size": 0, "bits": [], "row_group_sizes": [],
-            "block": "",
+        "format_version": 2, "model_type": "bert", "head": "tied", "own_head": False,
+        "tables": {
+            "input": {
+                "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None,
+                "kept": 0, "codec": "plain", "group_size": 0, "bits": [], "row_group_sizes": [],
+                "block": "",
+            },
         },
     }  # fmt: skip
     source = ModelSource.resolve(str(tmp_path))
@@ -243,13 +246,17 @@ def test_loaded_modules_share_their_parameters_and_train(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "auto_name", "head"),
-    [("bert", TASKS[0], "untied"), ("gpt2", "AutoModelForCausalLM", "tied"), ("bart", "AutoModelForSeq2SeqLM", "tied")],
+    [
+        ("bert", TASKS[0], "input-only"),
+        ("gpt2", "AutoModelForCausalLM", "tied"),
+        ("bart", "AutoModelForSeq2SeqLM", "tied"),
+    ],
 )
 def test_a_compact_model_is_compressed_again_like_its_dense_twin(
     name: str, auto_name: str, head: str, tmp_path: Path
 ) -> None:
     model = saved(tmp_path, auto_name, head, name)
-    table = compact.compressed_table(model).factors.dense()
+    table = compact.compressed_tables(model)["input"].factors.dense()
     source = ModelSource.resolve(str(tmp_path))
 
     artifact = fit_table(read_table(source), SvdConfig(rank=3, center=True))
@@ -265,7 +272,7 @@ def test_a_compact_model_is_compressed_again_like_its_dense_twin(
 
     compact.save(smaller, tmp_path / "again", head)
     assert_equal(outputs_of(load(tmp_path / "again", auto_name)), outputs_of(smaller))
-    assert compact.compressed_table(load(tmp_path / "again", auto_name)).latents.shape[1] == 3
+    assert compact.compressed_tables(load(tmp_path / "again", auto_name))["input"].latents.shape[1] == 3
 
 
 def test_the_tables_hash_tells_compact_tables_apart(tmp_path: Path) -> None:
@@ -276,13 +283,12 @@ def test_the_tables_hash_tells_compact_tables_apart(tmp_path: Path) -> None:
     saved(tmp_path / "same")
     with torch.no_grad():
         model.get_input_embeddings().decoder_bias[3] += 1
-    compact.save(model, tmp_path / "other", "untied")
+    compact.save(model, tmp_path / "other", "input-only")
     assert sha256("one") == sha256("same") != sha256("other")
 
 
 def test_a_model_with_a_dense_table_has_no_compressed_one() -> None:
-    with pytest.raises(TypeError, match="BertForMaskedLM has no compressed table"):
-        compact.compressed_table(build("bert"))
+    assert not compact.compressed_tables(build("bert"))
 
 
 # -- what is refused
@@ -292,16 +298,16 @@ def test_a_model_with_a_dense_table_has_no_compressed_one() -> None:
 @pytest.mark.parametrize(
     ("name", "auto_name", "head"),
     [
-        ("bert", TASKS[0], "untied"),
-        ("bert", TASKS[1], "untied"),
+        ("bert", TASKS[0], "input-only"),
+        ("bert", TASKS[1], "input-only"),
         ("bert", "AutoModelForMaskedLM", "input-only"),
         ("bert", "AutoModelForMaskedLM", "tied"),
         ("gpt2", "AutoModelForCausalLM", "tied"),
-        ("bart", TASKS[0], "untied"),  # shared by encoder and decoder
+        ("bart", TASKS[0], "input-only"),  # shared by encoder and decoder
         ("t5", "AutoModelForSeq2SeqLM", "tied"),
         ("t5", "AutoModelForSeq2SeqLM", "input-only"),
-        ("t5", TASKS[0], "untied"),
-        ("t5", TASKS[1], "untied"),  # has no encoder of its own name: all its keys look like a head's
+        ("t5", TASKS[0], "input-only"),
+        ("t5", TASKS[1], "input-only"),  # has no encoder of its own name: all its keys look like a head's
     ],
 )
 def test_a_missing_tensor_of_the_table_is_never_made_up(
@@ -330,7 +336,7 @@ def test_nor_is_a_whole_table(name: str, auto_name: str, tmp_path: Path) -> None
 
 def test_a_table_of_another_shape_than_configured_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
-    configure(tmp_path, lambda values: values["orientc"]["layout"].update(rank=RANK + 1))
+    configure(tmp_path, lambda values: values["orientc"]["tables"]["input"].update(rank=RANK + 1))
     for new_head in (False, True):
         assert TABLE in refusal(tmp_path, new_head=new_head)
     with pytest.raises(ModelError, match=f"97 × {RANK}, its configuration says 97 × {RANK + 1}"):
@@ -341,22 +347,23 @@ def test_a_table_of_another_shape_than_configured_is_refused(tmp_path: Path) -> 
     ("change", "said"),
     [
         (lambda entry: entry.clear(), "damaged"),
-        (lambda entry: entry["layout"].pop("rank"), "rank"),
+        (lambda entry: entry["tables"]["input"].pop("rank"), "rank"),
         (lambda entry: entry.pop("head"), "head"),
         (lambda entry: entry.pop("format_version"), "format_version"),
-        (lambda entry: entry.update(format_version=2), "newer than 1: update orientc"),
+        (lambda entry: entry.update(format_version=3), "newer than 2: update orientc"),
         (lambda entry: entry.update(format_version="1"), "damaged"),
         (lambda entry: entry.update(format_version=None), "damaged"),
-        (lambda entry: entry["layout"].update(rank="5"), "rank is '5'"),
-        (lambda entry: entry["layout"].update(rank=5.0), "rank is 5.0"),
-        (lambda entry: entry["layout"].update(rank=True), "rank is True"),
-        (lambda entry: entry["layout"].update(rank=0), "rank is 0"),
-        (lambda entry: entry["layout"].update(rank=-5), "rank is -5"),
-        (lambda entry: entry["layout"].update(bias=1), "bias is 1"),
-        (lambda entry: entry["layout"].update(decoder=None), "decoder is None"),
-        (lambda entry: entry["layout"].update(activation="relu"), "activation is 'relu'"),
-        (lambda entry: entry["layout"].update(activation=["elu"]), "activation is ['elu']"),
-        (lambda entry: entry.update(head="both"), "head is 'both'"),
+        (lambda entry: entry["tables"]["input"].update(rank="5"), "rank is '5'"),
+        (lambda entry: entry["tables"]["input"].update(rank=5.0), "rank is 5.0"),
+        (lambda entry: entry["tables"]["input"].update(rank=True), "rank is True"),
+        (lambda entry: entry["tables"]["input"].update(rank=0), "rank is 0"),
+        (lambda entry: entry["tables"]["input"].update(rank=-5), "rank is -5"),
+        (lambda entry: entry["tables"]["input"].update(bias=1), "bias is 1"),
+        (lambda entry: entry["tables"]["input"].update(decoder=None), "decoder is None"),
+        (lambda entry: entry["tables"]["input"].update(activation="relu"), "activation is 'relu'"),
+        (lambda entry: entry["tables"]["input"].update(activation=["elu"]), "activation is ['elu']"),
+        (lambda entry: entry.update(head="all"), "head is 'all'"),
+        (lambda entry: entry.update(tables={}), "tables is {}"),
         (lambda entry: entry.update(head=None), "head is None"),
         (lambda entry: entry.update(model_type="gpt2"), "model_type is 'gpt2'"),
         (lambda entry: entry.update(model_type=["bert"]), "model_type is ['bert']"),
@@ -409,7 +416,11 @@ def test_a_description_that_leaves_a_part_out_is_refused(left: str, auto_name: s
 
 @pytest.mark.parametrize(
     ("auto_name", "head"),
-    [("AutoModelForMaskedLM", "input-only"), ("AutoModelForMaskedLM", "tied"), *((auto, "untied") for auto in TASKS)],
+    [
+        ("AutoModelForMaskedLM", "input-only"),
+        ("AutoModelForMaskedLM", "tied"),
+        *((auto, "input-only") for auto in TASKS),
+    ],
 )
 @pytest.mark.parametrize("new_head", [False, True])
 def test_a_naive_save_is_refused_not_read_as_a_dense_model(

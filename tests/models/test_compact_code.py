@@ -106,7 +106,7 @@ def shared(model: PreTrainedModel) -> list[Any]:
 def test_it_computes_what_was_saved_and_saves_the_same(name: str, auto_name: str, tmp_path: Path) -> None:
     for head in head_policies(dense(name, auto_name)):
         model = dense(name, auto_name)
-        trained(substitute(model, factors_of(model, "elu" if head == "untied" else None), head))
+        trained(substitute(model, factors_of(model, "elu" if head == "input-only" else None), head))
         folder, again = tmp_path / head, tmp_path / f"{head}-again"
         compact.save(model, folder, head)
 
@@ -207,7 +207,7 @@ def test_a_table_in_codes_with_rows_kept_loads_too(
     assert contents(tmp_path / "again") == contents(tmp_path / "one")
     source = ModelSource.resolve(str(tmp_path / "one"))
     assert source.compact is not None
-    assert source.compact.layout == factors.layout
+    assert source.compact.tables == {"input": factors.layout}
     assert_equal(outputs_of(source.load(getattr(transformers, auto_name), dtype=dtype).eval()), outputs_of(model))
 
 
@@ -262,7 +262,7 @@ def test_orientc_reads_what_transformers_saved_again(tmp_path: Path) -> None:
     model = saved(tmp_path / "one", SEQ2SEQ, "tied", "bart")
     loaded(tmp_path / "one", SEQ2SEQ).save_pretrained(tmp_path / "again")
     source = ModelSource.resolve(str(tmp_path / "again"))
-    assert source.compact == compact.Compact("bart", "tied", Layout(97, WIDTH, RANK, bias=True))
+    assert source.compact == compact.Compact("bart", "tied", {"input": Layout(97, WIDTH, RANK, bias=True)})
     assert_equal(outputs_of(source.load(transformers.AutoModelForSeq2SeqLM, dtype=torch.float32)), outputs_of(model))
 
 
@@ -379,9 +379,9 @@ def loss_of(model: PreTrainedModel) -> Tensor:
     [
         ("bert", MASKED, "tied"),
         ("bert", MASKED, "input-only"),
-        ("bert", TASKS[0], "untied"),
+        ("bert", TASKS[0], "input-only"),
         ("gpt2", CAUSAL, "tied"),
-        ("llama", TASKS[0], "untied"),
+        ("llama", TASKS[0], "input-only"),
         ("bart", SEQ2SEQ, "tied"),
         ("t5", SEQ2SEQ, "tied"),
     ],
@@ -495,7 +495,7 @@ def test_lookups_of_another_kind_are_refused_in_one_line() -> None:
     )
     for model, said in ((quantized, "QuantEmbedding does more"), (transformers.FSMTModel(two), "several tables")):
         with pytest.raises(SubstitutionError, match=said):
-            substitute(model, Factors.plain(torch.zeros(97, RANK), torch.zeros(WIDTH, RANK)), "untied")
+            substitute(model, Factors.plain(torch.zeros(97, RANK), torch.zeros(WIDTH, RANK)), "input-only")
 
 
 # -- the code itself

@@ -38,7 +38,7 @@ def test_a_head_stored_with_numbers_of_its_own_is_untied(name: str, form: str, t
     assert table.info.model_parameters - tied.model_parameters == head
     assert table.info.model_bytes - tied.model_bytes == 4 * head
     loaded = source.load(None, dtype=torch.float32)
-    assert head_policies(source.skeleton) == head_policies(loaded) == ("untied",)
+    assert head_policies(source.skeleton) == head_policies(loaded) == ("input-only",)
     assert torch.equal(outputs_of(loaded), outputs_of(expected))
 
 
@@ -60,7 +60,7 @@ def test_a_lossless_artifact_changes_no_logit(name: str, tmp_path: Path) -> None
     source = ModelSource.resolve(str(tmp_path / "apart"))
     made = svd(source, rank=min(read_table(source).weight.shape), device="cpu", out=tmp_path / "a.safetensors")
 
-    loaded = substitute(source.load(None, dtype=torch.float32), artifacts.load(made.path), "untied")
+    loaded = substitute(source.load(None, dtype=torch.float32), artifacts.load(made.path), "input-only")
 
     torch.testing.assert_close(outputs_of(loaded), outputs_of(expected), atol=1e-4, rtol=0)
     loaded.tie_weights()  # as saving and resizing do

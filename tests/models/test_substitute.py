@@ -108,7 +108,7 @@ def test_a_policy_that_does_not_fit_the_model_is_refused_and_leaves_it_whole(nam
     model = build(name)
     assert head_policies(model) == policies(name)
     before = states(model)
-    for head in {"input-only", "tied", "untied"} - set(policies(name)):
+    for head in {"input-only", "tied", "head-only", "both"} - set(policies(name)):
         with pytest.raises(SubstitutionError, match="head policy"):
             substitute(model, factors_of(model), head)
     assert not compressed_modules(model)
@@ -185,7 +185,7 @@ def test_separate_tables_of_encoder_and_decoder_are_refused() -> None:
     config = transformers.BartConfig(**ARCHITECTURES["bart"][2], tie_word_embeddings=False)
     model = transformers.BartForConditionalGeneration(config).eval()
     with pytest.raises(SubstitutionError, match="several tables"):
-        substitute(model, factors_of(model), "untied")
+        substitute(model, factors_of(model), "input-only")
 
 
 def test_another_models_shape_is_refused() -> None:

@@ -40,7 +40,7 @@ ORIGINAL = replace(RECORD, artifact=None)
 GLUE = replace(
     RECORD,
     kind="glue",
-    head="untied",
+    head="input-only",
     text=None,
     data={"task": "mrpc", "name": "glue", "sha256": "3" * 64, "limit_train": None, "limit_eval": None},
     settings={"epochs": 3.0, "seed": 1},
@@ -212,8 +212,20 @@ def test_the_same_evaluation_again_replaces_its_record(tmp_path: Path) -> None:
 def test_names_say_what_was_measured() -> None:
     assert RECORD.file_name.startswith("svd-r2-1234abcd.perplexity-tied-")
     assert ORIGINAL.file_name.startswith("original.perplexity-tied-")
-    assert GLUE.file_name.startswith("svd-r2-1234abcd.glue-mrpc-untied-")
-    assert SQUAD.file_name.startswith("original.squad-untied-")
+    assert GLUE.file_name.startswith("svd-r2-1234abcd.glue-mrpc-input-only-")
+    assert SQUAD.file_name.startswith("original.squad-input-only-")
+
+
+def test_a_record_of_before_there_were_several_tables_reads_as_one_of_today(tmp_path: Path) -> None:
+    """It says untied where the head shares no table, and nothing of which table it is of."""
+    path = records.write(replace(RECORD, head="input-only"), tmp_path)
+    values = json.loads(path.read_text())
+    values["head"] = "untied"
+    values["model"]["table"].pop("table", None)
+    path.write_text(json.dumps(values))
+    read = records.read(path)
+    assert (read.head, read.table.table) == ("input-only", "input")
+    assert read.figures == {"perplexity.input-only": 12.5}
 
 
 def test_figures_have_names_that_are_clear_without_the_record() -> None:

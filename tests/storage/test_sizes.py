@@ -8,9 +8,6 @@ import pytest
 from orientc.errors import FitError, UsageError
 from orientc.modeling.layout import Layout
 from orientc.storage.sizes import (
-    INPUT_ONLY,
-    TIED,
-    UNTIED,
     bits_per_weight,
     check_size,
     choose_rank,
@@ -99,6 +96,5 @@ def test_sizes_by_hand() -> None:
 
 
 def test_a_model_shrinks_only_where_the_artifact_takes_the_tables_place() -> None:
-    assert model_bytes(1000, 400, 50, INPUT_ONLY) == 1050
-    assert model_bytes(1000, 400, 50, TIED) == 650
-    assert model_bytes(1000, 400, 50, UNTIED) == 650
+    assert model_bytes(1000, 400, 50, kept=True) == 1050
+    assert model_bytes(1000, 400, 50, kept=False) == 650

@@ -187,7 +187,7 @@ def build(name: str) -> PreTrainedModel:
 
 def policies(name: str) -> tuple[str, ...]:
     """The head policies a case allows."""
-    return ("untied",) if name.endswith(("untied", "encoder", "classifier")) else ("input-only", "tied")
+    return ("input-only",) if name.endswith(("untied", "encoder", "classifier")) else ("input-only", "tied")
 
 
 def inputs_of(model: PreTrainedModel, *, padded: bool = True) -> dict[str, Tensor]:

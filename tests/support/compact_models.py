@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def saved(folder: Path, auto_name: str = TASKS[0], head: str = "untied", name: str = "bert") -> PreTrainedModel:
+def saved(folder: Path, auto_name: str = TASKS[0], head: str = "input-only", name: str = "bert") -> PreTrainedModel:
     """A trained model with a compressed table, saved into `folder`."""
     model = dense(name, auto_name)
     trained(substitute(model, factors_of(model), head))

@@ -91,7 +91,7 @@ def tuned(
     data = ({"name": "squad", "sha256": "s" * 64} if task == "squad" else glue) | other.pop("data", {})
     kind = "squad" if task == "squad" else "glue"
     return record(
-        0.0, artifact, "untied", kind=kind, text=None, metrics=dict(metrics), settings=settings, data=data, **other
+        0.0, artifact, "input-only", kind=kind, text=None, metrics=dict(metrics), settings=settings, data=data, **other
     )
 
 

@@ -156,8 +156,11 @@ def gguf_file(folder: Path, path: Path, kind: str = "Q8_0", *, parts: int | None
     writer.add_eos_token_id(0)
     if parts is not None:
         writer.add_uint16("split.count", parts)
-    names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
-    names["lm_head.weight"] = "output.weight"
+    names = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    }
     for name, tensor in state.items():
         values = tensor.float().numpy()
         if "_proj." in name:

@@ -115,7 +115,7 @@ def test_what_is_missing_says_why() -> None:
 
 
 def test_a_model_with_a_head_of_its_own_has_no_tied_claim() -> None:
-    svd, own = table("svd", "", 5, _ppluntied=20), table("ae", "paper", 5, _ppluntied=15)
+    svd, own = table("svd", "", 5, _pplinput__only=20), table("ae", "paper", 5, _pplinput__only=15)
     found = verdicts(svd, own)
     assert paper.TIED_CLAIM not in found
     assert found[paper.PERPLEXITY_CLAIM].verdict == "holds"

@@ -91,8 +91,8 @@ def test_every_cell_leaves_its_artifact_and_records(swept: Swept, bert_folder: P
         [
             ("perplexity", "tied", False),
             *[("perplexity", head, True) for head in ("input-only", "tied") for _ in made],
-            ("glue", "untied", False),
-            *[("glue", "untied", True)] * len(made),
+            ("glue", "input-only", False),
+            *[("glue", "input-only", True)] * len(made),
         ]
     )
     assert {each.settings["limit"] for each in found if each.kind == "perplexity"} == {5}
