@@ -55,8 +55,9 @@ class Calibrated:
 
 def calibration_file(source: ModelSource, text: Text, config: CalibrationConfig, out: Path | None) -> Path:
     """The file that `calibrate` would keep a calibration of a model on a text in; it need not be there."""
+    mixture = Mixture.of(source, text, languages=config.languages)
     return runs.calibration_path(
-        source.id, full_settings(config, TokenizedMixture(source, Mixture.of(source, text)), fingerprint(source)), out
+        source.id, full_settings(config, TokenizedMixture(source, mixture, config.languages), fingerprint(source)), out
     )
 
 
@@ -66,6 +67,7 @@ def calibrate(
     text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
     dataset: str | Sequence[str] | None = None,
     column: str = "text",
+    languages: str | None = None,
     tokens: int = 16384,
     frequency: str | None = None,
     seed: int = 0,
@@ -87,6 +89,8 @@ def calibrate(
             `frequency` is given.
         dataset: a text out of a data set, NAME[:CONFIG][:SPLIT] or the same with =WEIGHT; or several.
         column: the data sets' column that holds the text.
+        languages: of an encoder-decoder's pairs, what source and target are called in the data, and a multilingual
+            tokenizer's languages, as "en,de".
         tokens: measure on about so many tokens, of which each text has the share of its weight in all; all of each text
             is counted, its counts scaled to its share.
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
@@ -107,12 +111,12 @@ def calibrate(
     Raises:
         UsageError: for an option or weight out of range, or several processes.
         ModelError: where the model can't be read.
-        CalibrationError: for an encoder-decoder with a text, too little text, or numbers that are not finite.
+        CalibrationError: for an encoder-decoder that writes no text, too little text, or numbers that are not finite.
         EvaluationError: where the text can't be had.
         OutputError: where something else is at the place, or it can't be written.
     """
     distributed.check_alone("calibrate")
-    config = CalibrationConfig(tokens, frequency, seed)
+    config = CalibrationConfig(tokens, frequency, seed, languages)
     place = None if out is None else Path(out)
     runs.check_out(place)
     if imatrix is not None:
@@ -127,7 +131,7 @@ def calibrate(
     tokenized = None
     if text is not None or dataset is not None or frequency is None:
         objective_of(source)  # before a text is fetched for nothing
-        tokenized = TokenizedMixture(source, Mixture.of(source, text, dataset, column))
+        tokenized = TokenizedMixture(source, Mixture.of(source, text, dataset, column, languages), languages)
     table = read_table(source).info
     if tokenized:
         say_dequantized(source, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orientc.errors import UsageError
+from orientc.evaluation.pairs import languages_of
 
 FEWEST = 256  # measured tokens; fewer say little of an importance matrix of some hundred dimensions
 PER_DIMENSION = 8  # positions; with fewer a fit at some bits costs over a sixth more than with plenty
@@ -21,16 +22,19 @@ class CalibrationConfig:
         frequency: take token counts from here rather than from the text: "zipf" (the order of the token ids) or
             "wordfreq:LANGUAGE" (a word list, such as "wordfreq:en"). None for the text's own counts.
         seed: draws the lines or windows that are measured, masks and labels; from 0 to 2³² − 1.
+        languages: of pairs, what source and target are called, as "en,de" (encoder-decoders only).
     """
 
     tokens: int = 16384
     frequency: str | None = None
     seed: int = 0
+    languages: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value out of range."""
         if not FEWEST <= self.tokens < 2**31:
             raise UsageError(f"`tokens` must be at least {FEWEST} (and below 2³¹), not {self.tokens}")
+        languages_of(self.languages)
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"`seed` must be from 0 to 2³² − 1, not {self.seed}")
         if self.frequency is not None:

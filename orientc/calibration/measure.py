@@ -10,7 +10,7 @@ from orientc.calibration import fisher, frequencies
 from orientc.calibration.config import FEWEST, PER_DIMENSION, CalibrationConfig
 from orientc.calibration.fisher import ImportanceMatrices
 from orientc.calibration.mixture import TokenizedMixture
-from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, SEQ2SEQ
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
 from orientc.evaluation.sentences import Sentences
@@ -21,7 +21,7 @@ from orientc.storage.calibration import MATRICES, Calibration, CalibrationDescri
 from orientc.storage.table_info import TableInfo
 from orientc.utils.progress import Progress
 
-_BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32, CLASSES: 32}  # lines or windows at a time
+_BATCH = {MASKED: 16, CAUSAL: 1, SEQ2SEQ: 16, SENTENCE: 32, CLASSES: 32}  # lines, windows or pairs at a time
 
 
 def full_settings(config: CalibrationConfig, tokenized: TokenizedMixture | None, fingerprint: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def calibrate(
     text: options.CalibrationTexts = None,
     dataset: options.Datasets = None,
     column: options.Column = "text",
+    languages: options.Languages = None,
     tokens: Annotated[
         int,
         typer.Option(
@@ -69,6 +70,7 @@ def calibrate(
             text=text,
             dataset=dataset,
             column=column,
+            languages=languages,
             tokens=tokens,
             frequency=frequency,
             seed=seed,

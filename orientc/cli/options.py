@@ -197,6 +197,33 @@ Datasets = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
+Languages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE,TARGET",
+        help="Of an encoder-decoder's pairs, what source and target are called; a multilingual tokenizer's languages.",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
+]
+ScoredDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME[:CONFIG][:SPLIT]",
+        help="Text, or pairs, out of a data set, as the datasets library names it; the split is train unless given.",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
+]
+ScoredColumn = Annotated[
+    str,
+    typer.Option(
+        "--column",
+        help="The data set's column that holds the text; of pairs by default translation.",
+        rich_help_panel=EVALUATION,
+    ),
+]
 Column = Annotated[str, typer.Option(help="The data set's column that holds the text.", rich_help_panel=CALIBRATION)]
 
 # -- settings from elsewhere

@@ -157,7 +157,7 @@ class SideBySide:
         self._counts = tuple(len(example.targets) for example in examples)
         if not sum(self._counts):
             raise EvaluationError("there is no token to score")
-        self._batches = batches([len(example.input_ids) for example in examples], tokens, batch_size)
+        self._batches = batches([example.length for example in examples], tokens, batch_size)
         self._kept: dict[int, Tensor] = {}
         self._predictions = Predictions(self.model, examples[self._batches[-1][-1]].input_ids[:2])
 

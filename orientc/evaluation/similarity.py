@@ -137,7 +137,7 @@ def similarity(
         progress=progress,
     )
     with distributed.main_first():
-        sentences = stsb(data) if text is None else texts.scored_text(setup.source, text)
+        sentences = stsb(data) if text is None else text if isinstance(text, Text) else texts.from_file(text)
     return Similarities(SimilarityMeasurement(setup, config, sentences).all(found))
 
 
