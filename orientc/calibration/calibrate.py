@@ -15,6 +15,7 @@ from orientc.calibration.mixture import Mixture, TokenizedMixture
 from orientc.calibration.tokenized_text import objective_of
 from orientc.evaluation.setup import say_dequantized
 from orientc.evaluation.texts import Text
+from orientc.models.device_map import DeviceMap
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
@@ -72,6 +73,8 @@ def calibrate(
     frequency: str | None = None,
     seed: int = 0,
     device: str | None = None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
     imatrix: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -96,6 +99,8 @@ def calibrate(
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
         seed: draws the pieces of the text, masks and labels.
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
+        device_map, max_memory: spread a model larger than one device over several, see `DeviceMap.read`; all of it has
+            to have room there.
         imatrix: GGUF file to write too, with the importance of the table's columns as llama.cpp's `llama-quantize`
             takes it; one that is there is replaced.
         out: runs folder, or the file itself where it ends in `.safetensors`; `$ORIENTC_RUNS` or "runs" by default.
@@ -121,7 +126,8 @@ def calibrate(
     runs.check_out(place)
     if imatrix is not None:
         imatrices.check(imatrix, measured=text is not None or dataset is not None or frequency is None)
-    chosen, progress = pick_device(device), progress or Progress()
+    place_of_model = DeviceMap.read(device_map, max_memory, device) or pick_device(device)
+    progress = progress or Progress()
     source = model
     if not isinstance(source, ModelSource):
         source = ModelSource.resolve(
@@ -142,7 +148,7 @@ def calibrate(
         settings,
         table,
         path,
-        lambda: measure(source, tokenized, config, table, fingerprint=before, device=chosen, progress=progress),
+        lambda: measure(source, tokenized, config, table, fingerprint=before, place=place_of_model, progress=progress),
         overwrite=overwrite,
     )
     made = Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)

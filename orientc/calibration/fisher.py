@@ -44,6 +44,7 @@ from orientc.errors import CalibrationError
 from orientc.evaluation.scoring import PADDING, Example, collate, decoder_inputs, inputs_of, logits_only_at
 from orientc.modeling.modules import embedding_scale
 from orientc.modeling.swap import users_of
+from orientc.models.device_map import inputs_device
 
 Batch = dict[str, Tensor]
 # gradients with respect to the looked-up rows, `[batch, length, dim]` of each lookup, and what enters the head at the
@@ -212,17 +213,18 @@ def _measured(
     model.eval()
     embedding = model.get_input_embeddings()
     scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
-    generator = torch.Generator(model.device).manual_seed(seed)
+    device = inputs_device(model)
+    generator = torch.Generator(device).manual_seed(seed)
     inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
-            batch = {name: tensor.to(model.device) for name, tensor in collate(chosen, pad_id).items()}
+            batch = {name: tensor.to(device) for name, tensor in collate(chosen, pad_id).items()}
             seen.rows.clear()
             gradients, states = backward(model, seen, batch, generator)
             looked_up = _looked_up(model, batch)
-            parts = torch.tensor(numbers, device=model.device) % shrinkage.PARTS
+            parts = torch.tensor(numbers, device=device) % shrinkage.PARTS
             for part in parts.unique().tolist():
                 own = parts == part
                 for (ids, mask), gradient in zip(looked_up, gradients, strict=True):

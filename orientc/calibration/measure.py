@@ -14,6 +14,7 @@ from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
 from orientc.evaluation.sentences import Sentences
+from orientc.models.device_map import DeviceMap, check_gradients, inputs_device
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.tokens import check_ids, padding_id
@@ -41,7 +42,7 @@ def measure(
     table: TableInfo,
     *,
     fingerprint: str,
-    device: torch.device,
+    place: torch.device | DeviceMap,
     progress: Progress,
 ) -> Calibration:
     """Count tokens and measure importance matrices.
@@ -52,7 +53,7 @@ def measure(
         config: what was asked for.
         table: facts of the model's table.
         fingerprint: the model's, from before anything of it was read.
-        device: where the model runs.
+        place: where the model runs.
         progress: told of stages and steps.
 
     Returns:
@@ -71,7 +72,7 @@ def measure(
         assert tokenized
         counts = tokenized.counts(table.vocab, progress)
         counted = int(counts.sum())
-    found = _importance(source, tokenized, config, table.tied, device, progress) if tokenized else None
+    found = _importance(source, tokenized, config, table.tied, place, progress) if tokenized else None
     tensors = found.present if found else {}
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
@@ -100,7 +101,7 @@ def _importance(
     tokenized: TokenizedMixture,
     config: CalibrationConfig,
     tied: bool,
-    device: torch.device,
+    place: torch.device | DeviceMap,
     progress: Progress,
 ) -> ImportanceMatrices:
     examples, positions = tokenized.examples(config.tokens, config.seed, progress)
@@ -120,14 +121,18 @@ def _importance(
     }
     if tokenized.objective == SENTENCE:
         how = Sentences(source)
-        vectors = how.vectors(source.tokenizer, device).requires_grad_(False)
-        found = fisher.of_sentences(how.load(torch.float32, device), examples, pool=vectors, **common)
+        model = how.load(torch.float32, place)
+        check_gradients(model)
+        vectors = how.vectors(source.tokenizer, inputs_device(model)).requires_grad_(False)
+        found = fisher.of_sentences(model, examples, pool=vectors, **common)
     elif tokenized.objective == CLASSES:
-        classifier = source.load(None, dtype=torch.float32).to(device)
+        classifier = source.load(None, dtype=torch.float32, place=place)
+        check_gradients(classifier)
         classifier.config.get_text_config().pad_token_id = padding_id(source)  # one may look for the last token by it
         found = fisher.of_classifier(classifier, examples, **common)
     else:
-        model = perplexity.load(source, "float32", device)
+        model = perplexity.load(source, "float32", place)
+        check_gradients(model)
         found = fisher.of_language_model(model, examples, tied=tied, **common)
     if found.positions < PER_DIMENSION * len(found.input_importance):
         progress.warn(_thin(found, "measure more `tokens`" if positions >= config.tokens else "name a longer text"))

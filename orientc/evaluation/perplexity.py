@@ -25,6 +25,7 @@ from orientc.evaluation.scoring import NOT_NUMBERS, Selection
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.side_by_side import Compressed, Score, SideBySide
 from orientc.evaluation.texts import Text
+from orientc.models.device_map import DeviceMap
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import head_policies
 from orientc.models.tokens import check_ids, drawable_ids, padding_id
@@ -84,6 +85,8 @@ def perplexity(
     model: str | Path | ModelSource | None = None,
     force: bool = False,
     device: str | None = None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     revision: str | None = None,
@@ -107,6 +110,7 @@ def perplexity(
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
         device: Name of a device; accelerate picks one unless given.
+        device_map, max_memory: A model larger than one device is spread over several, see `DeviceMap.read`.
         out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Measure again what was measured before.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
@@ -127,6 +131,8 @@ def perplexity(
         model=model,
         force=force,
         device=device,
+        device_map=device_map,
+        max_memory=max_memory,
         out=out,
         overwrite=overwrite,
         revision=revision,
@@ -178,7 +184,7 @@ class PerplexityMeasurement(Measurement):
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return load(self.setup.source, self.config.dtype, self.setup.device)
+        return load(self.setup.source, self.config.dtype, self.setup.place)
 
     @cached_property
     def _selection(self) -> Selection:
@@ -250,8 +256,8 @@ def _figures(score: Score) -> dict[str, Any]:
     return found
 
 
-def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The model with the head its protocol scores, on `device`.
+def load(source: ModelSource, dtype: str, place: torch.device | DeviceMap) -> PreTrainedModel:
+    """The model with the head its protocol scores, on a device, or spread over several.
 
     Raises `EvaluationError` for a causal protocol and a model that sees the tokens it predicts.
     """
@@ -261,7 +267,7 @@ def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedMod
         SEQ2SEQ: transformers.AutoModelForSeq2SeqLM,
     }
     protocol = protocol_of(source)
-    model = source.load(auto[protocol], dtype=getattr(torch, dtype)).to(device)
+    model = source.load(auto[protocol], dtype=getattr(torch, dtype), place=place)
     if protocol == CAUSAL and causal_lm.sees_later_tokens(model, source.tokenizer.all_special_ids):
         raise EvaluationError(
             f"{source.id} ({type(model).__name__}) sees the tokens that it is to predict, so it has no causal figures: "

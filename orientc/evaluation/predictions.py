@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.evaluation.scoring import inputs_of
+from orientc.models.device_map import inputs_device
 from orientc.models.substitute import swapped
 
 
@@ -34,7 +35,7 @@ class Predictions:
 
     def __init__(self, model: PreTrainedModel, ids: Sequence[int]) -> None:
         self.model = model
-        asked = torch.tensor([[*ids]], device=model.device)
+        asked = torch.tensor([[*ids]], device=inputs_device(model))
         self._asked = {"input_ids": asked, "attention_mask": torch.ones_like(asked)}
         if model.config.is_encoder_decoder:
             self._asked["decoder_input_ids"] = asked
@@ -51,7 +52,7 @@ class Predictions:
         """
 
         def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            raise _HeadReached(inputs[0][batch["positions"]])
+            raise _HeadReached(inputs[0][batch["positions"].to(inputs[0].device)])
 
         inputs = inputs_of(self.model, batch)
         with swapped(self.model, modules):

@@ -63,7 +63,7 @@ def logits_only_at(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
         positions: Boolean `[batch, length]`.
     """
     head: nn.Module = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions], *inputs[1:]))
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions.to(inputs[0].device)], *inputs[1:]))
     try:
         yield
     finally:

@@ -5,8 +5,10 @@ What may be replaced is checked in `models/substitute.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -18,8 +20,31 @@ from orientc.modeling.resident import Resident, ResidentTable, resident_form
 def users_of(model: PreTrainedModel) -> dict[str, nn.Module]:
     """All modules that hold the model's token table as their own parameter, by name."""
     table = table_of(model.get_input_embeddings())
-    modules = model.named_modules(remove_duplicate=False)
-    return {name: module for name, module in modules if shares(module, table)}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = {name for name, module in modules.items() if shares(module, table)}
+    if hasattr(model, "hf_device_map"):  # spread over devices: where modules are tied each has a tensor of its own
+        found |= _tied_to(model, found) & modules.keys()
+    return {name: module for name, module in modules.items() if name in found}
+
+
+def _tied_to(model: PreTrainedModel, holders: set[str]) -> set[str]:
+    """Names of modules that hold parameters which are tied, by their names, to those of some modules."""
+    found: set[str] = set()
+    pairs = [*model.all_tied_weights_keys.items()]
+    for sides in (*pairs, *pairs):  # twice, as a target may come before another of the same source
+        places = {name.rpartition(".")[0] for name in sides}
+        if places & (holders | found):
+            found |= places
+    return found
+
+
+def execution_device(module: nn.Module) -> torch.device | None:
+    """Where a module runs that accelerate has spread over devices, by its hook; None of any other."""
+    hook = getattr(module, "_hf_hook", None)
+    for own in (hook, *getattr(hook, "hooks", ())):
+        if (device := getattr(own, "execution_device", None)) is not None:
+            return torch.device(device)
+    return None
 
 
 def shares(module: nn.Module, table: Tensor) -> bool:
@@ -34,7 +59,7 @@ def replacements(
 
     Args:
         model: The model; it is not changed.
-        factors: The compressed table. It is copied to the table's device, floats in the table's dtype.
+        factors: The compressed table. It is copied to where each module runs, floats in the table's dtype.
         keep_head: Leave the output projection as it is.
         resident: In which form a head holds the table while it runs: "codes", "int8" or "dense".
 
@@ -46,27 +71,37 @@ def replacements(
     """
     form = resident_form(resident, factors.layout)
     table = table_of(model.get_input_embeddings())
-    shared = factors.map(lambda tensor: _copied(tensor, table))
+    shared: dict[torch.device, Factors] = {}
     found: dict[str, nn.Module] = {}
     for name, module in users_of(model).items():
         replacement: CompressedTable
+        placed = execution_device(module)
+        device = table.device if placed is None else placed
+        if device not in shared:
+            shared[device] = factors.map(functools.partial(_copied, device=device, dtype=table.dtype))
         if isinstance(module, nn.Embedding | CompressedEmbedding):
             replacement = CompressedEmbedding(
-                shared, padding_idx=module.padding_idx, embed_scale=embedding_scale(module)
+                shared[device], padding_idx=module.padding_idx, embed_scale=embedding_scale(module)
             )
         elif keep_head:
             continue
         else:
-            replacement = CompressedHead(shared, dict(module.named_parameters()).get("bias"), form)
+            replacement = CompressedHead(shared[device], dict(module.named_parameters()).get("bias"), form)
+        if placed is not None:
+            replacement.register_forward_pre_hook(functools.partial(_moved, placed))
         found[name] = replacement.train(module.training)
     return found
 
 
-def _copied(tensor: Tensor, table: Tensor) -> Tensor:
-    """A copy of `tensor` on the table's device; floats become a parameter in the table's dtype."""
+def _moved(device: torch.device, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.to(device) for tensor in inputs)
+
+
+def _copied(tensor: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A copy of `tensor` on a device; floats become a parameter of the type."""
     if not tensor.is_floating_point():
-        return tensor.to(table.device, copy=True)
-    return nn.Parameter(tensor.detach().to(table.device, table.dtype, copy=True))
+        return tensor.to(device, copy=True)
+    return nn.Parameter(tensor.detach().to(device, dtype, copy=True))
 
 
 def swap_in(model: PreTrainedModel, modules: dict[str, nn.Module]) -> dict[str, dict[str, str]]:

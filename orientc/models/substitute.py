@@ -17,7 +17,7 @@ from orientc.errors import SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
 from orientc.modeling.resident import Resident
-from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, users_of
+from orientc.modeling.swap import replacements, set_tied_weights, swap_in, users_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
@@ -26,7 +26,7 @@ def head_policies(model: PreTrainedModel) -> tuple[str, ...]:
     """The head policies that a model allows: "input-only" and "tied", or "untied"."""
     table = table_of(model.get_input_embeddings())
     head = model.get_output_embeddings()
-    shared = head is not None and (shares(head, table) or not _projects(head, table))
+    shared = head is not None and (head in users_of(model).values() or not _projects(head, table))
     return (INPUT_ONLY, TIED) if shared else (UNTIED,)
 
 
@@ -102,7 +102,7 @@ def compressed_modules(
         raise SubstitutionError(
             f"the compressed table is {factors.vocab} × {factors.dim}, the model's {size[0]} × {size[1]}"
         )
-    _check_lookups(model, table)
+    _check_lookups(model)
     _check_head(model, table, head)
     for name, module in users_of(model).items():
         _check_user(name, module)
@@ -112,13 +112,13 @@ def compressed_modules(
         raise SubstitutionError(str(error)) from None
 
 
-def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
+def _check_lookups(model: PreTrainedModel) -> None:
     """Raise `SubstitutionError` where encoder or decoder have a token table of their own; one for sound has none."""
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
         lookup = part.get_input_embeddings() if isinstance(part, PreTrainedModel) else None
         if isinstance(lookup, nn.Conv1d):
             continue
-        if lookup is None or table_of(lookup) is not table:
+        if lookup is None or lookup not in users_of(model).values():
             raise SubstitutionError(
                 f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )
@@ -127,7 +127,7 @@ def _check_lookups(model: PreTrainedModel, table: Tensor) -> None:
 def _check_head(model: PreTrainedModel, table: Tensor, head: str) -> None:
     """Raise `SubstitutionError` for heads that can't be replaced, and policies that the model does not allow."""
     projection = model.get_output_embeddings()
-    if projection is not None and not (_projects(projection, table) and _called(model, projection, table)):
+    if projection is not None and not (_projects(projection, table) and _called(model, projection)):
         raise SubstitutionError(
             f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
             f"so {head} can't be done: load the model without its head"
@@ -157,13 +157,14 @@ def _projects(head: nn.Module, table: Tensor) -> bool:
     return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
 
 
-def _called(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
+def _called(model: PreTrainedModel, head: nn.Module) -> bool:
     """Whether the module that holds a head calls it, where the head shares the table.
 
     MobileBERT's multiplies by the head's weight itself; Mamba's calls it and asks for its dtype.
     """
+    shared = head in users_of(model).values()
     for name, module in model.named_modules():
-        if module is head and shares(head, table):
+        if module is head and shared:
             holder, _, attribute = name.rpartition(".")
             names = type(model.get_submodule(holder)).forward.__code__.co_names
             return not {attribute, "weight"} <= set(names)
