@@ -41,6 +41,8 @@ def calibrate(
         typer.Option(help="Draws the pieces of the text, masks and labels.", rich_help_panel=options.CALIBRATION),
     ] = 0,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     imatrix: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +77,8 @@ def calibrate(
             frequency=frequency,
             seed=seed,
             device=device,
+            device_map=device_map,
+            max_memory=max_memory,
             imatrix=imatrix,
             out=out,
             overwrite=overwrite,

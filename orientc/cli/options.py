@@ -454,6 +454,25 @@ Device = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="auto|balanced|FILE",
+        help="Spread a model larger than one device, by accelerate: over all there are, or as a JSON file says.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE=SIZE",
+        help="With a device map, the most memory of each device, as 0=10GiB,cpu=30GiB.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT)]
 
 

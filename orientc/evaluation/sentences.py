@@ -21,8 +21,8 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import EvaluationError
 from orientc.models import sentence_transformers
-from orientc.models.sentence_transformers import Module, Texts
 from orientc.models.device_map import DeviceMap
+from orientc.models.sentence_transformers import Module, Texts
 from orientc.models.source import ModelSource
 from orientc.utils.messages import first_line
 

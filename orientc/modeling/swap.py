@@ -23,19 +23,19 @@ def users_of(model: PreTrainedModel) -> dict[str, nn.Module]:
     modules = dict(model.named_modules(remove_duplicate=False))
     found = {name for name, module in modules.items() if shares(module, table)}
     if hasattr(model, "hf_device_map"):  # spread over devices: where modules are tied each has a tensor of its own
-        found |= _tied_to(model, found) & modules.keys()
+        tensors = model.named_parameters(remove_duplicate=False)
+        found |= {name.rpartition(".")[0] for name in _tied_to(model, {name for name, own in tensors if own is table})}
     return {name: module for name, module in modules.items() if name in found}
 
 
-def _tied_to(model: PreTrainedModel, holders: set[str]) -> set[str]:
-    """Names of modules that hold parameters which are tied, by their names, to those of some modules."""
-    found: set[str] = set()
+def _tied_to(model: PreTrainedModel, names: set[str]) -> set[str]:
+    """Names of the parameters that are tied to some of the same model, by what it says of its ties."""
+    found = set(names)
     pairs = [*model.all_tied_weights_keys.items()]
     for sides in (*pairs, *pairs):  # twice, as a target may come before another of the same source
-        places = {name.rpartition(".")[0] for name in sides}
-        if places & (holders | found):
-            found |= places
-    return found
+        if found & {*sides}:
+            found |= {*sides}
+    return found & {name for name, _ in model.named_parameters(remove_duplicate=False)}
 
 
 def execution_device(module: nn.Module) -> torch.device | None:

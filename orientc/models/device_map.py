@@ -69,8 +69,9 @@ class DeviceMap:
 def inputs_device(model: PreTrainedModel) -> torch.device:
     """The device that a model's inputs are best on: of one that is spread, the device it mainly runs on."""
     spread = getattr(model, "hf_device_map", None)
-    if spread is None or model.device.type != "meta":
-        return model.device
+    own: torch.device = model.device
+    if spread is None or own.type != "meta":
+        return own
     return torch.device(next((device for device in spread.values() if device not in (CPU, DISK)), CPU))
 
 
@@ -97,7 +98,9 @@ def _read(path: Path) -> Mapping[str, str | int]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file for `device_map`: {first_line(error)}") from None
     if not (isinstance(read, dict) and read and all(_is_device(device) for device in read.values())):
-        raise UsageError(f'{path} is no `device_map`: it takes an object, such as {{"model.layers.0": 0, "lm_head": "cpu"}}')
+        raise UsageError(
+            f'{path} is no `device_map`: it takes an object, such as {{"model.layers.0": 0, "lm_head": "cpu"}}'
+        )
     return read
 
 
@@ -125,7 +128,8 @@ def _limits(named: str | None) -> Mapping[str | int, str | int] | None:
     for device, size in given.items():
         name = device.strip()
         try:
-            least = convert_file_size_to_int(size.strip() if isinstance(size, str) else size)
+            size = size.strip() if isinstance(size, str) else size
+            least = int(size) if isinstance(size, str) and size.isdigit() else convert_file_size_to_int(size)
         except (ValueError, AttributeError):
             raise wrong from None
         if least < 0 or not (name.isdigit() or name in (CPU, "mps")):

@@ -238,7 +238,9 @@ class ModelSource(ModelFiles):
             configure(config)
         spread = place if isinstance(place, DeviceMap) else None
         if spread and self.dequantized_from:
-            raise ModelError(f"{self.id} is dequantized on loading: `device_map` is for models that run as they are stored")
+            raise ModelError(
+                f"{self.id} is dequantized on loading: `device_map` is for models that run as they are stored"
+            )
         offloaded = TemporaryDirectory(prefix="orientc-offload-") if spread else None
         named = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
         model_class = auto_class if named else self.class_for(auto_class) if auto_class else self.architecture

@@ -28,7 +28,7 @@ def unfilled(model: PreTrainedModel, info: dict[str, Any], *, new_head: bool, po
 
 
 def _is_away(model: PreTrainedModel, key: str) -> bool:
-    """Whether a parameter is kept elsewhere until it runs; one that is not, and has no numbers, is tied to a lacking."""
+    """Whether a parameter has no numbers because it is kept elsewhere until its module runs."""
     return execution_device(model.get_submodule(key.rpartition(".")[0])) is not None
 
 
