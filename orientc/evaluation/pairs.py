@@ -14,8 +14,8 @@ from orientc.errors import EvaluationError, UsageError
 Pair = tuple[str, str]
 TRANSLATION = "translation"  # the column of data sets whose values are texts by language
 _FORMS = (
-    "write a line for each pair: source, a tab, target; or in JSON a list of two texts, an object with two, or one "
-    f'with both under "{TRANSLATION}"'
+    "an encoder-decoder's text has a line for each pair: source, a tab, target; or in JSON a list of two texts, an "
+    f'object with two, or one with both under "{TRANSLATION}"'
 )
 
 
