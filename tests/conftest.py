@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.commands import Client, Commands, Ended
-from support.data import GLUE, SENTENCES, glue_rows, squad_questions
+from support.data import GLUE, PAIRS, SENTENCES, glue_rows, squad_questions
 from support.hub import Hub
 
 if TYPE_CHECKING:  # what starts the workers needs no torch
@@ -163,6 +163,24 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedT
     folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
     models.save_gpt2(folder, bytes_bpe)
     return folder
+
+
+@pytest.fixture(scope="session")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory, wordpiece: PreTrainedTokenizerFast) -> Path:
+    """A tied encoder-decoder of a few thousand parameters, saved with its tokenizer."""
+    from support import models
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-t5"
+    models.save_t5(folder, wordpiece)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few dozen pairs of source and target, as TSV."""
+    path = tmp_path_factory.mktemp("texts") / "pairs.tsv"
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from orientc.calibration.mixture import Mixture, TokenizedMixture
 from orientc.calibration.tokenized_text import objective_of
 from orientc.evaluation.setup import say_dequantized
 from orientc.evaluation.texts import Text
+from orientc.models.device_map import DeviceMap
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import table_info
@@ -55,9 +56,10 @@ class Calibrated:
 
 def calibration_file(source: ModelSource, text: Text, config: CalibrationConfig, out: Path | None) -> Path:
     """The file that `calibrate` would keep a calibration of a model on a text in; it need not be there."""
+    mixture = Mixture.of(source, text, languages=config.languages)
     return runs.calibration_path(
         source.id,
-        full_settings(source, config, TokenizedMixture(source, Mixture.of(source, text)), fingerprint(source)),
+        full_settings(source, config, TokenizedMixture(source, mixture, config.languages), fingerprint(source)),
         out,
     )
 
@@ -68,11 +70,14 @@ def calibrate(
     text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
     dataset: str | Sequence[str] | None = None,
     column: str = "text",
+    languages: str | None = None,
     tokens: int = 16384,
     frequency: str | None = None,
     seed: int = 0,
     table: str = ALL,
     device: str | None = None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
     imatrix: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -90,6 +95,8 @@ def calibrate(
             `frequency` is given.
         dataset: a text out of a data set, NAME[:CONFIG][:SPLIT] or the same with =WEIGHT; or several.
         column: the data sets' column that holds the text.
+        languages: of an encoder-decoder's pairs, what source and target are called in the data, and a multilingual
+            tokenizer's languages, as "en,de".
         tokens: measure on about so many tokens, of which each text has the share of its weight in all; all of each text
             is counted, its counts scaled to its share.
         frequency: counts from "zipf" or "wordfreq:LANGUAGE"; without a text nothing else is measured.
@@ -97,6 +104,8 @@ def calibrate(
         table: "input" to leave out a head with a table of its own, which is measured otherwise ("all"; "head" where
             there must be one).
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
+        device_map, max_memory: spread a model larger than one device over several, see `DeviceMap.read`; all of it has
+            to have room there.
         imatrix: GGUF file to write too, with the importance of the table's columns as llama.cpp's `llama-quantize`
             takes it; one that is there is replaced.
         out: runs folder, or the file itself where it ends in `.safetensors`; `$ORIENTC_RUNS` or "runs" by default.
@@ -112,17 +121,18 @@ def calibrate(
     Raises:
         UsageError: for an option or weight out of range, or several processes.
         ModelError: where the model can't be read.
-        CalibrationError: for an encoder-decoder with a text, too little text, or numbers that are not finite.
+        CalibrationError: for an encoder-decoder that writes no text, too little text, or numbers that are not finite.
         EvaluationError: where the text can't be had.
         OutputError: where something else is at the place, or it can't be written.
     """
     distributed.check_alone("calibrate")
-    config = CalibrationConfig(tokens, frequency, seed, table)
+    config = CalibrationConfig(tokens, frequency, seed, table, languages)
     place = None if out is None else Path(out)
     runs.check_out(place)
     if imatrix is not None:
         imatrices.check(imatrix, measured=text is not None or dataset is not None or frequency is None)
-    chosen, progress = pick_device(device), progress or Progress()
+    place_of_model = DeviceMap.read(device_map, max_memory, device) or pick_device(device)
+    progress = progress or Progress()
     source = model
     if not isinstance(source, ModelSource):
         source = ModelSource.resolve(
@@ -132,7 +142,7 @@ def calibrate(
     tokenized = None
     if text is not None or dataset is not None or frequency is None:
         objective_of(source)  # before a text is fetched for nothing
-        tokenized = TokenizedMixture(source, Mixture.of(source, text, dataset, column))
+        tokenized = TokenizedMixture(source, Mixture.of(source, text, dataset, column, languages), languages)
     base = table_info(source)
     if tokenized:
         say_dequantized(source, progress)
@@ -143,7 +153,7 @@ def calibrate(
         settings,
         base,
         path,
-        lambda: measure(source, tokenized, config, base, fingerprint=before, device=chosen, progress=progress),
+        lambda: measure(source, tokenized, config, base, fingerprint=before, place=place_of_model, progress=progress),
         overwrite=overwrite,
     )
     made = Calibrated(path, fresh, round(time.perf_counter() - start, 3) if fresh else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orientc.errors import UsageError
+from orientc.evaluation.pairs import languages_of
 from orientc.modeling.table_names import HEAD, INPUT
 
 FEWEST = 256  # measured tokens; fewer say little of an importance matrix of some hundred dimensions
@@ -25,17 +26,20 @@ class CalibrationConfig:
         seed: draws the lines or windows that are measured, masks and labels; from 0 to 2³² − 1.
         table: whose importance is measured: "all", or "input" to leave out a head with a table of its own; "head" is
             as "all", for a model that has such a head. Token counts and the lookup's matrix there are always.
+        languages: of pairs, what source and target are called, as "en,de" (encoder-decoders only).
     """
 
     tokens: int = 16384
     frequency: str | None = None
     seed: int = 0
     table: str = ALL
+    languages: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value out of range."""
         if not FEWEST <= self.tokens < 2**31:
             raise UsageError(f"`tokens` must be at least {FEWEST} (and below 2³¹), not {self.tokens}")
+        languages_of(self.languages)
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"`seed` must be from 0 to 2³² − 1, not {self.seed}")
         if self.table not in TABLES:

@@ -24,6 +24,9 @@ change of v counts as that of the mean of a Gaussian of unit variance: its diver
 order), its Fisher information JᵀJ. With u drawn from N(0, 1), g = ∇(u·v) has E[g gᵀ] = JᵀJ; M is again the mean of
 g gᵀ over input positions.
 
+*Of an encoder-decoder* M is the mean over the positions that its encoder and its decoder look up together, in the one
+table that they share; H is per such position too.
+
 Positions of special tokens are left out of M's mean: they are few, and unlike all others.
 
 Inputs are dealt out to a few parts, by which `shrinkage` tells how much of a matrix to believe.
@@ -41,14 +44,15 @@ from transformers import PreTrainedModel
 
 from orientc.calibration import shrinkage
 from orientc.errors import CalibrationError
-from orientc.evaluation.scoring import Example, collate, logits_only_at
+from orientc.evaluation.scoring import PADDING, Example, collate, decoder_inputs, inputs_of, logits_only_at
 from orientc.modeling.modules import embedding_scale
 from orientc.modeling.swap import users_of
+from orientc.models.device_map import inputs_device
 
 Batch = dict[str, Tensor]
-# gradients with respect to the looked-up rows, `[batch, length, dim]`, and what enters the head at the predicted
-# positions, row by row, times the roots of the weights, `[predicted, dim]`
-Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Tensor, Tensor | None]]
+# gradients with respect to the looked-up rows, `[batch, length, dim]` of each lookup, and what enters the head at the
+# predicted positions, row by row, times the roots of the weights, `[predicted, dim]`
+Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Sequence[Tensor], Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def of_language_model(
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
 ) -> ImportanceMatrices:
-    """Measure M, and H of a head that is compressed, of a masked or causal language model, on the device it is on.
+    """Measure M, and H of a head that is compressed, of a language model, on the device it is on.
 
     Args:
         model: the model; its parameters are not changed.
@@ -117,9 +121,9 @@ def of_language_model(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Sequence[Tensor], Tensor | None]:
         with logits_only_at(model, batch["positions"]), seen.head(model):
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            logits = model(**inputs_of(model, batch)).logits
         residual = logits.detach().float().softmax(-1)
         if not residual.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
@@ -129,7 +133,7 @@ def of_language_model(
             rows[:] = [] if sums is None else [sum(rows, sums)]
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits
-        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype))[0], states
+        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype)), states
 
     found = _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
     return replace(found, head_counts=rows[0].float()) if rows else found
@@ -154,12 +158,12 @@ def of_sentences(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Sequence[Tensor], Tensor | None]:
         mask = batch["attention_mask"]
         states = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
         vectors = nn.functional.normalize(pool(states.float(), mask), dim=-1)
         drawn = torch.randn(vectors.shape, generator=generator, device=vectors.device)
-        return torch.autograd.grad(vectors, seen.rows, drawn)[0], None
+        return torch.autograd.grad(vectors, seen.rows, drawn), None
 
     return _measured(model, sentences, backward, special_ids, pad_id, seed, batch_size, on_batch)
 
@@ -182,12 +186,12 @@ def of_classifier(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Sequence[Tensor], Tensor | None]:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if not logits.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
         drawn = torch.randn(logits.shape, generator=generator, device=logits.device)
-        return torch.autograd.grad(logits, seen.rows, _label_gradients(logits.detach(), drawn, problem))[0], None
+        return torch.autograd.grad(logits, seen.rows, _label_gradients(logits.detach(), drawn, problem)), None
 
     return _measured(model, texts, backward, special_ids, pad_id, seed, batch_size, on_batch)
 
@@ -223,20 +227,24 @@ def _measured(
     model.eval()
     embedding = model.get_input_embeddings()
     scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
-    generator = torch.Generator(model.device).manual_seed(seed)
+    device = inputs_device(model)
+    generator = torch.Generator(device).manual_seed(seed)
     inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
-            batch = {name: tensor.to(model.device) for name, tensor in collate(chosen, pad_id).items()}
+            batch = {name: tensor.to(device) for name, tensor in collate(chosen, pad_id).items()}
+            seen.rows.clear()
             gradients, states = backward(model, seen, batch, generator)
-            counted = input_positions(batch["input_ids"], batch["attention_mask"], special_ids)
-            parts = torch.tensor(numbers, device=model.device) % shrinkage.PARTS
+            looked_up = _looked_up(model, batch)
+            parts = torch.tensor(numbers, device=device) % shrinkage.PARTS
             for part in parts.unique().tolist():
                 own = parts == part
-                inputs.add(part, scale * gradients[counted & own.unsqueeze(1)].float())
-                positions[part] += int(counted[own].sum())
+                for (ids, mask), gradient in zip(looked_up, gradients, strict=True):
+                    counted = input_positions(ids, mask, special_ids) & own.unsqueeze(1)
+                    inputs.add(part, scale * gradient[counted].float())
+                    positions[part] += int(counted.sum())
                 if states is not None:
                     heads.add(part, states[own[batch["positions"].nonzero()[:, 0]]])
             if on_batch:
@@ -248,6 +256,15 @@ def _measured(
         inputs.shrinkage(positions),
         heads.shrinkage(positions) if heads.sums else None,
     )
+
+
+def _looked_up(model: PreTrainedModel, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """The ids that a forward pass looks up and their masks, in the order of the lookups: an encoder's, a decoder's."""
+    found = [(batch["input_ids"], batch["attention_mask"])]
+    if "labels" in batch:
+        labels = batch["labels"]
+        found.append((decoder_inputs(model, labels), (labels != PADDING).long()))
+    return found
 
 
 def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor, *, rows: bool) -> tuple[Tensor, Tensor | None]:
@@ -297,20 +314,20 @@ class _Parts:
 class _Seen:
     """What hooks see of a forward pass: looked-up rows, to take gradients of, and what enters and leaves the head."""
 
-    rows: Tensor = field(init=False)
+    rows: list[Tensor] = field(default_factory=list)
     states: Tensor = field(init=False)
     projected: Tensor = field(init=False)
 
     @contextmanager
     def lookup(self, model: PreTrainedModel) -> Iterator[_Seen]:
-        """Within it `rows` are what the last forward pass looked up, in whichever module does that.
+        """Within it `rows` become what forward passes look up, one after the other, in whichever module does that.
 
         T5's encoder has two that share the table, and asks the one that `get_input_embeddings()` does not name.
         """
 
         def looked_up(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            self.rows = output.detach().requires_grad_()
-            return self.rows
+            self.rows.append(output.detach().requires_grad_())
+            return self.rows[-1]
 
         lookups = [module for module in users_of(model).values() if isinstance(module, nn.Embedding)]
         handles = [module.register_forward_hook(looked_up) for module in dict.fromkeys(lookups)]

@@ -10,11 +10,12 @@ from orientc.calibration import fisher, frequencies
 from orientc.calibration.config import FEWEST, PER_DIMENSION, CalibrationConfig
 from orientc.calibration.fisher import ImportanceMatrices
 from orientc.calibration.mixture import TokenizedMixture
-from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, SEQ2SEQ
 from orientc.errors import CalibrationError
 from orientc.evaluation import masked_lm, perplexity
 from orientc.evaluation.sentences import Sentences
 from orientc.modeling.table_names import HEAD, INPUT
+from orientc.models.device_map import DeviceMap, check_gradients, inputs_device
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.table import table_info
@@ -24,7 +25,7 @@ from orientc.storage.calibration import MATRICES, Calibration, CalibrationDescri
 from orientc.storage.table_info import TableInfo
 from orientc.utils.progress import Progress
 
-_BATCH = {MASKED: 16, CAUSAL: 1, SENTENCE: 32, CLASSES: 32}  # lines or windows at a time
+_BATCH = {MASKED: 16, CAUSAL: 1, SEQ2SEQ: 16, SENTENCE: 32, CLASSES: 32}  # lines, windows or pairs at a time
 
 
 def measures_own_head(source: ModelSource, tokenized: TokenizedMixture | None, config: CalibrationConfig) -> bool:
@@ -59,7 +60,7 @@ def measure(
     table: TableInfo,
     *,
     fingerprint: str,
-    device: torch.device,
+    place: torch.device | DeviceMap,
     progress: Progress,
 ) -> Calibration:
     """Count tokens and measure importance matrices.
@@ -70,7 +71,7 @@ def measure(
         config: what was asked for.
         table: facts of the model's table.
         fingerprint: the model's, from before anything of it was read.
-        device: where the model runs.
+        place: where the model runs.
         progress: told of stages and steps.
 
     Returns:
@@ -91,7 +92,7 @@ def measure(
         counted = int(counts.sum())
     own_head = measures_own_head(source, tokenized, config)
     head = table_info(source, HEAD) if own_head else None
-    found = _importance(source, tokenized, config, table.tied, device, progress) if tokenized else None
+    found = _importance(source, tokenized, config, table.tied, place, progress) if tokenized else None
     tensors = found.present if found else {}
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
@@ -121,7 +122,7 @@ def _importance(
     tokenized: TokenizedMixture,
     config: CalibrationConfig,
     tied: bool,
-    device: torch.device,
+    place: torch.device | DeviceMap,
     progress: Progress,
 ) -> ImportanceMatrices:
     examples, positions = tokenized.examples(config.tokens, config.seed, progress)
@@ -141,14 +142,18 @@ def _importance(
     }
     if tokenized.objective == SENTENCE:
         how = Sentences(source)
-        vectors = how.vectors(source.tokenizer, device).requires_grad_(False)
-        found = fisher.of_sentences(how.load(torch.float32, device), examples, pool=vectors, **common)
+        model = how.load(torch.float32, place)
+        check_gradients(model)
+        vectors = how.vectors(source.tokenizer, inputs_device(model)).requires_grad_(False)
+        found = fisher.of_sentences(model, examples, pool=vectors, **common)
     elif tokenized.objective == CLASSES:
-        classifier = source.load(None, dtype=torch.float32).to(device)
+        classifier = source.load(None, dtype=torch.float32, place=place)
+        check_gradients(classifier)
         classifier.config.get_text_config().pad_token_id = padding_id(source)  # one may look for the last token by it
         found = fisher.of_classifier(classifier, examples, **common)
     else:
-        model = perplexity.load(source, "float32", device)
+        model = perplexity.load(source, "float32", place)
+        check_gradients(model)
         own_head = measures_own_head(source, tokenized, config)
         found = fisher.of_language_model(model, examples, tied=tied, own_head=own_head, **common)
     if found.positions < PER_DIMENSION * len(found.input_importance):

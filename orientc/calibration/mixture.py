@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from orientc.calibration.tokenized_text import TokenizedText
 from orientc.errors import UsageError
 from orientc.evaluation import texts
+from orientc.evaluation.protocols import reads_pairs
 from orientc.evaluation.scoring import Example
 from orientc.evaluation.texts import COLUMN, Text
 from orientc.models.source import ModelSource
@@ -41,6 +42,7 @@ class Mixture:
         text: Given | Mixture | Sequence[str | Path] | None = None,
         dataset: str | Sequence[str] | None = None,
         column: str = COLUMN,
+        languages: str | None = None,
     ) -> Mixture:
         """The texts that are named, or the one that a model is calibrated on where none is.
 
@@ -49,6 +51,7 @@ class Mixture:
             text: UTF-8 files, each FILE or FILE=WEIGHT; or a text or mixture, which is taken as it is.
             dataset: texts out of data sets, each NAME[:CONFIG][:SPLIT], with or without =WEIGHT.
             column: the data sets' column that holds the text.
+            languages: of pairs, what source and target are called, as "en,de".
 
         Raises:
             UsageError: for a weight that is no number above 0, or a column without a data set.
@@ -65,13 +68,14 @@ class Mixture:
         found = []
         for file in files:
             if isinstance(file, Text):
-                found.append((file, 1.0))
+                found.append((texts.for_model(source, file, languages), 1.0))
                 continue
             name, weight = (str(file), 1.0) if Path(file).exists() else weighted(str(file), "text")
-            found.append((texts.from_file(name), weight))
+            found.append((texts.for_model(source, texts.from_file(name), languages), weight))
         for entry in sets:
             name, weight = weighted(entry, "dataset")
-            found.append((texts.from_dataset(name, column), weight))
+            read = texts.from_dataset(name, column, pairs=reads_pairs(source))
+            found.append((texts.for_model(source, read, languages), weight))
         return cls(tuple(found))
 
     @property
@@ -123,9 +127,9 @@ class TokenizedMixture:
         objective, settings: as those of a `TokenizedText`; they are the same for all texts.
     """
 
-    def __init__(self, source: ModelSource, mixture: Mixture) -> None:
+    def __init__(self, source: ModelSource, mixture: Mixture, languages: str | None = None) -> None:
         self.texts = mixture
-        self._parts = [TokenizedText(source, text) for text, _ in mixture.parts]
+        self._parts = [TokenizedText(source, text, languages=languages) for text, _ in mixture.parts]
         self.objective, self.settings = self._parts[0].objective, self._parts[0].settings
 
     @cached_property

@@ -1,8 +1,8 @@
 """A text as a model's tokenizer gives it: counts of its tokens, and the inputs that are measured or trained on.
 
 What inputs are depends on the objective: a masked model's lines, masked as its perplexity protocol does; a causal
-model's windows behind a BOS token; whole lines for sentence vectors. They come in a shuffled order, so that a part of
-the text is representative of all of it.
+model's windows behind a BOS token; an encoder-decoder's pairs; whole lines for sentence vectors. They come in a
+shuffled order, so that a part of the text is representative of all of it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orientc.errors import CalibrationError
-from orientc.evaluation import causal_lm, finetuning, masked_lm, perplexity
+from orientc.evaluation import causal_lm, finetuning, masked_lm, perplexity, protocols, seq2seq
 from orientc.evaluation.configs import PerplexityConfig
 from orientc.evaluation.left_out import Cut, cut, in_words, other_line_ends
 from orientc.evaluation.masked_lm import WholeWordMasker
-from orientc.evaluation.scoring import Example
+from orientc.evaluation.pairs import Pair, languages_of, parse
+from orientc.evaluation.scoring import Example, decoder_inputs
 from orientc.evaluation.sentences import Sentences
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
@@ -31,23 +32,31 @@ from orientc.utils.progress import Progress
 
 T = TypeVar("T")
 
-MASKED, CAUSAL, SENTENCE, CLASSES = perplexity.MASKED, perplexity.CAUSAL, "sentence", "classes"
+MASKED, CAUSAL, SEQ2SEQ, SENTENCE, CLASSES = (
+    protocols.MASKED,
+    protocols.CAUSAL,
+    protocols.SEQ2SEQ,
+    "sentence",
+    "classes",
+)
 LONGEST = 256  # tokens of an input: the fewer and longer inputs are, the less of the text they represent
 _MASKS = 0.8 * masked_lm.SHARE  # of a masked model's tokens, the share that its input has as masks
 _BATCH = 512  # lines tokenized at a time
 
 
 def objective_of(source: ModelSource) -> str:
-    """What a model's importance matrices are measured by: "masked", "causal", "classes", or "sentence" without a head.
+    """What a model's importance matrices are measured by: by its protocol, "classes", or "sentence" without a head.
 
-    Raises `CalibrationError` for an encoder-decoder.
+    Raises `CalibrationError` for an encoder-decoder that does not write text.
     """
-    if source.is_encoder_decoder:
+    protocol = protocols.head_protocol(source)
+    if source.is_encoder_decoder and protocol is None:
         raise CalibrationError(
-            f"{source.id} is an encoder-decoder, whose importance matrices can't be measured: calibrate it with a "
+            f"{source.id} is an encoder-decoder that does not write text for text, whose importance matrices can't be "
+            "measured: calibrate it with a "
             "`frequency` and no text, for counts alone"
         )
-    return perplexity.head_protocol(source) or (CLASSES if finetuning.is_classifier(source) else SENTENCE)
+    return protocol or (CLASSES if finetuning.is_classifier(source) else SENTENCE)
 
 
 class TokenizedText:
@@ -57,26 +66,37 @@ class TokenizedText:
         source: The model.
         text: The text.
         objective: What the model is read for, in the place of what it was saved for: "sentence" for a classifier.
+        languages: Of pairs, the languages of a multilingual tokenizer, as "en,de".
 
     Attributes:
-        objective: "masked" or "causal" with a language-model head, "classes" with one for whole texts, else "sentence".
-        settings: how the text is cut up: `max_ids` or `window` tokens, and `bos`, or `pooling` and what else a sentence
-            encoder's folder says.
+        objective: "masked", "causal" or "seq2seq" with a language-model head, "classes" with one for whole texts, else
+            "sentence".
+        settings: how the text is cut up: `max_ids` or `window` tokens, and `bos`, `languages`, or `pooling` and what
+            else a sentence encoder's folder says.
 
     Raises:
-        CalibrationError: for an encoder-decoder.
+        CalibrationError: for an encoder-decoder that does not write text, or languages where there are no pairs.
         EvaluationError: where the model can't be evaluated, as a masked one without a mask token.
     """
 
-    def __init__(self, source: ModelSource, text: Text, objective: str | None = None) -> None:
+    def __init__(
+        self, source: ModelSource, text: Text, objective: str | None = None, languages: str | None = None
+    ) -> None:
         self._source, self.tokenizer, self.text = source, source.tokenizer, text
         self.objective = objective or objective_of(source)
+        if languages is not None and self.objective != SEQ2SEQ:
+            raise CalibrationError(f"{source.id} is no encoder-decoder: `languages` is for the pairs that those read")
         if self.objective == SENTENCE:
             self._sentences = Sentences(source)
             longest = min(self._sentences.texts.max_length or source.longest, source.longest)
             self.settings = {"max_ids": min(LONGEST, longest)} | self._sentences.settings
         elif self.objective == CLASSES:
             self.settings = {"max_ids": min(LONGEST, source.longest)}
+        elif self.objective == SEQ2SEQ:
+            full = perplexity.full_settings(source, PerplexityConfig(languages=languages))
+            self.tokenizer = seq2seq.tokenizer_of(source, languages_of(languages))
+            self.settings = {"max_ids": min(LONGEST, full["max_ids"])}
+            self.settings |= {name: full[name] for name in ("languages",) if name in full}
         else:
             full = perplexity.full_settings(source, PerplexityConfig())
             if self.objective == MASKED:
@@ -97,7 +117,8 @@ class TokenizedText:
                 counts[self._bos] += -(-len(self._stream) // self.settings["window"])
         else:
             counts = np.zeros(vocab, dtype=np.int64)
-            for lines in self._lines_ids(progress):
+            read = self._pairs_ids if self.objective == SEQ2SEQ else self._lines_ids
+            for lines in read(progress):
                 found = np.bincount(np.concatenate([np.array(ids, dtype=np.int64) for ids in lines]))
                 counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
                 counts[: len(found)] += found
@@ -122,7 +143,8 @@ class TokenizedText:
             if positions >= tokens:
                 break
             found.append(example)
-            positions += sum(token_id not in special for token_id in example.input_ids)
+            read = (*example.input_ids, *(example.targets if example.decoded else ()))
+            positions += sum(token_id not in special for token_id in read)
         return found, positions
 
     def stream(self, seed: int) -> Iterator[Example]:
@@ -130,7 +152,8 @@ class TokenizedText:
 
         Raises `ModelError` where the tokenizer gives a token that the table has no row for.
         """
-        kinds = {MASKED: self._masked, CAUSAL: self._windows, SENTENCE: self._whole_lines, CLASSES: self._whole_lines}
+        kinds = {MASKED: self._masked, CAUSAL: self._windows, SEQ2SEQ: self._paired}
+        kinds |= dict.fromkeys((SENTENCE, CLASSES), self._whole_lines)
         for example in kinds[self.objective](seed):
             check_ids(self._source, [example.input_ids, example.targets])
             yield example
@@ -153,6 +176,31 @@ class TokenizedText:
         phrase = f"{{}} tokens of {lost.texts} lines that are cut to {max_ids} tokens are left out"
         if told := in_words(self.text.name, {phrase: lost.tokens}):
             progress.warn(told)
+
+    @cached_property
+    def _pairs(self) -> list[Pair]:
+        pairs = parse(self.text.name, self.text.content)
+        return [pair for pair in pairs if all(side.strip() for side in pair)]
+
+    def _pairs_ids(self, progress: Progress) -> Iterator[list[list[int]]]:
+        """Ids that encoder and decoder look up, of all pairs, some at a time; at the end what was cut away is said."""
+        progress.stage("counting tokens", len(self._pairs))
+        lost = Cut()
+        for pairs in _batches(self._pairs):
+            found: list[list[int]] = []
+            for example, own in seq2seq.examples(self.tokenizer, pairs, self.settings["max_ids"]):
+                read = decoder_inputs(self._source.outline, torch.tensor([example.targets]))
+                found += [example.input_ids, read[0].tolist()]
+                lost += own
+            yield found
+            progress.advance(len(pairs))
+        phrase = f"{{}} tokens of {lost.texts} sources or targets that are cut to {self.settings['max_ids']} tokens"
+        if told := in_words(self.text.name, {f"{phrase} are left out": lost.tokens}):
+            progress.warn(told)
+
+    def _paired(self, seed: int) -> Iterator[Example]:
+        pairs = _shuffled(self._pairs, seed)
+        return (example for example, _ in seq2seq.examples(self.tokenizer, pairs, self.settings["max_ids"]))
 
     @cached_property
     def _stream(self) -> NDArray[np.int64]:

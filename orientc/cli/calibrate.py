@@ -19,6 +19,7 @@ def calibrate(
     text: options.CalibrationTexts = None,
     dataset: options.Datasets = None,
     column: options.Column = "text",
+    languages: options.Languages = None,
     tokens: Annotated[
         int,
         typer.Option(
@@ -41,6 +42,8 @@ def calibrate(
     ] = 0,
     table: options.MeasuredTables = "all",
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     imatrix: Annotated[
         Path | None,
         typer.Option(
@@ -70,11 +73,14 @@ def calibrate(
             text=text,
             dataset=dataset,
             column=column,
+            languages=languages,
             tokens=tokens,
             frequency=frequency,
             seed=seed,
             table=table,
             device=device,
+            device_map=device_map,
+            max_memory=max_memory,
             imatrix=imatrix,
             out=out,
             overwrite=overwrite,

@@ -231,6 +231,33 @@ Datasets = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
+Languages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE,TARGET",
+        help="Of an encoder-decoder's pairs, what source and target are called; a multilingual tokenizer's languages.",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
+]
+ScoredDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME[:CONFIG][:SPLIT]",
+        help="Text, or pairs, out of a data set, as the datasets library names it; the split is train unless given.",
+        show_default=False,
+        rich_help_panel=EVALUATION,
+    ),
+]
+ScoredColumn = Annotated[
+    str,
+    typer.Option(
+        "--column",
+        help="The data set's column that holds the text; of pairs by default translation.",
+        rich_help_panel=EVALUATION,
+    ),
+]
 Column = Annotated[str, typer.Option(help="The data set's column that holds the text.", rich_help_panel=CALIBRATION)]
 
 # -- settings from elsewhere
@@ -457,6 +484,25 @@ Device = Annotated[
     str | None,
     typer.Option(
         help="cpu, cuda, cuda:1, mps … [default: accelerate's choice]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="auto|balanced|FILE",
+        help="Spread a model larger than one device, by accelerate: over all there are, or as a JSON file says.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE=SIZE",
+        help="With a device map, the most memory of each device, as 0=10GiB,cpu=30GiB.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),

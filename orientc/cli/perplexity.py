@@ -20,11 +20,15 @@ def perplexity(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="UTF-8 text to score. [default: WikiText-103 raw test; demo's own for demo]",
+            help="UTF-8 text to score; for an encoder-decoder pairs, as TSV or JSON lines. "
+            "[default: WikiText-103 raw test; demo's own for demo]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
+    dataset: options.ScoredDataset = None,
+    column: options.ScoredColumn = "text",
+    languages: options.Languages = None,
     head: Annotated[
         str,
         options.choice(
@@ -36,7 +40,7 @@ def perplexity(
     limit: Annotated[
         int | None,
         typer.Option(
-            help="Score only so many lines (masked) or tokens (causal). [default: all]",
+            help="Score only so many lines (masked), tokens (causal) or pairs. [default: all]",
             show_default=False,
             rich_help_panel=options.EVALUATION,
         ),
@@ -84,6 +88,8 @@ def perplexity(
     model: options.BaseModel = None,
     force: options.Force = False,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     out: options.RunsFolder = None,
     overwrite: options.OverwriteRun = False,
     revision: options.Revision = None,
@@ -92,7 +98,7 @@ def perplexity(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure perplexity, masked or causal by the model's architecture; of an artifact, beside its base model.
+    """Measure perplexity, by the protocol of the model's architecture; of an artifact, beside its base model.
 
     Example: `orientc perplexity small.safetensors --text wiki.txt`
     """
@@ -102,6 +108,9 @@ def perplexity(
         found = orientc.perplexity(
             subject,
             text=text,
+            dataset=dataset,
+            column=column,
+            languages=languages,
             head=head,
             limit=limit,
             window=window,
@@ -114,6 +123,8 @@ def perplexity(
             model=model,
             force=force,
             device=device,
+            device_map=device_map,
+            max_memory=max_memory,
             out=out,
             overwrite=overwrite,
             revision=revision,

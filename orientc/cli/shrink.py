@@ -101,6 +101,7 @@ def shrink(
             rich_help_panel=options.EVALUATION,
         ),
     ] = None,
+    languages: options.Languages = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -172,6 +173,7 @@ def shrink(
             text=text,
             sts=sts,
             data=data,
+            languages=languages,
             limit=limit,
             tokens=tokens,
             seed=seed,

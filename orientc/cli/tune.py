@@ -65,6 +65,8 @@ def tune(
     column: options.Column = "text",
     resume: options.Resume = False,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -106,6 +108,8 @@ def tune(
             seed=seed,
             resume=resume,
             device=device,
+            device_map=device_map,
+            max_memory=max_memory,
             out=out,
             overwrite=overwrite,
             model=model,

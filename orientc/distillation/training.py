@@ -32,6 +32,7 @@ from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.sentences import Sentences
 from orientc.modeling.modules import CompressedTable
 from orientc.modeling.swap import module_of
+from orientc.models.device_map import DeviceMap, check_gradients, inputs_device
 from orientc.models.fingerprint import check_unchanged
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
@@ -69,19 +70,20 @@ class Evaluation:
 class Training:
     """One run: teacher, student, optimizer, the best numbers so far and all evaluations."""
 
-    def __init__(self, plan: Plan, held_out: Sequence[Example], device: torch.device) -> None:
+    def __init__(self, plan: Plan, held_out: Sequence[Example], place: torch.device | DeviceMap) -> None:
         self.config = plan.config
         batch_size = plan.config.batch_size
         assert batch_size
         self.batches = data.batches(plan.train, plan.config.seed, batch_size)
         self.pad_id = padding_id(plan.source)
         self.held_out = data.by_length(held_out, batch_size)
-        self.teacher = _load(plan.source, plan.train.objective, device).requires_grad_(False)
+        self.teacher = _load(plan.source, plan.train.objective, place).requires_grad_(False)
+        check_gradients(self.teacher)
         check_unchanged(plan.source, plan.fingerprint)
         self.student = substitute(_sharing_copy(self.teacher), plan.artifact, plan.head)
         self.gap: Callable[..., Gap] = divergence.of_language_model
         if plan.train.objective == SENTENCE:
-            vectors = Sentences(plan.source).vectors(plan.source.tokenizer, device)
+            vectors = Sentences(plan.source).vectors(plan.source.tokenizer, inputs_device(self.teacher))
             self.gap = partial(divergence.of_sentences, pool=vectors.requires_grad_(False))
         module = module_of(self.student, plan.artifact.description.base.table)
         assert isinstance(module, CompressedTable)
@@ -193,14 +195,14 @@ class Training:
     def _gap(self, examples: Sequence[Example]) -> Gap:
         batch = collate(examples, self.pad_id)
         return self.gap(
-            self.teacher, self.student, {name: tensor.to(self.teacher.device) for name, tensor in batch.items()}
+            self.teacher, self.student, {name: tensor.to(inputs_device(self.teacher)) for name, tensor in batch.items()}
         )
 
 
-def _load(source: ModelSource, objective: str, device: torch.device) -> PreTrainedModel:
+def _load(source: ModelSource, objective: str, place: torch.device | DeviceMap) -> PreTrainedModel:
     if objective == SENTENCE:
-        return Sentences(source).load(torch.float32, device)
-    return perplexity.load(source, "float32", device)
+        return Sentences(source).load(torch.float32, place)
+    return perplexity.load(source, "float32", place)
 
 
 def _sharing_copy(model: PreTrainedModel) -> PreTrainedModel:

@@ -21,6 +21,7 @@ from orientc.evaluation.setup import check_base, say_dequantized
 from orientc.evaluation.texts import Text
 from orientc.methods import losses
 from orientc.models import resolve
+from orientc.models.device_map import DeviceMap
 from orientc.models.table import Table, read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
@@ -90,6 +91,8 @@ def tune(
     seed: int = 0,
     resume: bool = False,
     device: str | None = None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     model: str | Path | None = None,
@@ -119,6 +122,8 @@ def tune(
         seed: draws the order of the text and masks.
         resume: go on where an interrupted run was.
         device: "cpu", "cuda", "cuda:1", "mps" …; accelerate's choice by default.
+        device_map, max_memory: spread a model larger than one device over several, see `DeviceMap.read`; all of it has
+            to have room there.
         out: runs folder, or the file itself where it ends in `.safetensors`; beside `artifact` by default.
         overwrite: tune again, and replace what is there.
         model: base model of the artifact; the one it names by default.
@@ -143,7 +148,8 @@ def tune(
     config = TuningConfig(steps, minutes, batch_size, learning_rate, hidden_weight, eval_steps, patience, seed)
     place = None if out is None else Path(out)
     runs.check_out(place)
-    chosen, progress = pick_device(device), progress or Progress()
+    place_of_model = DeviceMap.read(device_map, max_memory, device) or pick_device(device)
+    progress = progress or Progress()
     found = resolve.subject(
         resolve.artifact(Path(artifact)),
         model=None if model is None else str(model),
@@ -170,7 +176,7 @@ def tune(
     def fit(report: Callable[[Evaluation], None]) -> Artifact:
         nonlocal seconds_before
         state = unfinished.load(resume=resume, overwrite=overwrite)
-        made = _tuned(planned, table, chosen, state, unfinished.save, report, progress)
+        made = _tuned(planned, table, place_of_model, state, unfinished.save, report, progress)
         seconds_before = float(state.evaluations[-1]["seconds"]) if state else 0.0
         return made
 
@@ -190,7 +196,7 @@ def tune(
 def _tuned(
     plan: Plan,
     table: Table,
-    device: torch.device,
+    place: torch.device | DeviceMap,
     state: ResumeState | None,
     keep: Callable[[ResumeState], None],
     report: Callable[[Evaluation], None],
@@ -201,7 +207,7 @@ def _tuned(
     if next(plan.train.stream(plan.config.seed), None) is None:
         raise EvaluationError(f"{plan.train.text.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
     plan.train.tell_left_out(progress)
-    training = Training(plan, examples, device)
+    training = Training(plan, examples, place)
     if state:
         try:
             training.restore(state)

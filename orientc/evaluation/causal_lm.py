@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from orientc.evaluation.scoring import Example
 from orientc.models import quantized
+from orientc.models.device_map import inputs_device
 
 _ASKED = 16  # tokens that a model is asked with; the second half is changed
 # How far earlier logits may move for later tokens, relative to how far those of the later tokens move: where experts
@@ -39,7 +40,7 @@ def sees_later_tokens(model: PreTrainedModel, special_ids: Collection[int] = ())
     other = one[:half] + drawn[_ASKED : _ASKED + half]
 
     def logits(ids: list[int]) -> torch.Tensor:
-        batch = torch.tensor([ids], device=model.device)
+        batch = torch.tensor([ids], device=inputs_device(model))
         found: torch.Tensor = model(input_ids=batch, attention_mask=torch.ones_like(batch)).logits
         return found[0].double().cpu()
 

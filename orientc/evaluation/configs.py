@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from orientc.errors import UsageError
 from orientc.evaluation.option_values import POOLINGS, TRAIN_EMBEDDINGS
+from orientc.evaluation.pairs import languages_of
 from orientc.storage.artifact import FLOAT_DTYPES
 
 C = TypeVar("C", bound="FinetuningConfig")
@@ -18,7 +19,7 @@ class PerplexityConfig:
     """Options of `perplexity`; None stands for the protocol's default.
 
     Args:
-        limit: Score only the first kept lines (masked) or text tokens (causal), this many.
+        limit: Score only the first kept lines (masked), text tokens (causal) or pairs (encoder-decoders), this many.
         window: Text tokens per window (causal only); at most 1024 unless given.
         stride: Text tokens from the start of a window to the next (causal only); the window unless given.
         bos: Whether the BOS token, if the tokenizer has one, stands before each window (causal only).
@@ -26,6 +27,8 @@ class PerplexityConfig:
         batch_size: The most lines or windows that go through the model at once; the figures do not depend on it.
         dtype: Float type the model computes in.
         kl: Whether an artifact's predictions are held against the uncompressed model's: KL divergence and top tokens.
+        languages: Of pairs, what source and target are called in the data, and a multilingual tokenizer's languages, as
+            "en,de" (encoder-decoders only).
 
     Raises:
         UsageError: For a value no evaluation can use.
@@ -39,11 +42,13 @@ class PerplexityConfig:
     batch_size: int | None = None
     dtype: str = "float32"
     kl: bool = True
+    languages: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value no evaluation can use."""
         check_counts(limit=self.limit, window=self.window, stride=self.stride, batch_size=self.batch_size)
         check_choice("dtype", self.dtype, FLOAT_DTYPES)
+        languages_of(self.languages)
         if self.window and self.stride and self.stride > self.window:
             raise UsageError(f"`stride` {self.stride} is above `window` {self.window}: tokens between would be skipped")
 

@@ -12,18 +12,20 @@ from typing import Any
 import torch
 import transformers
 from transformers import PreTrainedModel
-from transformers.models.auto import modeling_auto
 
 from orientc.errors import EvaluationError, UsageError
-from orientc.evaluation import causal_lm, masked_lm, texts
+from orientc.evaluation import causal_lm, masked_lm, seq2seq, texts
 from orientc.evaluation.configs import PerplexityConfig, check_choice
 from orientc.evaluation.left_out import in_words, other_line_ends, present
 from orientc.evaluation.measurement import Blocks, Measurement
 from orientc.evaluation.option_values import HEADS
+from orientc.evaluation.pairs import languages_of, parse
+from orientc.evaluation.protocols import CAUSAL, MASKED, SEQ2SEQ, protocol_of
 from orientc.evaluation.scoring import NOT_NUMBERS, Selection
 from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.side_by_side import Compressed, Score, SideBySide
 from orientc.evaluation.texts import Text
+from orientc.models.device_map import DeviceMap
 from orientc.models.source import ModelSource, usable_positions
 from orientc.models.substitute import head_policies
 from orientc.models.tokens import check_ids, drawable_ids, padding_id
@@ -36,19 +38,18 @@ from orientc.utils.documents import document
 from orientc.utils.progress import Progress
 
 KIND = "perplexity"
-MASKED, CAUSAL = "masked", "causal"
 LARGEST_WINDOW = 1024
 # More tokens at once than a CPU's caches hold cost it time. Of a causal text every token is scored, and the logits of
 # one are as wide as the vocabulary.
 CPU_TOKENS = 1_024
-DEVICE_TOKENS = {MASKED: 16_384, CAUSAL: 4_096}
+DEVICE_TOKENS = {MASKED: 16_384, CAUSAL: 4_096, SEQ2SEQ: 4_096}
 
 
 @dataclass(frozen=True)
 class Perplexities:
     """What `perplexity` found: a record of the uncompressed model, then one for each head policy of an artifact.
 
-    `protocol` is "masked" or "causal".
+    `protocol` is "masked", "causal" or "seq2seq".
     """
 
     protocol: str
@@ -69,6 +70,9 @@ def perplexity(
     subject: str | Path | ModelSource | Sequence[str | Path],
     *,
     text: str | Path | Text | None = None,
+    dataset: str | None = None,
+    column: str = texts.COLUMN,
+    languages: str | None = None,
     head: str = BOTH,
     limit: int | None = None,
     window: int | None = None,
@@ -81,6 +85,8 @@ def perplexity(
     model: str | Path | ModelSource | None = None,
     force: bool = False,
     device: str | None = None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     revision: str | None = None,
@@ -88,7 +94,7 @@ def perplexity(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Perplexities:
-    """Measure perplexity, masked or causal by the model's architecture; of an artifact, beside its base model.
+    """Measure perplexity, by the protocol of the model's architecture; of an artifact, beside its base model.
 
     And how far an artifact's predictions are from the base model's, over the scored tokens: mean KL divergence, its
     99th percentile and maximum, in nats, and how often the most likely token is the same.
@@ -97,12 +103,16 @@ def perplexity(
         subject: A model (hub id, folder, `.gguf` file, "demo") or the path of an artifact; or artifacts of several of a
             model's tables.
         text: UTF-8 file to score, or a text; WikiText-103's raw test set unless given, for "demo" a text of its own.
+            For an encoder-decoder it is pairs of source and target, as TSV or JSON lines.
+        dataset: A text, or pairs, out of a data set: NAME[:CONFIG][:SPLIT].
+        column: The data set's column that holds the text; pairs are in "translation", or a column each.
         head: Which of a tied model's two figures to measure: "input-only", "tied" or "both". A head with a table of its
             own has one, by which tables are compressed.
-        limit, window, stride, bos, batch_size, seed, dtype, kl: See `PerplexityConfig`.
+        limit, window, stride, bos, batch_size, seed, dtype, kl, languages: See `PerplexityConfig`.
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
         device: Name of a device; accelerate picks one unless given.
+        device_map, max_memory: A model larger than one device is spread over several, see `DeviceMap.read`.
         out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Measure again what was measured before.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
@@ -116,13 +126,15 @@ def perplexity(
         EvaluationError: For a model without a perplexity, an option its protocol can't use, or an unusable text.
         ModelError, ArtifactError, DeviceError, OutputError: Where one of them can't be had or written.
     """
-    config = PerplexityConfig(limit, window, stride, bos, seed, batch_size, dtype, kl)
+    config = PerplexityConfig(limit, window, stride, bos, seed, batch_size, dtype, kl, languages)
     check_choice("head", head, HEADS)
     setup, found = prepare(
         subject,
         model=model,
         force=force,
         device=device,
+        device_map=device_map,
+        max_memory=max_memory,
         out=out,
         overwrite=overwrite,
         revision=revision,
@@ -132,7 +144,10 @@ def perplexity(
     )
     if head != BOTH and not found.artifact:
         raise UsageError("`head` is about an artifact's figures; here the argument is a model itself")
-    return Perplexities(protocol_of(setup.source), PerplexityMeasurement(setup, config, text).all(found, head))
+    full_settings(setup.source, config)  # before a text is fetched for nothing
+    with distributed.main_first():
+        scored = texts.scored_text(setup.source, text, dataset, column, languages)
+    return Perplexities(protocol_of(setup.source), PerplexityMeasurement(setup, config, scored).all(found, head))
 
 
 class PerplexityMeasurement(Measurement):
@@ -156,7 +171,7 @@ class PerplexityMeasurement(Measurement):
     ) -> None:
         settings = full_settings(setup.source, config)  # before a text is fetched for nothing
         with distributed.main_first():
-            self.text = texts.scored_text(setup.source, text)
+            self.text = texts.scored_text(setup.source, text, languages=config.languages)
         self.config, self._several = config, several
         if settings["protocol"] == MASKED and (told := other_line_ends(self.text)):
             setup.progress.warn(told)
@@ -165,13 +180,13 @@ class PerplexityMeasurement(Measurement):
             self.text,
             settings,
             TIED if setup.table.tied else INPUT_ONLY,
-            by_default=full_settings(setup.source, PerplexityConfig()),
+            by_default=full_settings(setup.source, PerplexityConfig(languages=config.languages)),
             is_default=texts.is_scored_by_default(setup.source, self.text),
         )
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return load(self.setup.source, self.config.dtype, self.setup.device)
+        return load(self.setup.source, self.config.dtype, self.setup.place)
 
     @cached_property
     def _selection(self) -> Selection:
@@ -226,11 +241,14 @@ class PerplexityMeasurement(Measurement):
 
     def _left_out(self, metrics: dict[str, Any]) -> str | None:
         settings = self.full_settings
+        cut = f"{metrics.get('cut_lines')} lines"
+        if settings["protocol"] == SEQ2SEQ:
+            cut = f"{metrics.get('cut_texts')} sources or targets"
         phrases = {
             "short_lines": f"{{}} lines of fewer than {masked_lm.MIN_IDS} tokens are not scored",
             "unmasked_lines": "{} lines have no whole word short enough to mask, and are not scored",
-            "cut_tokens": f"{{}} tokens of {metrics.get('cut_lines')} lines that are cut to {settings.get('max_ids')} "
-            "tokens are not scored",
+            "cut_tokens": f"{{}} tokens of {cut} that are cut to {settings.get('max_ids')} tokens are left out",
+            "blank_pairs": "{} pairs with nothing on a side are not scored",
             "unscored_tokens": "{} tokens that begin a window are not scored: without a BOS token there is nothing to "
             "predict them from",
         }
@@ -245,44 +263,18 @@ def _figures(score: Score) -> dict[str, Any]:
     return found
 
 
-def protocol_of(source: ModelSource) -> str:
-    """Masked or causal, by the checkpoint's architecture. Raises `EvaluationError` where it is neither."""
-    name = source.architecture.__name__
-    if source.is_encoder_decoder:
-        raise EvaluationError(
-            f"{source.id} ({name}) is an encoder-decoder, which has no perplexity of its own: "
-            "name a masked or causal language model"
-        )
-    if protocol := head_protocol(source):
-        return protocol
-    raise EvaluationError(
-        f"{source.id} ({name}) has no language-model head, so it has no perplexity: name a checkpoint saved with "
-        "one, or measure its sentence vectors with orientc similarity"
-    )
-
-
-def head_protocol(source: ModelSource) -> str | None:
-    """Masked or causal, by the language-model head the checkpoint has; None where it has none."""
-    name = source.architecture.__name__
-    masked_names = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    pretraining = modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES.get(source.config.model_type)
-    if name.endswith("ForMaskedLM") or name in masked_names.values():
-        return MASKED
-    if name == pretraining and source.config.model_type in masked_names and name.endswith("ForPreTraining"):
-        return MASKED
-    if name.endswith("ForCausalLM") or name in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-        return CAUSAL
-    return None
-
-
-def load(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The model with the head its protocol scores, on `device`.
+def load(source: ModelSource, dtype: str, place: torch.device | DeviceMap) -> PreTrainedModel:
+    """The model with the head its protocol scores, on a device, or spread over several.
 
     Raises `EvaluationError` for a causal protocol and a model that sees the tokens it predicts.
     """
-    auto = {MASKED: transformers.AutoModelForMaskedLM, CAUSAL: transformers.AutoModelForCausalLM}
+    auto = {
+        MASKED: transformers.AutoModelForMaskedLM,
+        CAUSAL: transformers.AutoModelForCausalLM,
+        SEQ2SEQ: transformers.AutoModelForSeq2SeqLM,
+    }
     protocol = protocol_of(source)
-    model = source.load(auto[protocol], dtype=getattr(torch, dtype)).to(device)
+    model = source.load(auto[protocol], dtype=getattr(torch, dtype), place=place)
     if protocol == CAUSAL and causal_lm.sees_later_tokens(model, source.tokenizer.all_special_ids):
         raise EvaluationError(
             f"{source.id} ({type(model).__name__}) sees the tokens that it is to predict, so it has no causal figures: "
@@ -303,9 +295,21 @@ def full_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, An
     """
     protocol = protocol_of(source)
     own = {"protocol": protocol, "limit": config.limit}
+    if protocol == SEQ2SEQ:
+        return own | _seq2seq_settings(source, config) | {"dtype": config.dtype}
+    if config.languages is not None:
+        raise EvaluationError(f"{source.id} is no encoder-decoder: `languages` is for the pairs that those read")
     if protocol == MASKED:
         return own | _masked_settings(source, config) | {"dtype": config.dtype}
     return own | _causal_settings(source, config, usable_positions(source.outline)) | {"dtype": config.dtype}
+
+
+def _seq2seq_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, Any]:
+    for name in ("window", "stride", "bos", "seed"):
+        if getattr(config, name) != getattr(PerplexityConfig, name):
+            raise EvaluationError(f"{source.id} is an encoder-decoder: `{name}` is for masked or causal models")
+    found = seq2seq.languages_in(seq2seq.tokenizer_of(source, languages_of(config.languages)))
+    return {"max_ids": source.longest} | ({"languages": ",".join(found)} if found else {})
 
 
 def _masked_settings(source: ModelSource, config: PerplexityConfig) -> dict[str, Any]:
@@ -334,8 +338,15 @@ def _causal_settings(source: ModelSource, config: PerplexityConfig, positions: i
 
 
 def _select(source: ModelSource, text: Text, full: dict[str, Any]) -> Selection:
-    """The sequences that are scored: masked lines, or windows of the token stream."""
+    """The sequences that are scored: masked lines, windows of the token stream, or pairs."""
     tokenizer = source.tokenizer
+    if full["protocol"] == SEQ2SEQ:
+        return seq2seq.select(
+            seq2seq.tokenizer_of(source, languages_of(full.get("languages"))),
+            parse(text.name, text.content),
+            max_ids=full["max_ids"],
+            limit=full["limit"],
+        )
     if full["protocol"] == MASKED:
         return masked_lm.select(
             text.content,

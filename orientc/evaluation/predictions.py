@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from orientc.evaluation.scoring import inputs_of
+from orientc.models.device_map import inputs_device
 from orientc.models.substitute import swapped
 
 
@@ -33,7 +35,10 @@ class Predictions:
 
     def __init__(self, model: PreTrainedModel, ids: Sequence[int]) -> None:
         self.model = model
-        self._asked = torch.tensor([[*ids]], device=model.device)
+        asked = torch.tensor([[*ids]], device=inputs_device(model))
+        self._asked = {"input_ids": asked, "attention_mask": torch.ones_like(asked)}
+        if model.config.is_encoder_decoder:
+            self._asked["decoder_input_ids"] = asked
         self._head: nn.Module = model.get_output_embeddings()
 
     def states(self, batch: Mapping[str, Tensor], modules: Mapping[str, nn.Module]) -> Tensor:
@@ -47,12 +52,13 @@ class Predictions:
         """
 
         def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            raise _HeadReached(inputs[0][batch["positions"]])
+            raise _HeadReached(inputs[0][batch["positions"].to(inputs[0].device)])
 
+        inputs = inputs_of(self.model, batch)
         with swapped(self.model, modules):
             handle = self._head.register_forward_pre_hook(stop)
             try:
-                logits: Tensor = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+                logits: Tensor = self.model(**inputs).logits
             except _HeadReached as reached:
                 return reached.states
             finally:
@@ -76,7 +82,7 @@ class Predictions:
             used = head or self._head
             handle = used.register_forward_pre_hook(lambda _, inputs: (states, *inputs[1:]))
             try:
-                found: Tensor = self.model(input_ids=self._asked, attention_mask=torch.ones_like(self._asked)).logits
+                found: Tensor = self.model(**self._asked).logits
             finally:
                 handle.remove()
         return found.float()
@@ -87,7 +93,7 @@ class Predictions:
         made: list[Tensor] = []
         handle = self._head.register_forward_hook(lambda _module, _inputs, output: made.append(output))
         try:
-            logits = self.model(input_ids=self._asked, attention_mask=torch.ones_like(self._asked)).logits
+            logits = self.model(**self._asked).logits
         finally:
             handle.remove()
         return not torch.equal(made[0].float(), logits.float()) if made else None

@@ -21,6 +21,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.errors import EvaluationError
 from orientc.models import sentence_transformers
+from orientc.models.device_map import DeviceMap
 from orientc.models.sentence_transformers import Module, Texts
 from orientc.models.source import ModelSource
 from orientc.utils.messages import first_line
@@ -89,10 +90,10 @@ class Sentences:
             found["lower_case"] = True
         return found
 
-    def load(self, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    def load(self, dtype: torch.dtype, place: torch.device | DeviceMap) -> PreTrainedModel:
         """Load the model whose token states are taken, without a head."""
         chosen = self.source.encoder_class or AutoModel
-        return self.source.load(chosen, dtype=dtype, new_head=True).to(device)
+        return self.source.load(chosen, dtype=dtype, new_head=True, place=place)
 
     def prepared(self, lines: Sequence[str]) -> list[str]:
         """Lines as the tokenizer gets them."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from orientc.errors import ArtifactMismatchError, EvaluationError, UsageError
 from orientc.modeling.table_names import INPUT
 from orientc.models import resolve
+from orientc.models.device_map import DeviceMap
 from orientc.models.fingerprint import check_unchanged, fingerprint
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -40,6 +41,7 @@ class Setup:
         overwrite: Measure again what a record in the folder has already.
         force: Take artifacts of another table, with a warning.
         progress: Whom to tell how it goes.
+        device_map: How a model larger than one device is spread over several; `device` is where its inputs go.
     """
 
     source: ModelSource
@@ -48,6 +50,12 @@ class Setup:
     overwrite: bool = False
     force: bool = False
     progress: Progress = field(default_factory=Progress)
+    device_map: DeviceMap | None = None
+
+    @property
+    def place(self) -> torch.device | DeviceMap:
+        """Where the model goes."""
+        return self.device_map or self.device
 
     @cached_property
     def table(self) -> TableInfo:
@@ -136,6 +144,8 @@ def prepare(
     allow_pickle: bool,
     trust_remote_code: bool,
     progress: Progress | None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
 ) -> tuple[Setup, Subject]:
     """Find the model, and the artifacts where some are named; pick a device and the folder for records.
 
@@ -144,6 +154,7 @@ def prepare(
         model: Base model of the artifact, where it is not the one it names.
         force, overwrite, progress: As in `Setup`.
         device: Name of a device; accelerate picks one for None.
+        device_map, max_memory: As in `DeviceMap.read`.
         out: Runs folder for records; those of an artifact go beside it for None.
         revision, allow_pickle, trust_remote_code: As in `ModelSource.resolve`.
 
@@ -151,6 +162,7 @@ def prepare(
         UsageError: For arguments that do not go together.
         ModelError, ArtifactError, DeviceError: Where one of them can't be had.
     """
+    spread = DeviceMap.read(device_map, max_memory, device)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     found = resolve.subject(subject, model=model, revision=revision, **trust)
     if found.artifact and not found.path:
@@ -159,7 +171,7 @@ def prepare(
         raise UsageError("`force` is for an artifact of another table; here the argument is a model itself")
     folder = records_folder(found.source.id, found.path, None if out is None else Path(out))
     chosen = pick_device(device)
-    return Setup(found.source, folder, chosen, overwrite, force, progress or Progress()), found
+    return Setup(found.source, folder, chosen, overwrite, force, progress or Progress(), spread), found
 
 
 def tokenizer_for(source: ModelSource) -> PreTrainedTokenizerBase:

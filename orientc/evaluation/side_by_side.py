@@ -24,6 +24,7 @@ from orientc.evaluation.divergence import Reference, cross_entropies, percentile
 from orientc.evaluation.predictions import Predictions
 from orientc.evaluation.scoring import Example, batches, collate
 from orientc.modeling.modules import CompressedHead
+from orientc.models.device_map import inputs_device
 from orientc.models.substitute import Compressions, compressed_modules
 from orientc.storage.records import ORIGINAL
 from orientc.storage.sizes import INPUT_ONLY, TIED
@@ -155,8 +156,9 @@ class SideBySide:
         self._counts = tuple(len(example.targets) for example in examples)
         if not sum(self._counts):
             raise EvaluationError("there is no token to score")
-        self._batches = batches([len(example.input_ids) for example in examples], tokens, batch_size)
+        self._batches = batches([example.length for example in examples], tokens, batch_size)
         self._kept: dict[int, Tensor] = {}
+        self._device = inputs_device(model)
         self._predictions = Predictions(self.model, examples[self._batches[-1][-1]].input_ids[:2])
 
     @torch.inference_mode()
@@ -200,13 +202,17 @@ class SideBySide:
     ) -> dict[str, list[Tensor]]:
         """Losses at some positions by model, and where asked for divergences and top tokens, `[positions]` each."""
         targets, found = rows["targets"], {}
-        reference = Reference(self._predictions.logits(rows[_OWN])) if held else None
+        own = self._predictions.logits(rows[_OWN]) if original or held else None
+        reference = Reference(own) if held and own is not None else None
+        if own is not None:
+            targets = targets.to(own.device)
         if reference and original:
             found[ORIGINAL] = [reference.losses(targets)]
-        elif original:
-            found[ORIGINAL] = [cross_entropies(self._predictions.logits(rows[_OWN]), targets)]
+        elif original and own is not None:
+            found[ORIGINAL] = [cross_entropies(own, targets)]
         for policy, head in heads.items():
             logits = self._predictions.logits(rows[_COMPRESSED], head)
+            targets = targets.to(logits.device)
             if reference:
                 losses, divergences, same_top = reference.against(logits, targets)
                 found[policy] = [losses, divergences, same_top.float()]
@@ -229,7 +235,7 @@ class SideBySide:
 
         No chunk has positions of two batches: so they are the same whichever process has which batch.
         """
-        most = CPU_LOGITS if self.model.device.type == "cpu" else DEVICE_LOGITS
+        most = CPU_LOGITS if self._device.type == "cpu" else DEVICE_LOGITS
         size = max(1, most // self.model.get_input_embeddings().num_embeddings)
         for number, batch in enumerate(self._batches):
             if number % distributed.count() == distributed.index():
@@ -243,7 +249,7 @@ class SideBySide:
     def _passed(self, number: int, bodies: Mapping[str, Mapping[str, nn.Module]]) -> Rows:
         """One batch through the model's body, once with each of several lookups."""
         batch = collate([self._examples[index] for index in self._batches[number]], self._pad_id)
-        tensors = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+        tensors = {name: tensor.to(self._device) for name, tensor in batch.items()}
         rows = {"places": self._places(number), "targets": tensors["targets"]}
         for name, lookups in bodies.items():
             kept = self._kept.get(number) if name == _OWN else None

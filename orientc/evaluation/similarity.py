@@ -91,6 +91,8 @@ def similarity(
     model: str | Path | ModelSource | None = None,
     force: bool = False,
     device: str | None = None,
+    device_map: str | Path | None = None,
+    max_memory: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     revision: str | None = None,
@@ -109,6 +111,7 @@ def similarity(
         model: Base model of an artifact, where it is not the one the artifact names.
         force: Go on, with a warning, where the artifact was made from another table.
         device: Name of a device; accelerate picks one unless given.
+        device_map, max_memory: A model larger than one device is spread over several, see `DeviceMap.read`.
         out: Runs folder for the records; those of an artifact go beside it unless given.
         overwrite: Measure again what was measured before.
         revision, allow_pickle, trust_remote_code: See `ModelSource.resolve`.
@@ -130,6 +133,8 @@ def similarity(
         model=model,
         force=force,
         device=device,
+        device_map=device_map,
+        max_memory=max_memory,
         out=out,
         overwrite=overwrite,
         revision=revision,
@@ -138,7 +143,7 @@ def similarity(
         progress=progress,
     )
     with distributed.main_first():
-        sentences = stsb(data) if text is None else texts.scored_text(setup.source, text)
+        sentences = stsb(data) if text is None else text if isinstance(text, Text) else texts.from_file(text)
     return Similarities(SimilarityMeasurement(setup, config, sentences).all(found))
 
 
@@ -173,7 +178,7 @@ class SimilarityMeasurement(Measurement):
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return self._how.load(getattr(torch, self.config.dtype), self.setup.device)
+        return self._how.load(getattr(torch, self.config.dtype), self.setup.place)
 
     @cached_property
     def _vectors_of(self) -> Vectors:

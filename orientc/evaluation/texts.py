@@ -1,14 +1,21 @@
-"""Find the text a model is scored on, or calibrated and tuned on: a file, a data set, WikiText, the demo's own."""
+"""Find the text a model is scored on, or calibrated and tuned on: a file, a data set, WikiText, the demo's own.
+
+For an encoder-decoder it is a text of pairs, in the one form of `pairs`.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orientc import demo
 from orientc.errors import EvaluationError, UsageError
+from orientc.evaluation import pairs as pairs_in
+from orientc.evaluation.protocols import reads_pairs
 from orientc.models.argument import DEMO
 from orientc.models.source import ModelSource
 from orientc.utils.files import read_bytes
@@ -33,20 +40,20 @@ class Text:
         return hashlib.sha256(self.content.encode()).hexdigest()
 
 
-def scored_text(source: ModelSource, text: str | Path | Text | None = None) -> Text:
+def scored_text(
+    source: ModelSource,
+    text: str | Path | Text | None = None,
+    dataset: str | None = None,
+    column: str = COLUMN,
+    languages: str | None = None,
+) -> Text:
     """The text a model's perplexity is measured on: by default WikiText-103's raw test set; for `demo` its own.
 
-    Args:
-        source: The model.
-        text: A UTF-8 file, or a text, which is taken as it is.
-
-    Raises:
-        EvaluationError: Where the text can't be had.
+    Arguments and errors are those of `calibration_text`.
     """
-    if isinstance(text, Text):
-        return text
-    if text is not None:
-        return from_file(text)
+    given = _given(source, text, dataset, column, languages)
+    if given is not None:
+        return given
     return demo_evaluation() if source.id == DEMO else wikitext("test")
 
 
@@ -58,7 +65,11 @@ def is_scored_by_default(source: ModelSource, text: Text) -> bool:
 
 
 def calibration_text(
-    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = COLUMN
+    source: ModelSource,
+    text: str | Path | Text | None = None,
+    dataset: str | None = None,
+    column: str = COLUMN,
+    languages: str | None = None,
 ) -> Text:
     """The text a model is calibrated or tuned on: by default WikiText-103's raw validation set, docstrings for `demo`.
 
@@ -66,25 +77,54 @@ def calibration_text(
 
     Args:
         source: The model.
-        text: A UTF-8 file, or a text, which is taken as it is.
+        text: A UTF-8 file, or a text.
         dataset: NAME[:CONFIG][:SPLIT], as in `from_dataset`.
         column: The data set's column that holds the text.
+        languages: Of pairs, what source and target are called, as "en,de".
 
     Raises:
         UsageError: For both a file and a data set, or a column without a data set.
-        EvaluationError: Where the text can't be had.
+        EvaluationError: Where the text can't be had, or an encoder-decoder has none given.
     """
+    given = _given(source, text, dataset, column, languages)
+    if given is not None:
+        return given
+    return demo_calibration() if source.id == DEMO else wikitext("validation")
+
+
+def _given(
+    source: ModelSource, text: str | Path | Text | None, dataset: str | None, column: str, languages: str | None
+) -> Text | None:
+    """The text that is named, as the model reads it; None where none is."""
     if text is not None and dataset is not None:
         raise UsageError("`text` and `dataset` both name a text: give one of them")
     if dataset is None and column != COLUMN:
         raise UsageError("`column` is one of a data set: name that with `dataset`")
-    if isinstance(text, Text):
-        return text
     if text is not None:
-        return from_file(text)
+        return for_model(source, text if isinstance(text, Text) else from_file(text), languages)
     if dataset is not None:
-        return from_dataset(dataset, column)
-    return demo_calibration() if source.id == DEMO else wikitext("validation")
+        return for_model(source, from_dataset(dataset, column, pairs=reads_pairs(source)), languages)
+    check_default(source)
+    return None
+
+
+def for_model(source: ModelSource, text: Text, languages: str | None = None) -> Text:
+    """A text as a model reads it: for an encoder-decoder pairs in their one form, for others as it is.
+
+    Raises `EvaluationError` where they are no pairs.
+    """
+    if not reads_pairs(source):
+        return text
+    return Text(text.name, pairs_in.canonical(text.name, text.content, pairs_in.languages_of(languages)))
+
+
+def check_default(source: ModelSource) -> None:
+    """Raise `EvaluationError` for a model that there is no text for unless one is named."""
+    if reads_pairs(source):
+        raise EvaluationError(
+            f"{source.id} is an encoder-decoder, which is measured on pairs of source and target: name some of yours "
+            "with `text`, as TSV or JSON lines"
+        )
 
 
 def demo_evaluation() -> Text:
@@ -117,8 +157,10 @@ def from_file(path: str | Path) -> Text:
     return Text(path.name, content)
 
 
-def from_dataset(named: str, column: str) -> Text:
+def from_dataset(named: str, column: str, *, pairs: bool = False) -> Text:
     """One column of a data set, of the hub or in a folder, a row a line; `named` is NAME[:CONFIG][:SPLIT].
+
+    For `pairs` unless another column is named, it is that of translations, or all of text, in JSON as `pairs` reads it.
 
     The split is "train" unless named (NAME::SPLIT where there is no configuration). Raises `EvaluationError` where it
     can't be loaded, or has no such column of text.
@@ -138,6 +180,8 @@ def from_dataset(named: str, column: str) -> Text:
             f"can't load {named} through datasets ({hub.reason(error)}): name it as NAME[:CONFIG][:SPLIT], or a file "
             "of your own with `text`"
         ) from error
+    if pairs:
+        return Text(_known_as(name, configuration, split), _rows_of_pairs(rows, column))
     if column not in rows.column_names:
         raise EvaluationError(
             f'{named} has no column "{column}", choose another with `column`: {", ".join(rows.column_names)}'
@@ -148,8 +192,27 @@ def from_dataset(named: str, column: str) -> Text:
     content = "".join(value if value.endswith("\n") else f"{value}\n" for value in values)
     if not content.strip():
         raise EvaluationError(f"{named} has no text in it")
-    known_as = Path(name).resolve().name if Path(name).exists() else name
-    return Text("/".join(part for part in (known_as, configuration, split) if part), content)
+    return Text(_known_as(name, configuration, split), content)
+
+
+def _known_as(name: str, *parts: str) -> str:
+    """What a text of a data set is called: a folder by its own name."""
+    known = Path(name).resolve().name if Path(name).exists() else name
+    return "/".join(part for part in (known, *parts) if part)
+
+
+def _rows_of_pairs(rows: Any, column: str) -> str:
+    """Rows of a data set as JSON lines: of a column with two texts by language, or the columns of text."""
+    named = pairs_in.TRANSLATION if column == COLUMN else column
+    if named not in rows.column_names and column != COLUMN:
+        raise EvaluationError(
+            f'there is no column "{column}", choose another with `column`: {", ".join(rows.column_names)}'
+        )
+    if named in rows.column_names:
+        return "".join(f"{json.dumps(value)}\n" for value in rows[named][:])
+    kinds = {name: feature.dtype for name, feature in rows.features.items() if hasattr(feature, "dtype")}
+    texts = [name for name, kind in kinds.items() if kind in ("string", "large_string")]
+    return "".join(f"{json.dumps({name: row[name] for name in texts})}\n" for row in rows)
 
 
 def wikitext_at_hand() -> bool:

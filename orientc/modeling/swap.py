@@ -5,8 +5,10 @@ What may be replaced is checked in `models/substitute.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -48,8 +50,32 @@ def users_of(model: PreTrainedModel, table: str = INPUT) -> dict[str, nn.Module]
     if anchor is None:
         return {}
     parameter = table_of(anchor)
-    modules = model.named_modules(remove_duplicate=False)
-    return {name: module for name, module in modules if shares(module, parameter)}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = {name for name, module in modules.items() if shares(module, parameter)}
+    if hasattr(model, "hf_device_map"):  # spread over devices: where modules are tied each has a tensor of its own
+        tensors = model.named_parameters(remove_duplicate=False)
+        tied = _tied_to(model, {name for name, own in tensors if own is parameter})
+        found |= {name.rpartition(".")[0] for name in tied}
+    return {name: module for name, module in modules.items() if name in found}
+
+
+def _tied_to(model: PreTrainedModel, names: set[str]) -> set[str]:
+    """Names of the parameters that are tied to some of the same model, by what it says of its ties."""
+    found = set(names)
+    pairs = [*model.all_tied_weights_keys.items()]
+    for sides in (*pairs, *pairs):  # twice, as a target may come before another of the same source
+        if found & {*sides}:
+            found |= {*sides}
+    return found & {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+
+def execution_device(module: nn.Module) -> torch.device | None:
+    """Where a module runs that accelerate has spread over devices, by its hook; None of any other."""
+    hook = getattr(module, "_hf_hook", None)
+    for own in (hook, *getattr(hook, "hooks", ())):
+        if (device := getattr(own, "execution_device", None)) is not None:
+            return torch.device(device)
+    return None
 
 
 def own_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -76,7 +102,7 @@ def replacements(
 
     Args:
         model: The model, which has such a table; it is not changed.
-        factors: The compressed table. It is copied to the table's device, floats in the table's dtype.
+        factors: The compressed table. It is copied to where each module runs, floats in the table's dtype.
         keep_head: Leave the output projection as it is.
         resident: In which form a head holds the table while it runs: "codes", "int8" or "dense".
         table: Name of the table.
@@ -90,27 +116,37 @@ def replacements(
     form = resident_form(resident, factors.layout)
     users = users_of(model, table)
     parameter = table_of(next(iter(users.values())))
-    shared = factors.map(lambda tensor: _copied(tensor, parameter))
+    shared: dict[torch.device, Factors] = {}
     found: dict[str, nn.Module] = {}
     for name, module in users.items():
         replacement: CompressedTable
+        placed = execution_device(module)
+        device = parameter.device if placed is None else placed
+        if device not in shared:
+            shared[device] = factors.map(functools.partial(_copied, device=device, dtype=parameter.dtype))
         if isinstance(module, nn.Embedding | CompressedEmbedding):
             replacement = CompressedEmbedding(
-                shared, padding_idx=module.padding_idx, embed_scale=embedding_scale(module)
+                shared[device], padding_idx=module.padding_idx, embed_scale=embedding_scale(module)
             )
         elif keep_head:
             continue
         else:
-            replacement = CompressedHead(shared, dict(module.named_parameters()).get("bias"), form)
+            replacement = CompressedHead(shared[device], dict(module.named_parameters()).get("bias"), form)
+        if placed is not None:
+            replacement.register_forward_pre_hook(functools.partial(_moved, placed))
         found[name] = replacement.train(module.training)
     return found
 
 
-def _copied(tensor: Tensor, table: Tensor) -> Tensor:
-    """A copy of `tensor` on the table's device; floats become a parameter in the table's dtype."""
+def _moved(device: torch.device, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.to(device) for tensor in inputs)
+
+
+def _copied(tensor: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A copy of `tensor` on a device; floats become a parameter of the type."""
     if not tensor.is_floating_point():
-        return tensor.to(table.device, copy=True)
-    return nn.Parameter(tensor.detach().to(table.device, table.dtype, copy=True))
+        return tensor.to(device, copy=True)
+    return nn.Parameter(tensor.detach().to(device, dtype, copy=True))
 
 
 def swap_in(model: PreTrainedModel, modules: dict[str, nn.Module]) -> dict[str, dict[str, str]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import importlib
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +26,7 @@ from orientc.models import compact, hub, quantized, sentence_transformers
 from orientc.models.argument import place_of
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
+from orientc.models.device_map import DeviceMap
 from orientc.models.files import ModelFiles
 from orientc.models.stored import Checkpoint
 from orientc.models.unfilled import unfilled
@@ -208,6 +211,7 @@ class ModelSource(ModelFiles):
         configure: Callable[[PreTrainedConfig], object] | None = None,
         attention: str | None = None,
         quantization: Any | None = None,
+        place: torch.device | DeviceMap | None = None,
     ) -> PreTrainedModel:
         """Load the whole model, in evaluation mode.
 
@@ -220,6 +224,7 @@ class ModelSource(ModelFiles):
             configure: Changes the configuration before loading.
             attention: Name of one of transformers' attention implementations.
             quantization: One of transformers' configurations to quantize a body of floats by.
+            place: The device it goes to, or how it is spread over several; the CPU unless given.
 
         Raises:
             EvaluationError: The checkpoint lacks other weights, which transformers would draw at random too.
@@ -231,6 +236,12 @@ class ModelSource(ModelFiles):
         quantized.dequantize(config)
         if configure:
             configure(config)
+        spread = place if isinstance(place, DeviceMap) else None
+        if spread and self.dequantized_from:
+            raise ModelError(
+                f"{self.id} is dequantized on loading: `device_map` is for models that run as they are stored"
+            )
+        offloaded = TemporaryDirectory(prefix="orientc-offload-") if spread else None
         named = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
         model_class = auto_class if named else self.class_for(auto_class) if auto_class else self.architecture
         model, info = self._from_pretrained(
@@ -240,10 +251,13 @@ class ModelSource(ModelFiles):
             ignore_mismatched_sizes=True,  # they count as lacking, below
             config=config,
             **({"attn_implementation": attention} if attention else {}),
+            **(spread.options(offloaded.name) if spread and offloaded else {}),
             **({} if self.gguf or self.allow_pickle else {"use_safetensors": True}),
             **({"quantization_config": quantization} if quantization is not None else {}),
             **({"quantization_config": transformers.GgufConfig(dequantize=True)} if self.gguf else {}),
         )
+        if offloaded:
+            weakref.finalize(model, offloaded.cleanup)
         lacking = unfilled(model, info, new_head=new_head, pooler=auto_class is not None)
         if lacking:
             raise EvaluationError(
@@ -263,7 +277,7 @@ class ModelSource(ModelFiles):
             vars(model).pop("_weight_conversions", None)  # saving would quantize it again, and not say so
             model.to(dtype)  # what was not quantized has kept its type
         loaded: PreTrainedModel = model.eval()
-        return loaded
+        return loaded.to(place) if isinstance(place, torch.device) else loaded
 
     @cached_property
     def dequantized_from(self) -> str | None:

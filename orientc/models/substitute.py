@@ -37,9 +37,7 @@ def head_policies(model: PreTrainedModel, tables: Collection[str] = (INPUT,)) ->
     """
     lookups = {*tables} - {HEAD}
     if INPUT in tables and HEAD not in tables:
-        lookup, head = module_of(model), model.get_output_embeddings()
-        table = table_of(lookup) if lookup is not None else None
-        if head is not None and table is not None and (shares(head, table) or HEAD not in tables_of(model)):
+        if None not in (module_of(model), module_of(model, HEAD)) and HEAD not in tables_of(model):
             return (INPUT_ONLY, TIED)
     if HEAD not in tables:
         return (INPUT_ONLY,)
@@ -167,12 +165,12 @@ def _check_lookups(model: PreTrainedModel) -> None:
 
     A decoder may look tokens up in the head's.
     """
-    known = {id(table_of(module)) for name in (INPUT, HEAD) if (module := module_of(model, name)) is not None}
+    known = {id(module) for name in (INPUT, HEAD) for module in users_of(model, name).values()}
     for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
         lookup = part.get_input_embeddings() if isinstance(part, PreTrainedModel) else None
         if isinstance(lookup, nn.Conv1d):
             continue
-        if lookup is None or id(table_of(lookup)) not in known:
+        if lookup is None or id(lookup) not in known:
             raise SubstitutionError(
                 f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
             )
@@ -185,7 +183,7 @@ def _checked_policy(model: PreTrainedModel, tables: Collection[str], head: str |
     table, projection = HEAD if HEAD in tables else INPUT, model.get_output_embeddings()
     if projection is not None and (HEAD in tables or TIED in allowed):
         parameter = table_of(projection) if table == HEAD else table_of(model.get_input_embeddings())
-        if not (_projects(projection, parameter) and _called(model, projection, parameter)):
+        if not (_projects(projection, parameter) and _called(model, projection, table)):
             raise SubstitutionError(
                 f"the head of {type(model).__name__} reads the table's weight directly (for DeBERTa: legacy=False), "
                 f"so {policy} can't be done: load the model without its head"
@@ -216,13 +214,14 @@ def _projects(head: nn.Module, table: Tensor) -> bool:
     return isinstance(head, CompressedHead) or head.get_parameter("weight").shape[0] == table.shape[0]
 
 
-def _called(model: PreTrainedModel, head: nn.Module, table: Tensor) -> bool:
-    """Whether the module that holds a head calls it, where the head shares the table.
+def _called(model: PreTrainedModel, head: nn.Module, table: str) -> bool:
+    """Whether the module that holds a head calls it, where the head uses the table.
 
     MobileBERT's multiplies by the head's weight itself; Mamba's calls it and asks for its dtype.
     """
+    shared = head in users_of(model, table).values()
     for name, module in model.named_modules():
-        if module is head and shares(head, table):
+        if module is head and shared:
             holder, _, attribute = name.rpartition(".")
             names = type(model.get_submodule(holder)).forward.__code__.co_names
             return not {attribute, "weight"} <= set(names)

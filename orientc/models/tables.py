@@ -52,7 +52,7 @@ def tables_of(model: PreTrainedModel) -> dict[str, ModelTable]:
     """The tables of a model by name: the input's, an untied head's, then others by size."""
     lookup, head = module_of(model), module_of(model, HEAD)
     names = [INPUT] if isinstance(lookup, nn.Embedding | CompressedEmbedding) else []
-    if head is not None and _is_table(model, head) and not (names and shares(head, _parameter(lookup))):
+    if head is not None and _is_table(model, head) and not (names and head in users_of(model).values()):
         names.append(HEAD)
     taken = {id(_parameter(module_of(model, name))) for name in names}
     others: dict[str, int] = {}

@@ -7,6 +7,8 @@ from typing import Any
 import transformers
 from transformers import PreTrainedModel
 
+from orientc.modeling.swap import execution_device
+
 
 def unfilled(model: PreTrainedModel, info: dict[str, Any], *, new_head: bool, pooler: bool) -> set[str]:
     """Find the parameters that a checkpoint did not fill and should have.
@@ -18,11 +20,16 @@ def unfilled(model: PreTrainedModel, info: dict[str, Any], *, new_head: bool, po
         pooler: Whether a pooler is wanted even where the checkpoint has none.
     """
     lacking = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-    lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta}  # tied to what is lacking
+    lacking |= {key for key, parameter in model.named_parameters() if parameter.is_meta and not _is_away(model, key)}
     if not pooler and any(key.startswith("pooler.") for key in lacking):
         model.pooler = None
         lacking = {key for key in lacking if not key.startswith("pooler.")}
     return {key for key in lacking if not _on_top(model, key)} if new_head else lacking
+
+
+def _is_away(model: PreTrainedModel, key: str) -> bool:
+    """Whether a parameter has no numbers because it is kept elsewhere until its module runs."""
+    return execution_device(model.get_submodule(key.rpartition(".")[0])) is not None
 
 
 def _on_top(model: PreTrainedModel, key: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
-OBJECTIVES = ("masked", "causal", "sentence", "classes")
+OBJECTIVES = ("masked", "causal", "seq2seq", "sentence", "classes")
 _FREQUENCIES = ("counts", "prior")
 MATRICES = ("input_importance", "head_importance")
 _SHRINKAGES = dict(zip(MATRICES, ("input_shrinkage", "head_shrinkage"), strict=True))
@@ -52,8 +52,8 @@ class CalibrationDescription:
 
     Attributes:
         base: The table it was measured on.
-        objective: The loss importance was measured by: "masked", "causal", "classes" or "sentence"; None where not
-            measured.
+        objective: The loss importance was measured by: "masked", "causal", "seq2seq", "classes" or "sentence"; None
+            where not measured.
         text: Name of the text, if any.
         text_sha256: Hash of the text, if any.
         frequency: Where the counts come from; None: from the text.

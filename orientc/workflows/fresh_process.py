@@ -45,7 +45,10 @@ with torch.inference_mode():
             found.append(model.encode(sentence, convert_to_tensor=True, show_progress_bar=False).float().numpy())
             continue
         batch = scope["tokenizer"](sentence, return_tensors="pt", truncation=True, max_length=given["longest"])
-        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        if model.config.is_encoder_decoder:
+            inputs["decoder_input_ids"] = batch["input_ids"]
+        output = model(**inputs)
         states = output.logits if "logits" in output else output.last_hidden_state
         found.append((states[0, states.shape[1] // 2] if states.ndim == 3 else states[0]).float().numpy())
 numpy.save(given["out"], numpy.stack(found).astype("float32"))
@@ -133,7 +136,10 @@ def _states(folder: Path, sentences: list[str], dtype: torch.dtype) -> _NUMBERS:
     found = []
     for sentence in sentences:
         batch = source.tokenizer(sentence, return_tensors="pt", truncation=True, max_length=_LONGEST)
-        output: Any = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        if model.config.is_encoder_decoder:  # any ids do: they are the same here and there
+            inputs["decoder_input_ids"] = batch["input_ids"]
+        output: Any = model(**inputs)
         states = output.logits if "logits" in output else output.last_hidden_state
         found.append((states[0, states.shape[1] // 2] if states.ndim == 3 else states[0]).float().numpy())
     return np.stack(found).astype(np.float32)

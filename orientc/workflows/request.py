@@ -13,7 +13,7 @@ from orientc.evaluation import finetuning
 from orientc.evaluation.configs import check_counts
 from orientc.evaluation.glue.finetuned import Rows
 from orientc.evaluation.glue.tasks import TASKS
-from orientc.evaluation.perplexity import head_protocol
+from orientc.evaluation.protocols import head_protocol, reads_pairs
 from orientc.evaluation.similarity import Pairs, stsb
 from orientc.evaluation.texts import Text
 from orientc.exporters import push as hub
@@ -80,12 +80,15 @@ def texts_for(
     data: str | Path | None,
     seed: int,
     progress: Progress,
+    languages: str | None = None,
 ) -> Texts:
     """The texts for each step.
 
     With `sts`, STS-B's train set is searched on and its dev set judged on; for a task its own train and dev sets. Some
     of the train set's texts, on which nothing is measured, are calibrated on unless there is a `text` for that.
     """
+    if languages is not None and not reads_pairs(source):
+        raise EvaluationError(f"{source.id} is no encoder-decoder: `languages` is for the pairs that those read")
     given = None if text is None else calibration_text(source, text, progress)
     if measure in TASKS:
         own, search, verdict = three_sets(TASKS[measure], None if data is None else Path(data), seed)
@@ -98,7 +101,7 @@ def texts_for(
             return Texts(given, stsb(folder, "train"), stsb(folder, "dev"))
         own, search, _ = three_sets(TASKS["stsb"], folder, seed)
         return Texts(own, _pairs(search), stsb(folder, "dev"))
-    found = three_texts(source, text, seed, progress)
+    found = three_texts(source, text, seed, progress, languages)
     return Texts(found.calibration, found.search, found.verdict)
 
 
@@ -127,7 +130,7 @@ def measure_for(
             progress.warn(
                 f"{source.id} is a classifier: sentence vectors say little of it; name its task with `measure`"
             )
-        return PERPLEXITY if head_protocol(source) and not source.is_encoder_decoder else SIMILARITY
+        return PERPLEXITY if head_protocol(source) else SIMILARITY
     if (measure == SPEARMAN) != (sts is not None):
         raise UsageError(
             "`measure` spearman needs sentence pairs with scores: say where STS-B is with `sts`, and only then"

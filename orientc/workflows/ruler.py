@@ -58,10 +58,14 @@ class Ruler:
         measure: "perplexity", "similarity", "spearman", or a task's name.
         text: The text, the sentence pairs that Spearman's correlation needs, or the task's rows.
         limit: Measure on so many lines, tokens (causal), pairs or rows.
+        languages: Of an encoder-decoder's pairs, the languages of a multilingual tokenizer.
     """
 
-    def __init__(self, setup: Setup, measure: str, text: Text | Pairs | Rows, limit: int | None) -> None:
+    def __init__(
+        self, setup: Setup, measure: str, text: Text | Pairs | Rows, limit: int | None, languages: str | None = None
+    ) -> None:
         self._setup, self.measure, self.text, self._limit = setup, measure, text, limit
+        self._languages = languages
         # made at once: it refuses a model that it can't measure
         self._measurement = self._measurement_of(setup)
 
@@ -115,7 +119,9 @@ class Ruler:
             return FinetunedMeasurement(setup, self.text, self._limit)
         if self.measure == PERPLEXITY:
             assert isinstance(self.text, Text)
-            return PerplexityMeasurement(setup, PerplexityConfig(limit=self._limit, kl=False), self.text)
+            return PerplexityMeasurement(
+                setup, PerplexityConfig(limit=self._limit, kl=False, languages=self._languages), self.text
+            )
         return SimilarityMeasurement(setup, SimilarityConfig(limit=self._limit), self.text)
 
     def _outcome(self, original: Record, record: Record) -> Outcome:

@@ -45,6 +45,7 @@ def shrink(
     text: str | Path | Text | None = None,
     sts: str | Path | None = None,
     data: str | Path | None = None,
+    languages: str | None = None,
     limit: int | None = None,
     tokens: int = CalibrationConfig.tokens,
     seed: int = 0,
@@ -82,12 +83,14 @@ def shrink(
             sizes being shared out by predicted loss; "input" or "head" alone. With `runtime`, and by a measure without
             a head, it is the lookup's.
         text: UTF-8 file, or a text, that is split for calibration, search and verdict; WikiText-103's validation and
-            test texts unless given, for "demo" its own.
+            test texts unless given, for "demo" its own. An encoder-decoder's is pairs, as for `perplexity`.
         sts: Folder that STS-B is in, as for `similarity`, or "hub": the search is on its train set, the verdict on its
             dev set; other sentences of the train set are calibrated on, unless `text` is given, then all of that.
         data: Folder that the task's data is in, as for `glue`; the hub's unless given. The search is on rows of its
             train set, the verdict on its dev set; other texts of the train set are calibrated on, unless `text` is
             given.
+        languages: Of an encoder-decoder's pairs, what source and target are called in `text`, and a multilingual
+            tokenizer's languages, as "en,de".
         limit: Measure on so many lines, tokens (causal), pairs or rows each time.
         tokens: Calibrate on about so many tokens.
         seed: Draws which pieces of a text are for what, and those that are calibrated on.
@@ -122,7 +125,7 @@ def shrink(
     check_runtime(runtime, {"body": None if body == NONE else body, "dtype": dtype, "name": name, "push": push})
     bodies.check_request(body, COMPACT)
     check_request(to, dtype, dry_run=dry_run, limit=limit, push=push, private=private)
-    config = CalibrationConfig(tokens, None, seed)
+    config = CalibrationConfig(tokens, seed=seed, languages=languages)
     progress = progress or Progress()
     if not isinstance(model, ModelSource):
         trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
@@ -133,7 +136,9 @@ def shrink(
     place = None if out is None else Path(out)
     setup = Setup(model, runs.model_folder(model.id, place), pick_device(device), progress=progress)
     bodies.check(model, COMPACT, body, artifact=True)
-    texts = texts_for(model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress)
+    texts = texts_for(
+        model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress, languages=languages
+    )
     kind = Work if runtime is None else GgufWork
     names = tables_for(model, table, tolerance.measure, runtime=runtime, progress=progress)
     work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place, names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from orientc.evaluation import texts
 from orientc.evaluation.glue import data as glue
 from orientc.evaluation.glue.finetuned import Rows
 from orientc.evaluation.glue.tasks import Task
+from orientc.evaluation.pairs import parse
+from orientc.evaluation.protocols import reads_pairs
 from orientc.evaluation.texts import Text
 from orientc.models import hub
 from orientc.models.argument import DEMO
@@ -41,7 +44,9 @@ class ThreeTexts:
     verdict: Text
 
 
-def three_texts(source: ModelSource, text: str | Path | Text | None, seed: int, progress: Progress) -> ThreeTexts:
+def three_texts(
+    source: ModelSource, text: str | Path | Text | None, seed: int, progress: Progress, languages: str | None = None
+) -> ThreeTexts:
     """The texts to shrink a model by.
 
     A text that is given is split in three. By default they are the halves of WikiText-103's validation text and its
@@ -52,13 +57,15 @@ def three_texts(source: ModelSource, text: str | Path | Text | None, seed: int, 
         text: A UTF-8 file or a text.
         seed: Draws which pieces of a text go where.
         progress: Told where the hub does not answer.
+        languages: Of an encoder-decoder's pairs, what source and target are called.
 
     Raises:
         EvaluationError: The text can't be read, or is too short to be split.
     """
     if text is not None:
-        given = text if isinstance(text, Text) else texts.from_file(text)
-        return ThreeTexts(*split(given, PARTS, seed))
+        given = texts.for_model(source, text if isinstance(text, Text) else texts.from_file(text), languages)
+        return ThreeTexts(*split(given, PARTS, seed, parse if reads_pairs(source) else None))
+    texts.check_default(source)
     if _wikitext_can_be_had(source, progress, _MEASURED):
         calibration, search = split(texts.wikitext("validation"), PARTS[:2], seed)
         return ThreeTexts(calibration, search, texts.wikitext("test"))
@@ -111,13 +118,20 @@ def _wikitext_can_be_had(source: ModelSource, progress: Progress, measured: str)
     return False
 
 
-def split(text: Text, names: tuple[str, ...], seed: int) -> list[Text]:
+def split(
+    text: Text,
+    names: tuple[str, ...],
+    seed: int,
+    sides_in: Callable[[str, str], list[tuple[str, str]]] | None = None,
+) -> list[Text]:
     """Split a text into parts of like size, each of pieces from all over it; a line that comes again is left out.
 
     Args:
         text: The text.
         names: The parts' names, which follow the text's.
         seed: Draws the piece that each part gets of as many neighbours as there are parts.
+        sides_in: Finds the source and the target in a line of pairs, neither of which may come in two parts; the line
+            itself may not unless this is given.
 
     Raises:
         EvaluationError: It has fewer lines than parts.
@@ -129,19 +143,28 @@ def split(text: Text, names: tuple[str, ...], seed: int) -> list[Text]:
     draw = random.Random(seed)
     parts: list[list[str]] = [[] for _ in names]
     home: dict[str, int] = {}
+
+    def sides(line: str) -> list[str]:
+        if sides_in is None:
+            return [line]
+        return [f"{number} {side}" for pair in sides_in(text.name, line) for number, side in enumerate(pair)]
+
     for start in range(0, len(pieces), len(names)):
         order = draw.sample(range(len(names)), len(names))
         for part, piece in zip(order, pieces[start : start + len(names)], strict=False):
-            parts[part] += [line for line in piece if _is_at_home(line, part, home)]
+            parts[part] += [line for line in piece if _is_at_home(sides(line), part, home)]
     if empty := [name for name, part in zip(names, parts, strict=True) if not "".join(part).strip()]:
         raise EvaluationError(f"{text.name} is too short to be split: nothing is left for the {empty[0]}")
     return [Text(f"{text.name}/{name}", "".join(part)) for name, part in zip(names, parts, strict=True)]
 
 
-def _is_at_home(line: str, part: int, home: dict[str, int]) -> bool:
-    """Whether a line may stand in a part: it is short, or comes in no other."""
-    own = " ".join(line.split())
-    return len(own) < _OWN or home.setdefault(own, part) == part
+def _is_at_home(texts: list[str], part: int, home: dict[str, int]) -> bool:
+    """Whether a line, or both sides of a pair, may stand in a part: each is short, or comes in no other."""
+    own = [short for text in texts if len(short := " ".join(text.split())) >= _OWN]
+    if any(home.get(text, part) != part for text in own):
+        return False
+    home.update(dict.fromkeys(own, part))
+    return True
 
 
 def _pieces(lines: list[str], count: int) -> list[list[str]]:

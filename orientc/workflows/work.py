@@ -18,7 +18,8 @@ from orientc.compression.fit_table import Fit, loaded
 from orientc.compression.shared_budget import SharedBudget, check_shared
 from orientc.errors import FitError
 from orientc.evaluation.glue.finetuned import Rows
-from orientc.evaluation.perplexity import CAUSAL, head_protocol
+from orientc.evaluation.pairs import parse
+from orientc.evaluation.protocols import CAUSAL, head_protocol, reads_pairs
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.similarity import Pairs
 from orientc.evaluation.texts import Text
@@ -83,6 +84,7 @@ class Work:
             "size": self.asked,
             "limit": self.limit,
             "tokens": self.config.tokens,
+            "languages": self.config.languages,
             "seed": self.config.seed,
             "body": self.body,
             "dtype": self.exported_dtype,
@@ -165,7 +167,8 @@ class Work:
     def _calibrated(self, out: Path | None) -> Calibrated:
         return calibrate(
             self.setup.source, text=self.texts.calibration, tokens=self.config.tokens, seed=self.config.seed,
-            device=str(self.setup.device), out=out, progress=self.setup.progress,
+            device=str(self.setup.device), languages=self.config.languages, out=out,
+            progress=self.setup.progress,
         )  # fmt: skip
 
     def _search(self, calibration: Path) -> SizeSearch:
@@ -266,7 +269,7 @@ class Work:
         limit = self.limit or lines.get(self.tolerance.measure)
         if self.limit is None and self.tolerance.measure == PERPLEXITY and head_protocol(self.setup.source) == CAUSAL:
             limit = causal
-        return Ruler(self.setup, self.tolerance.measure, text, limit)
+        return Ruler(self.setup, self.tolerance.measure, text, limit, self.config.languages)
 
     def _verdict(self, outcome: Outcome, alone: Outcome | None) -> Verdict:
         tolerance = self.tolerance if self.asked is None else None
@@ -291,4 +294,6 @@ class Work:
         text = self.texts.verdict
         if isinstance(text, Rows):
             return text.sentences
+        if isinstance(text, Text) and reads_pairs(self.setup.source):
+            return [first for first, _ in parse(text.name, text.content)]
         return list(text.first) if isinstance(text, Pairs) else text.content.split("\n")

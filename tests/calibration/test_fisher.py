@@ -19,9 +19,10 @@ from orientc.calibration.fisher import (
     of_language_model,
     of_sentences,
 )
-from orientc.evaluation.scoring import Example, collate, logits_only_at
+from orientc.evaluation.scoring import PADDING, Example, collate, decoder_inputs, inputs_of, logits_only_at
 from orientc.evaluation.sentences import pool
 from orientc.modeling.modules import embedding_scale
+from orientc.modeling.swap import users_of
 
 PAD, CLS, MASK = SPECIAL = [0, 1, 2]
 COMMON: dict[str, Any] = {"special_ids": SPECIAL, "pad_id": PAD, "seed": 0, "batch_size": 32}
@@ -72,14 +73,13 @@ def changed(model: PreTrainedModel, *, lookup: bool, head: bool) -> tuple[Tensor
 def predictions(model: PreTrainedModel, given: list[Example]) -> Tensor:
     batch = collate(given, PAD)
     with logits_only_at(model, batch["positions"]):
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = model(**inputs_of(model, batch)).logits
     found: Tensor = logits.double().log_softmax(-1)
     return found
 
 
-def divergence(model: PreTrainedModel, change: Tensor, modules: list[nn.Module], *, masked: bool) -> float:
-    """Nats per input position that the change costs, on examples nothing was measured on."""
-    given = examples(400, masked=masked, seed=1)
+def divergence(model: PreTrainedModel, change: Tensor, modules: list[nn.Module], given: list[Example]) -> float:
+    """Nats per input position that the change costs on some examples."""
     before = predictions(model, given)
     held = {module: module.weight for module in modules}
     for module, weight in held.items():
@@ -89,6 +89,9 @@ def divergence(model: PreTrainedModel, change: Tensor, modules: list[nn.Module],
         module.weight = weight
     batch = collate(given, PAD)
     positions = int(input_positions(batch["input_ids"], batch["attention_mask"], SPECIAL).sum())
+    if "labels" in batch:
+        written = decoder_inputs(model, batch["labels"])
+        positions += int(input_positions(written, batch["labels"] != PADDING, SPECIAL).sum())
     return float((before.exp() * (before - after)).sum()) / positions
 
 
@@ -112,9 +115,31 @@ def test_the_metrics_predict_what_a_change_of_the_table_costs(name: str) -> None
     }
     for (lookup, head), importance in metrics.items():
         change, modules = changed(model, lookup=lookup, head=head)
-        cost = divergence(model, change, modules, masked=masked)
+        cost = divergence(model, change, modules, examples(400, masked=masked, seed=1))
         assert cost > 0
         assert predicted(change, importance) == pytest.approx(cost, rel=0.2), (lookup, head)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart-scaled", "m2m-100"])
+def test_an_encoder_decoders_metrics_predict_what_a_change_costs(name: str) -> None:
+    """Of both its lookups together M, of the head H, where a target repeats its source's tokens in another order."""
+    model = build(name) if name == "t5" else model_of(name)  # its predictions are not even as they are
+    model.config.decoder_start_token_id = CLS
+    drawn, given = (
+        [
+            Example(found.input_ids, [*range(len(found.targets))], found.targets[::-1], decoded=True)
+            for found in examples(number, masked=False, seed=seed)
+        ]
+        for number, seed in ((600, 0), (400, 1))
+    )
+    found = of_language_model(model, drawn, tied=True, **COMMON)
+    assert found.head_importance is not None
+    lookups = [module for module in users_of(model).values() if isinstance(module, nn.Embedding)]
+    change, (head,) = changed(model, lookup=False, head=True)
+    for modules, importance in ((lookups, found.input_importance), ([head], found.head_importance)):
+        cost = divergence(model, change, modules, given)
+        assert cost > 0
+        assert predicted(change, importance) == pytest.approx(cost, rel=0.25)
 
 
 def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> None:

@@ -59,7 +59,9 @@ def test_a_weight_is_a_number_above_zero(files: list[Path], weight: str) -> None
 
 
 def test_files_and_data_sets_go_together(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orientc.evaluation.texts.from_dataset", lambda name, column: Text(f"{name}/{column}", "words"))
+    monkeypatch.setattr(
+        "orientc.evaluation.texts.from_dataset", lambda name, column, **_: Text(f"{name}/{column}", "words")
+    )
     found = Mixture.of(DEMO, files[0], ["imdb::test=2", "news"], "body")
     assert found.name == "a.txt + imdb::test/body=2 + news/body"
     with pytest.raises(UsageError, match="`column` is one of a data set"):

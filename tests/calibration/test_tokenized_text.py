@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 from support.architectures import build
-from support.data import SENTENCES
+from support.data import PAIRS, SENTENCES
 from support.models import cut_table
 from transformers import PreTrainedTokenizerFast
 
@@ -46,10 +46,25 @@ def test_the_objective_goes_by_the_head(
     assert found == [MASKED, CAUSAL, SENTENCE, CLASSES]
 
 
-def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
-    build("t5").save_pretrained(tmp_path)
+def test_an_encoder_decoder_that_writes_no_text_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
+    transformers.BartForSequenceClassification(build("bart").config).save_pretrained(tmp_path)
     with pytest.raises(CalibrationError, match=r"encoder-decoder.*`frequency`"):
         objective_of(ModelSource.resolve(str(tmp_path)))
+
+
+def test_of_pairs_both_sides_are_counted_as_they_are_looked_up(t5_folder: Path) -> None:
+    """The decoder looks up its start, which is T5's padding, in the place of the end that it predicts."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(t5_folder)
+    sources, targets = ([*side] for side in zip(*PAIRS, strict=True))
+    read, written = tokenizer(sources)["input_ids"], tokenizer(text_target=targets)["input_ids"]
+    looked_up = [token for ids in read for token in ids] + [token for ids in written for token in ids[:-1]]
+    expected = torch.bincount(torch.tensor(looked_up), minlength=len(tokenizer)).double()
+    expected[tokenizer.pad_token_id] += len(PAIRS)
+    text = "".join(f"{source}\t{target}\n" for source, target in PAIRS)
+    assert torch.equal(counts(t5_folder, text), expected)
+    found, positions = tokenized(t5_folder, text).examples(10**9, 0)
+    assert sorted(one.targets for one in found) == sorted(written)
+    assert positions == len([token for token in looked_up if token not in tokenizer.all_special_ids])
 
 
 def test_masked_counts_are_those_of_all_lines_with_special_tokens_and_the_masks_of_the_protocol(

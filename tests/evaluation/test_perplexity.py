@@ -311,7 +311,16 @@ def test_an_artifact_of_another_table_needs_force(bert_folder: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "protocol"),
-    [("bert", "masked"), ("deberta-v2", "masked"), ("gpt2", "causal"), ("llama", "causal")],
+    [
+        ("bert", "masked"),
+        ("deberta-v2", "masked"),
+        ("gpt2", "causal"),
+        ("llama", "causal"),
+        ("t5", "seq2seq"),
+        ("bart", "seq2seq"),
+        ("marian", "seq2seq"),
+        ("m2m-100", "seq2seq"),
+    ],
 )
 def test_the_protocol_follows_the_architecture(name: str, protocol: str, tmp_path: Path) -> None:
     build(name).save_pretrained(tmp_path)
@@ -320,10 +329,12 @@ def test_the_protocol_follows_the_architecture(name: str, protocol: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("t5", "encoder-decoder"), ("bart", "encoder-decoder"), ("bert-encoder", "no language-model head")],
+    [("BartForSequenceClassification", "encoder-decoder"), ("BertModel", "no language-model head")],
 )
 def test_models_without_a_perplexity_are_refused(name: str, reason: str, tmp_path: Path) -> None:
-    build(name).save_pretrained(tmp_path)
+    model_class = getattr(transformers, name)
+    _, config_class, arguments = ARCHITECTURES[name[:4].lower()]
+    model_class(getattr(transformers, config_class)(**arguments)).save_pretrained(tmp_path)
     with pytest.raises(EvaluationError, match=reason):
         protocol_of(ModelSource.resolve(str(tmp_path)))
 

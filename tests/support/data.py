@@ -12,6 +12,12 @@ SENTENCES = [
     for other in ("dog", "mountains", "parametrization")
 ]
 
+# sources and targets of unequal length
+PAIRS = [
+    (sentence, f"the {words[2]} {words[3]} {' '.join(words[: number % 5])}".strip())
+    for number, sentence in enumerate(SENTENCES)
+    for words in [sentence.split()]
+]
 
 # GLUE's files: the header of those with labels (CoLA's have none), that of the test file, and the labels
 GLUE: dict[str, tuple[str, str, tuple[object, ...]]] = {

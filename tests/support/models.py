@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,28 @@ def save_gpt2(folder: Path, bytes_bpe: PreTrainedTokenizerFast) -> None:
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     bytes_bpe.save_pretrained(folder)
+
+
+def save_t5(folder: Path, wordpiece: PreTrainedTokenizerFast) -> None:
+    """A tied encoder-decoder of a few thousand parameters, saved with its tokenizer, which ends a text with [SEP]."""
+    torch.manual_seed(0)
+    tokenizer = copy.deepcopy(wordpiece)
+    end = ("[SEP]", wordpiece.convert_tokens_to_ids("[SEP]"))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[end])
+    tokenizer.eos_token = "[SEP]"
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=1,
+        num_heads=4,
+        pad_token_id=0,
+        eos_token_id=end[1],
+        decoder_start_token_id=0,
+    )
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def cut_table(folder: Path, copy: Path, rows: int) -> Path:

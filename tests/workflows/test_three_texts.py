@@ -70,6 +70,8 @@ def test_without_a_hub_it_is_pythons_own_texts_and_that_is_said(
     def hang(*_: object, **__: object) -> None:
         time.sleep(30)
 
+    source = ModelSource.resolve(bert_folder)
+    assert source.config.model_type == "bert"  # read before there is no hub any more
     monkeypatch.setattr(hub, "is_offline_mode", lambda: False)
     monkeypatch.setattr(hub, "get_session", hang)  # as a name server that does not answer
     monkeypatch.setattr("orientc.evaluation.texts.wikitext_at_hand", lambda: False)
@@ -78,7 +80,7 @@ def test_without_a_hub_it_is_pythons_own_texts_and_that_is_said(
     assert not hub.answers(within=0.2)
     assert time.monotonic() - start < 2
     monkeypatch.setattr(hub, "answers", lambda: False)
-    found = three_texts(ModelSource.resolve(bert_folder), None, 0, Progress(warn=told.append))
+    found = three_texts(source, None, 0, Progress(warn=told.append))
     assert found.calibration.name == "python-docstrings"
     shared = set(lines_of(found.search)) & set(lines_of(found.verdict))
     assert all(len(line) < 40 for line in shared)
@@ -88,5 +90,5 @@ def test_without_a_hub_it_is_pythons_own_texts_and_that_is_said(
     assert "language reference" in line
     assert "other languages" in line
     told.clear()
-    assert calibration_text(ModelSource.resolve(bert_folder), None, Progress(warn=told.append)) == found.calibration
+    assert calibration_text(source, None, Progress(warn=told.append)) == found.calibration
     assert "language reference" not in told[0]
