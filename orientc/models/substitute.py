@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -17,7 +18,7 @@ from orientc.errors import SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
 from orientc.modeling.resident import Resident
-from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, users_of
+from orientc.modeling.swap import replacements, set_tied_weights, shares, swap_in, unresized, users_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED, UNTIED
 
@@ -52,6 +53,7 @@ def substitute(
             or head policy do not fit, or a head can't have the form; the model is unchanged.
     """
     swap_in(model, compressed_modules(model, compressed, head, resident=resident))
+    model.resize_token_embeddings = partial(unresized, model)
     return model
 
 
