@@ -29,7 +29,16 @@ from orientc.exporters.forms import INT4, INT8, NONE
 from orientc.exporters.onnx_cache import empty
 from orientc.exporters.onnx_graph import Examples, Graph, translated
 from orientc.exporters.onnx_head import heads
-from orientc.exporters.onnx_weights import as_products, in_few_bits, narrowed, outside_body
+from orientc.exporters.onnx_unpacked import unpacked
+from orientc.exporters.onnx_weights import (
+    BITS,
+    BLOCKS,
+    as_products,
+    in_few_bits,
+    narrowed,
+    outside_body,
+    product,
+)
 from orientc.models import compact
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
@@ -116,13 +125,14 @@ def save(
         graph = _graph_of(model, tokenizer)
         paths = [folder / FOLDER / name for name in files(body, dtype)]
         written: dict[bool, Path] = {}
+        held = bool(heads(model)) or product(model, body) == BLOCKS
         for path in paths:
-            head = bool(heads(model)) and path.name != BROWSERS
-            if head in written:
-                _repeat(written[head], path)
+            codes = held and path.name != BROWSERS
+            if codes in written:
+                _repeat(written[codes], path)
                 continue
-            written[head] = path
-            _save_one(graph, path, body, dtype, head=head, scratch=Path(scratch))
+            written[codes] = path
+            _save_one(graph, path, body, dtype, codes=codes, scratch=Path(scratch))
     if progress and model.can_generate() and not graph.examples.cache:
         progress.warn(f"{kind} keeps no keys and values that a graph could take: it is run anew for each token")
     _write_configuration(model, folder, dtype, large=paths[0].with_name(paths[0].name + DATA).exists())
@@ -133,13 +143,14 @@ def _graph_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gra
         return Graph(model, Examples.of(model, tokenizer))
 
 
-def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, scratch: Path) -> None:
-    """Write a graph into one file; a head multiplies codes, or, as a runtime starts, the floats they stand for."""
-    kind, outside = type(graph.model).__name__, outside_body(graph)
-    narrow = None if dtype == "float16" else outside
+def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, codes: bool, scratch: Path) -> None:
+    """Write a graph into one file; it multiplies `codes`, or, as a runtime starts, has made them floats."""
+    kind = type(graph.model).__name__
     plain = path if body == NONE else scratch / path.name
     with _refused(graph.model, "can't be made a graph"):
-        made = translated(graph, head=head)
+        made = translated(graph, head=codes)
+        outside = outside_body(graph, made)
+        narrow = None if dtype == "float16" else outside
         if body == NONE:
             narrowed(made, narrow)
         else:
@@ -152,7 +163,7 @@ def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, sc
             f"{TOLERANCE:g} is allowed"
         )
     if body != NONE:
-        _quantize(graph, plain, path, body, outside, narrow)
+        _quantize(graph, plain, path, body, outside, narrow, codes=codes)
 
 
 @contextlib.contextmanager
@@ -171,7 +182,14 @@ def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
 
 
 def _quantize(
-    graph: Graph, plain: Path, target: Path, body: str, outside: set[str], narrow: Collection[str] | None
+    graph: Graph,
+    plain: Path,
+    target: Path,
+    body: str,
+    outside: set[str],
+    narrow: Collection[str] | None,
+    *,
+    codes: bool,
 ) -> None:
     """Quantize the body of a graph, narrow what floats are left, and see that it runs.
 
@@ -180,12 +198,16 @@ def _quantize(
     from onnxscript import ir
 
     kind, few = type(graph.model).__name__, plain.with_name(f"few_{plain.name}")
+    operator = product(graph.model, body)
+    assert operator is not None
     with _refused(graph.model, f"can't have its body in {body}"):
-        count = in_few_bits(plain, few, body, outside)
+        count = in_few_bits(plain, few, operator, BITS[body], outside)
     if not count:
         raise nothing_quantized(kind, "ONNX Runtime", body)
     with _refused(graph.model, f"can't have its body in {body}"):
         made = ir.external_data.load_to_model(ir.load(few))
+        if not codes:
+            unpacked(made)
         narrowed(made, narrow)
         _write(made, target)
         sound = math.isfinite(_difference(graph, target))
