@@ -29,11 +29,11 @@ from orientc.exporters.forms import INT4, INT8, NONE
 from orientc.exporters.onnx_cache import empty
 from orientc.exporters.onnx_graph import Examples, Graph, translated
 from orientc.exporters.onnx_head import heads
-from orientc.exporters.onnx_unpacked import unpacked
 from orientc.exporters.onnx_weights import (
     BITS,
-    BLOCKS,
+    FLOATS,
     as_products,
+    in_columns,
     in_few_bits,
     narrowed,
     outside_body,
@@ -125,9 +125,9 @@ def save(
         graph = _graph_of(model, tokenizer)
         paths = [folder / FOLDER / name for name in files(body, dtype)]
         written: dict[bool, Path] = {}
-        held = bool(heads(model)) or product(model, body) == BLOCKS
+        held = heads(model) or product(model, body, codes=True) != product(model, body, codes=False)
         for path in paths:
-            codes = held and path.name != BROWSERS
+            codes = bool(held) and path.name != BROWSERS
             if codes in written:
                 _repeat(written[codes], path)
                 continue
@@ -144,7 +144,7 @@ def _graph_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gra
 
 
 def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, codes: bool, scratch: Path) -> None:
-    """Write a graph into one file; it multiplies `codes`, or, as a runtime starts, has made them floats."""
+    """Write a graph into one file; it multiplies codes as they are, or a runtime makes them floats as it starts."""
     kind = type(graph.model).__name__
     plain = path if body == NONE else scratch / path.name
     with _refused(graph.model, "can't be made a graph"):
@@ -195,24 +195,29 @@ def _quantize(
 
     In that order: quantizers look for matrices that are stored as they are multiplied, and a graph widens narrow ones.
     """
-    from onnxscript import ir
-
     kind, few = type(graph.model).__name__, plain.with_name(f"few_{plain.name}")
-    operator = product(graph.model, body)
-    assert operator is not None
+    operator = product(graph.model, body, codes=codes)
     with _refused(graph.model, f"can't have its body in {body}"):
-        count = in_few_bits(plain, few, operator, BITS[body], outside)
+        if operator == FLOATS:
+            made = _read(plain)
+            count = in_columns(made, outside)
+        else:
+            count = in_few_bits(plain, few, operator, BITS[body], outside)
+            made = _read(few)
     if not count:
         raise nothing_quantized(kind, "ONNX Runtime", body)
     with _refused(graph.model, f"can't have its body in {body}"):
-        made = ir.external_data.load_to_model(ir.load(few))
-        if not codes:
-            unpacked(made)
         narrowed(made, narrow)
         _write(made, target)
         sound = math.isfinite(_difference(graph, target))
     if not sound:
         raise ExportError(f"{kind} computes no numbers any more with its body in {body}")
+
+
+def _read(path: Path) -> ir.Model:
+    from onnxscript import ir
+
+    return ir.external_data.load_to_model(ir.load(path))
 
 
 def _write(model: ir.Model, path: Path) -> None:
