@@ -29,7 +29,16 @@ from orientc.exporters.forms import INT4, INT8, NONE
 from orientc.exporters.onnx_cache import empty
 from orientc.exporters.onnx_graph import Examples, Graph, translated
 from orientc.exporters.onnx_head import heads
-from orientc.exporters.onnx_weights import as_products, in_few_bits, narrowed, outside_body
+from orientc.exporters.onnx_weights import (
+    BITS,
+    FLOATS,
+    as_products,
+    in_columns,
+    in_few_bits,
+    narrowed,
+    outside_body,
+    product,
+)
 from orientc.models import compact
 from orientc.utils.logging import quietly
 from orientc.utils.messages import first_line
@@ -116,13 +125,14 @@ def save(
         graph = _graph_of(model, tokenizer)
         paths = [folder / FOLDER / name for name in files(body, dtype)]
         written: dict[bool, Path] = {}
+        held = heads(model) or product(model, body, codes=True) != product(model, body, codes=False)
         for path in paths:
-            head = bool(heads(model)) and path.name != BROWSERS
-            if head in written:
-                _repeat(written[head], path)
+            codes = bool(held) and path.name != BROWSERS
+            if codes in written:
+                _repeat(written[codes], path)
                 continue
-            written[head] = path
-            _save_one(graph, path, body, dtype, head=head, scratch=Path(scratch))
+            written[codes] = path
+            _save_one(graph, path, body, dtype, codes=codes, scratch=Path(scratch))
     if progress and model.can_generate() and not graph.examples.cache:
         progress.warn(f"{kind} keeps no keys and values that a graph could take: it is run anew for each token")
     _write_configuration(model, folder, dtype, large=paths[0].with_name(paths[0].name + DATA).exists())
@@ -133,13 +143,14 @@ def _graph_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gra
         return Graph(model, Examples.of(model, tokenizer))
 
 
-def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, scratch: Path) -> None:
-    """Write a graph into one file; a head multiplies codes, or, as a runtime starts, the floats they stand for."""
-    kind, outside = type(graph.model).__name__, outside_body(graph)
-    narrow = None if dtype == "float16" else outside
+def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, codes: bool, scratch: Path) -> None:
+    """Write a graph into one file; it multiplies codes as they are, or a runtime makes them floats as it starts."""
+    kind = type(graph.model).__name__
     plain = path if body == NONE else scratch / path.name
     with _refused(graph.model, "can't be made a graph"):
-        made = translated(graph, head=head)
+        made = translated(graph, head=codes)
+        outside = outside_body(graph, made)
+        narrow = None if dtype == "float16" else outside
         if body == NONE:
             narrowed(made, narrow)
         else:
@@ -152,7 +163,7 @@ def _save_one(graph: Graph, path: Path, body: str, dtype: str, *, head: bool, sc
             f"{TOLERANCE:g} is allowed"
         )
     if body != NONE:
-        _quantize(graph, plain, path, body, outside, narrow)
+        _quantize(graph, plain, path, body, outside, narrow, codes=codes)
 
 
 @contextlib.contextmanager
@@ -171,26 +182,42 @@ def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
 
 
 def _quantize(
-    graph: Graph, plain: Path, target: Path, body: str, outside: set[str], narrow: Collection[str] | None
+    graph: Graph,
+    plain: Path,
+    target: Path,
+    body: str,
+    outside: set[str],
+    narrow: Collection[str] | None,
+    *,
+    codes: bool,
 ) -> None:
     """Quantize the body of a graph, narrow what floats are left, and see that it runs.
 
     In that order: quantizers look for matrices that are stored as they are multiplied, and a graph widens narrow ones.
     """
-    from onnxscript import ir
-
     kind, few = type(graph.model).__name__, plain.with_name(f"few_{plain.name}")
+    operator = product(graph.model, body, codes=codes)
     with _refused(graph.model, f"can't have its body in {body}"):
-        count = in_few_bits(plain, few, body, outside)
+        if operator == FLOATS:
+            made = _read(plain)
+            count = in_columns(made, outside)
+        else:
+            count = in_few_bits(plain, few, operator, BITS[body], outside)
+            made = _read(few)
     if not count:
         raise nothing_quantized(kind, "ONNX Runtime", body)
     with _refused(graph.model, f"can't have its body in {body}"):
-        made = ir.external_data.load_to_model(ir.load(few))
         narrowed(made, narrow)
         _write(made, target)
         sound = math.isfinite(_difference(graph, target))
     if not sound:
         raise ExportError(f"{kind} computes no numbers any more with its body in {body}")
+
+
+def _read(path: Path) -> ir.Model:
+    from onnxscript import ir
+
+    return ir.external_data.load_to_model(ir.load(path))
 
 
 def _write(model: ir.Model, path: Path) -> None:

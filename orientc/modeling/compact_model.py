@@ -22,6 +22,7 @@ from orientc.modeling.swap import (
     replacements,
     set_resident,
     swap_in,
+    unresized,
 )
 
 
@@ -108,16 +109,9 @@ class CompactModel:
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *_: Any, **__: Any
     ) -> nn.Module:
-        """Return the embedding where the size asked for is its own.
-
-        Raises:
-            NotImplementedError: Another size is asked for: a compressed table can't be resized.
-        """
-        lookup: nn.Module = self.get_input_embeddings()  # type: ignore[attr-defined]
-        vocab: int = lookup.num_embeddings  # type: ignore[assignment]
-        if new_num_tokens not in (None, vocab) or vocab % (pad_to_multiple_of or 1):
-            raise NotImplementedError("a compressed table can't be resized: resize the original, then compress that")
-        return lookup
+        """Return the embedding where the size asked for is its own; see `unresized`."""
+        model: Any = self
+        return unresized(model, new_num_tokens, pad_to_multiple_of)
 
     def _adjust_bias(self, output_embeddings: nn.Module, input_embeddings: Any) -> None:
         """Pad the bias of a head as transformers does when it ties; a compressed head's fits, and isn't decoded."""

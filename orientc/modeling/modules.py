@@ -87,6 +87,11 @@ class CompressedTable(nn.Module):
             return torch.empty(factors.vocab, factors.dim, dtype=like.dtype, device="meta")
         return factors.table()
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "weight":
+            raise AttributeError("the weight of a compressed table is decoded when it is read, and can't be assigned")
+        super().__setattr__(name, value)  # type: ignore[arg-type]
+
     def extra_repr(self) -> str:
         """What `print(model)` shows in the brackets."""
         layout = self._like.layout

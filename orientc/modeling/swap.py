@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -233,6 +234,26 @@ def compressed_keys(model: PreTrainedModel) -> set[str]:
         if isinstance(module, CompressedTable)
         for name in module.tensor_names
     }
+
+
+def unresized(
+    model: PreTrainedModel, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *_: Any, **__: Any
+) -> nn.Module:
+    """What `resize_token_embeddings` gives for a model with a compressed table: its embedding.
+
+    Args:
+        model: The model.
+        new_num_tokens: Number of rows.
+        pad_to_multiple_of: What the number of rows is to be a multiple of.
+
+    Raises:
+        NotImplementedError: Another size is asked for than the table has.
+    """
+    lookup: nn.Module = model.get_input_embeddings()
+    vocab: int = lookup.num_embeddings  # type: ignore[assignment]
+    if new_num_tokens not in (None, vocab) or vocab % (pad_to_multiple_of or 1):
+        raise NotImplementedError("a compressed table can't be resized: resize the original, then compress that")
+    return lookup
 
 
 def _tied_after_swap(model: PreTrainedModel, before: dict[str, str]) -> dict[str, str]:

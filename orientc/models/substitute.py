@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -17,7 +18,7 @@ from orientc.errors import NoTableError, SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
 from orientc.modeling.resident import Resident
-from orientc.modeling.swap import module_of, replacements, set_tied_weights, shares, swap_in, users_of
+from orientc.modeling.swap import module_of, replacements, set_tied_weights, swap_in, unresized, users_of
 from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.tables import table_named, tables_of
 from orientc.storage.artifact import Artifact
@@ -36,9 +37,9 @@ def head_policies(model: PreTrainedModel, tables: Collection[str] = (INPUT,)) ->
             lookups alone are compressed, "head-only", or "both".
     """
     lookups = {*tables} - {HEAD}
-    if INPUT in tables and HEAD not in tables:
-        if None not in (module_of(model), module_of(model, HEAD)) and HEAD not in tables_of(model):
-            return (INPUT_ONLY, TIED)
+    projects = None not in (module_of(model), module_of(model, HEAD))
+    if INPUT in tables and HEAD not in tables and projects and HEAD not in tables_of(model):
+        return (INPUT_ONLY, TIED)
     if HEAD not in tables:
         return (INPUT_ONLY,)
     return (BOTH,) if lookups else (HEAD_ONLY,)
@@ -87,6 +88,7 @@ def substitute(
             or head policy do not fit, or a head can't have the form; the model is unchanged.
     """
     swap_in(model, compressed_modules(model, compressed, head, resident=resident))
+    model.resize_token_embeddings = partial(unresized, model)
     return model
 
 

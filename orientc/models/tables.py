@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from orientc.errors import NoTableError
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
-from orientc.modeling.swap import module_of, shares, users_of
+from orientc.modeling.swap import module_of, users_of
 from orientc.modeling.table_names import HEAD, INPUT
 
 LEAST_ROWS = 10_000  # of an embedding that is a table beside the model's own

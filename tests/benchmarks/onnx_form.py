@@ -7,8 +7,9 @@
 *sentences*: MB, Spearman's correlation on STS-B's dev set with its error (over 1 000 draws of pairs), the difference to
 the uncompressed graph with its error, and sentences a second in ONNX Runtime, for each body.
 
-*text*: MB, perplexity over windows of 512 tokens of a text, and tokens a second in transformers.js in node, for each
-body.
+*text*: for each body, MB, perplexity over windows of 512 tokens of a text, tokens a second in transformers.js in node,
+and what ONNX Runtime in WASM, which browsers run, takes for one token after 64 and for a prompt of 64, with the file
+for browsers and, for comparison, with the other one.
 
 *table*: lookup and head alone, in a model with next to no body: time for 1, 16 and 256 tokens, and what the session
 adds to the process's memory, each in a new process.
@@ -64,6 +65,39 @@ const each = [0, 2, 4].map((at) => (times[at + 1] - times[at]) / TOKENS);
 console.log(JSON.stringify({ text, rate: 1000 / Math.min(...each) }));
 process.exit(0);
 """.replace("TOKENS", str(TOKENS))
+_WASM = """\
+import fs from 'fs';
+import * as ort from 'onnxruntime-web';
+ort.env.wasm.numThreads = 1;
+ort.env.logLevel = 'error';
+const session = await ort.InferenceSession.create(fs.readFileSync(process.argv[2]), { executionProviders: ['wasm'] });
+const whole = (numbers) => new ort.Tensor('int64', BigInt64Array.from(numbers, BigInt), [1, numbers.length]);
+const given = (length, past) => {
+  const counted = Array.from({ length }, (_, at) => at + past);
+  const found = {
+    input_ids: whole(counted.map((at) => at + 7)),
+    attention_mask: whole(Array(length + past).fill(1)),
+    position_ids: whole(counted),
+  };
+  for (const { name, shape } of session.inputMetadata) {
+    if (!name.startsWith('past_key_values')) continue;
+    const [, heads, , width] = shape;
+    found[name] = new ort.Tensor('float32', new Float32Array(heads * past * width), [1, heads, past, width]);
+  }
+  return found;
+};
+const best = async (length, past) => {
+  let least = Infinity;
+  for (let turn = 0; turn < 5; ++turn) {
+    const start = performance.now();
+    await session.run(given(length, past));
+    least = Math.min(least, performance.now() - start);
+  }
+  return least;
+};
+console.log(JSON.stringify({ token: await best(1, 64), prompt: await best(64, 0) }));
+process.exit(0);
+"""
 
 
 def session_of(path: Path) -> Any:
@@ -138,12 +172,20 @@ def of_text(options: argparse.Namespace) -> None:
             line = f"{name}: {onnx.nbytes(folder) / MB:.2f} MB; perplexity {torch.cat(losses).mean().exp():.3f}"
             del session
             if options.modules:
-                script = options.modules.parent / "rate.mjs"
-                script.write_text(_NODE)
-                ended = subprocess.run(["node", script, folder], capture_output=True, text=True, check=True)
-                found = json.loads(ended.stdout.splitlines()[-1])
-                line += f"; {found['rate']:.1f} tokens a second in node: {found['text'][:60]!r}"
+                found = in_node(options.modules, _NODE, folder)
+                line += f"; {found['rate']:.1f} tokens a second in node: {found['text'][:60]!r}; in WASM"
+                for file in (onnx.BROWSERS, onnx.FILE):
+                    found = in_node(options.modules, _WASM, folder / onnx.FOLDER / file)
+                    line += f" {found['token']:.0f} and {found['prompt']:.0f} ms ({file})"
             print(line, flush=True)
+
+
+def in_node(modules: Path, code: str, argument: Path) -> Any:
+    """What a script in node prints last."""
+    script = modules.parent / "measure.mjs"
+    script.write_text(code)
+    ended = subprocess.run(["node", script, argument], capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 def fed(session: Any, ids: NDArray[np.int64]) -> dict[str, Any]:

@@ -286,6 +286,18 @@ def test_a_package_that_is_missing_is_one_line(body: str, plain: Path, monkeypat
         export(artifact, plain.with_name("made"), body=body)
 
 
+def test_a_compact_folder_of_which_the_package_is_missing_is_one_line(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export(artifact_of(plain), plain.with_name("compact")).folder
+    quantized.declare(folder, {"quant_method": "torchao"})
+    monkeypatch.setattr("orientc.models.quantized._installed", lambda package: False)
+    with pytest.raises(
+        ModelError, match=r"compact, which is quantized \(torchao\), .* it needs torchao: pip install torchao$"
+    ):
+        export(folder, plain.with_name("made"))
+
+
 def test_a_body_that_there_is_not_is_refused(plain: Path) -> None:
     with pytest.raises(UsageError, match=f"`body` must be one of {', '.join(BODIES)}"):
         export(artifact_of(plain), plain.with_name("made"), body="int3")

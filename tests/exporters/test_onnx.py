@@ -415,6 +415,12 @@ def test_codes_of_any_width_come_out_as_they_are(
 # -- bodies
 
 
+def bits_of(graph: onnx.GraphProto) -> list[int]:
+    """Bits of the matrices that are multiplied as codes, in the order of the products."""
+    nodes = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    return [attribute.i for node in nodes for attribute in node.attribute if attribute.name == "bits"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("body", ["int8", "int4"])
 def test_a_body_in_few_bits_leaves_table_and_head_as_they_are(
@@ -430,13 +436,13 @@ def test_a_body_in_few_bits_leaves_table_and_head_as_they_are(
 
     own = {"int8": "model_quantized.onnx", "int4": "model_q4.onnx"}[body]
     assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"model.onnx", "model_quantized.onnx", own}
-    graph = onnx.load(tmp_path / "onnx/model_quantized.onnx").graph
-    kinds = [node.op_type for node in graph.node]
-    assert kinds.count({"int8": "MatMulInteger", "int4": "MatMulNBits"}[body]) == 4  # GPT-2's four layers
-    codes = [tensor for tensor in graph.initializer if tensor.name.endswith("latents_0_codes")]
+    multiplied, browsers = (onnx.load(tmp_path / f"onnx/{name}.onnx").graph for name in ("model", "model_quantized"))
+    assert sorted(bits_of(multiplied)) == [4] + 4 * [{"int8": 8, "int4": 4}[body]]  # the head's codes, and four layers
+    assert bits_of(browsers) == ([] if body == "int8" else 4 * [4])  # a browser's runtime makes floats of the others
+    codes = [tensor for tensor in browsers.initializer if tensor.name.endswith("latents_0_codes")]
     assert [list(tensor.dims) for tensor in codes] == [[rows, width // 2]]
-    few = [node for node in onnx.load(tmp_path / "onnx/model.onnx").graph.node if node.op_type == "MatMulNBits"]
-    assert len(few) == (5 if body == "int4" else 1)  # the head's codes, multiplied as they are
+    floats = [tensor for tensor in browsers.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    assert max(map(numbers, floats)) <= 64 * width  # positions; no matrix
 
     ids = torch.arange(20).unsqueeze(0) + 30
     with torch.no_grad():
@@ -517,7 +523,7 @@ def test_a_body_in_few_bits_is_that_beside_floats_in_16(
     folder = tmp_path / f"{body}-float16"
     graph = onnx.load(folder / "onnx/model.onnx").graph
     kinds = [node.op_type for node in graph.node]
-    assert kinds.count({"int8": "MatMulInteger", "int4": "MatMulNBits"}[body]) == layers
+    assert kinds.count("MatMulInteger" if (build_tiny, body) == (tiny_bert, "int8") else "MatMulNBits") == layers
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
     stored = 2 * sum(numbers.numel() for numbers in model.parameters())
     assert sizes["none", "float16"] - sizes[body, "float16"] > 0.1 * stored, (sizes, stored)
@@ -529,6 +535,35 @@ def test_a_body_in_few_bits_is_that_beside_floats_in_16(
     found = torch.from_numpy(session.run(None, fed(session, given))[0])
     kept = given["attention_mask"] == 1
     assert torch.nn.functional.cosine_similarity(found, expected, dim=-1)[kept].min() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("tied", "head", "body"),
+    [
+        pytest.param(False, "untied", "int8"),
+        pytest.param(False, "untied", "int4", marks=pytest.mark.slow),
+        pytest.param(True, "input-only", "int8", marks=pytest.mark.slow),
+        pytest.param(True, "input-only", "int4", marks=pytest.mark.slow),
+    ],
+)
+def test_a_dense_head_stays_in_floats_beside_a_body_in_few_bits(
+    tied: bool, head: str, body: str, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = tiny_llama().config
+    config.tie_word_embeddings = tied
+    model = compressed(transformers.LlamaForCausalLM(config).eval(), head)
+    form.save(model, wordpiece, tmp_path, body=body)
+    matrix = model.lm_head.weight.detach()
+    for name in ("model", "model_quantized"):
+        graph = onnx.load(tmp_path / f"onnx/{name}.onnx").graph
+        stored = [
+            onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if numbers(tensor) == matrix.numel()
+        ]
+        assert [(tensor == matrix.T.numpy()).all() for tensor in stored] == [True]
+        wide = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+        expected = (7 * [4], 0) if body == "int4" else (7 * [8], 0) if name == "model" else ([], 7)
+        assert (bits_of(graph), len(wide)) == expected
 
 
 def test_a_body_of_which_nothing_is_quantized_is_refused(

@@ -147,12 +147,13 @@ def test_a_masked_word_is_guessed_as_in_torch(
     assert [entry["score"] for entry in found] == pytest.approx(best.values.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", GENERATORS)
+@pytest.mark.parametrize(("kind", "options"), [*((kind, ()) for kind in GENERATORS), ("llama", ("--body", "int8"))])
 def test_text_is_torchs_in_node_and_in_a_browser(
-    kind: str, whole_bpe: PreTrainedTokenizerFast, modules: Path, tmp_path: Path
+    kind: str, options: tuple[str, ...], whole_bpe: PreTrainedTokenizerFast, modules: Path, tmp_path: Path
 ) -> None:
+    """With a body in 8 bits too, which differ by less than the best token from the next."""
     model = generator(kind, len(whole_bpe))
-    folder = exported(model, whole_bpe, tmp_path)
+    folder = exported(model, whole_bpe, tmp_path, *options)
     assert json.loads((folder / "config.json").read_text())["model_type"] == kind
     given = whole_bpe(PROMPT, return_tensors="pt")
     ids = model.generate(
@@ -160,11 +161,11 @@ def test_text_is_torchs_in_node_and_in_a_browser(
     )
     expected = whole_bpe.decode(ids[0], skip_special_tokens=True)
     assert len(ids[0]) > len(given["input_ids"][0]) + 8
-    options: dict[str, Any] = {"max_new_tokens": 16, "do_sample": False}
-    assert transformers_js.in_node(modules, "text-generation", folder, PROMPT, **options) == [
+    asked: dict[str, Any] = {"max_new_tokens": 16, "do_sample": False}
+    assert transformers_js.in_node(modules, "text-generation", folder, PROMPT, **asked) == [
         {"generated_text": expected}
     ]
     if kind == "llama":
         assert transformers_js.in_browser(
-            modules, tmp_path / "browser", "text-generation", folder, PROMPT, **options
+            modules, tmp_path / "browser", "text-generation", folder, PROMPT, **asked
         ) == [{"generated_text": expected}]

@@ -134,3 +134,12 @@ def test_the_scale_of_an_embedding_is_read_from_it() -> None:
     assert embedding_scale(BartScaledWordEmbedding(3, 4, 0, embed_scale=2.0)) == 2.0
     with torch.device("meta"):
         assert embedding_scale(Gemma3TextScaledWordEmbedding(3, 4, 0, embed_scale=3.0)) == 3.0
+
+
+@pytest.mark.parametrize("value", [torch.zeros(50, 12), nn.Parameter(torch.zeros(50, 12))])
+def test_the_weight_is_read_only(value: torch.Tensor) -> None:
+    lookup = CompressedEmbedding(EVERY_FORM[2])
+    before = lookup.weight
+    with pytest.raises(AttributeError, match=r"the weight of a compressed table is decoded .* can't be assigned"):
+        lookup.weight = value
+    assert torch.equal(lookup.weight, before)

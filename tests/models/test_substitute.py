@@ -224,6 +224,14 @@ def test_inputs_reach_the_padding_row() -> None:
     assert (inputs_of(model)["input_ids"] == model.config.pad_token_id).any()
 
 
+def test_a_compressed_table_is_not_resized() -> None:
+    model = copy.deepcopy(substitute(build("gpt2"), coded(), "tied"))
+    for request in ({"new_num_tokens": 98}, {"pad_to_multiple_of": 64}):
+        with pytest.raises(NotImplementedError, match=r"^a compressed table can't be resized: resize the original"):
+            model.resize_token_embeddings(**request)
+    assert model.resize_token_embeddings() is model.resize_token_embeddings(97) is model.get_input_embeddings()
+
+
 # -- in which form a head runs
 
 
