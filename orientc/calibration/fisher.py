@@ -12,9 +12,10 @@ independent of the token at it, the divergence per input position is `½ Σ_i F_
 input positions, F_i the count of token i.
 
 *H, of a tied head.* The head computes the logit z_v = h·e_v + b_v. The same expansion, rows of different tokens again
-independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. With F_v/ΣF for row v's share of Σ_v p_v (1 − p_v) =
-1 − Σ_v p_v² that is `½ Σ_i F_i/ΣF · δe_iᵀ H δe_i`: H is the sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per
-input position. M + H is then the importance matrix of a table that serves both, in nats, with no constant to tune.
+independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. Assuming that which token is expected is independent of h
+otherwise, with G_v for row v's sum of p_v (1 − p_v) over all positions that is `½ Σ_i G_i/ΣG · δe_iᵀ H δe_i`: H is the
+sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per input position. G is F as the model expects it: tokens that a
+text happens to lack are in it. M and H are in nats, and add up for a table that serves both.
 
 *M, of an encoder without a head.* What is used of it is the sentence vector v, its pooled states at unit length. A
 change of v counts as that of the mean of a Gaussian of unit variance: its divergence is ½ ‖δv‖² (1 − cosine, to second
@@ -43,9 +44,8 @@ from orientc.modeling.modules import embedding_scale
 from orientc.modeling.swap import users_of
 
 Batch = dict[str, Tensor]
-# gradients with respect to the looked-up rows, `[batch, length, dim]`, and what enters the head at the predicted
-# positions, row by row, times the roots of the weights, `[predicted, dim]`
-Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Tensor, Tensor | None]]
+# gradients with respect to the looked-up rows, `[batch, length, dim]`, and of a tied head what its predictions show
+Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Tensor, "_HeadSeen | None"]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ImportanceMatrices:
         positions: how many input positions they are the mean over.
         input_shrinkage: the share of M's diagonal in what to use of it, float32 `[]`, from 0 to 1.
         head_shrinkage: the same of H; None without one.
+        head_counts: G of this module's docstring, float64 `[vocab]`, on the CPU; None without a tied head.
     """
 
     input_importance: Tensor
@@ -65,10 +66,11 @@ class ImportanceMatrices:
     positions: int
     input_shrinkage: Tensor
     head_shrinkage: Tensor | None
+    head_counts: Tensor | None
 
     @property
     def present(self) -> dict[str, Tensor]:
-        """The tensors that there are, by name."""
+        """The matrices and their shrinkage as far as there are any, by name."""
         both = {
             "input_importance": self.input_importance,
             "head_importance": self.head_importance,
@@ -107,16 +109,16 @@ def of_language_model(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, _HeadSeen | None]:
         with logits_only_at(model, batch["positions"]), seen.head(model):
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         residual = logits.detach().float().softmax(-1)
         if not residual.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
-        states = _weighted_states(seen, logits, residual) if tied else None
+        head = _head_seen(seen, logits, residual) if tied else None
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits
-        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype))[0], states
+        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype))[0], head
 
     return _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
 
@@ -140,7 +142,7 @@ def of_sentences(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, _HeadSeen | None]:
         mask = batch["attention_mask"]
         states = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
         vectors = nn.functional.normalize(pool(states.float(), mask), dim=-1)
@@ -168,7 +170,7 @@ def of_classifier(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, _HeadSeen | None]:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if not logits.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
@@ -211,20 +213,23 @@ def _measured(
     scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
     generator = torch.Generator(model.device).manual_seed(seed)
     inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
+    counts: Tensor | None = None
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
             batch = {name: tensor.to(model.device) for name, tensor in collate(chosen, pad_id).items()}
-            gradients, states = backward(model, seen, batch, generator)
+            gradients, head = backward(model, seen, batch, generator)
             counted = input_positions(batch["input_ids"], batch["attention_mask"], special_ids)
             parts = torch.tensor(numbers, device=model.device) % shrinkage.PARTS
             for part in parts.unique().tolist():
                 own = parts == part
                 inputs.add(part, scale * gradients[counted & own.unsqueeze(1)].float())
                 positions[part] += int(counted[own].sum())
-                if states is not None:
-                    heads.add(part, states[own[batch["positions"].nonzero()[:, 0]]])
+                if head is not None:
+                    heads.add(part, head.states[own[batch["positions"].nonzero()[:, 0]]])
+            if head is not None:
+                counts = head.counts if counts is None else counts + head.counts
             if on_batch:
                 on_batch(len(chosen))
     return ImportanceMatrices(
@@ -233,17 +238,32 @@ def _measured(
         sum(positions),
         inputs.shrinkage(positions),
         heads.shrinkage(positions) if heads.sums else None,
+        counts,
     )
 
 
-def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor) -> Tensor:
-    """√w · h at the predicted positions, `[predicted, dim]`; w = Σ_v p_v (1 − p_v) · (slope of logit v)²."""
-    if logits is seen.projected:
-        weights = 1 - p.square().sum(-1)
-    else:  # what comes behind the projection (a factor, a soft cap) acts on each number by itself
+@dataclass(frozen=True)
+class _HeadSeen:
+    """What predictions p show of a head.
+
+    Of each predicted position and row v there is p_v (1 − p_v) · (slope of logit v)².
+
+    Attributes:
+        states: √w · h, w the sum over all rows, `[predicted, dim]`.
+        counts: The sum over all positions, float64 `[vocab]`, on the CPU.
+    """
+
+    states: Tensor
+    counts: Tensor
+
+
+def _head_seen(seen: _Seen, logits: Tensor, p: Tensor) -> _HeadSeen:
+    variances = (p * (1 - p)).clamp_(min=0)
+    if logits is not seen.projected:  # what comes behind the projection (a factor, a soft cap) acts on each by itself
         slopes = torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float()
-        weights = (slopes.square() * p * (1 - p)).sum(-1)
-    return seen.states.detach().float() * weights.clamp(min=0).sqrt().unsqueeze(-1)
+        variances.mul_(slopes.square())
+    states = seen.states.detach().float() * variances.sum(-1).sqrt().unsqueeze(-1)
+    return _HeadSeen(states, variances.sum(0).cpu().double())
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from orientc.calibration import fisher, frequencies
 from orientc.calibration.config import FEWEST, PER_DIMENSION, CalibrationConfig
@@ -57,7 +58,7 @@ def measure(
 
     Returns:
         Counts float32 `[vocab]`, a prior of the same sum by Zipf's law, and with a text the importance matrices: M and,
-        for a tied head, H, float32 `[dim, dim]`.
+        for a tied head, H, float32 `[dim, dim]`, and what it expects of each token, in the sum of the counts.
 
     Raises:
         CalibrationError: for a text with too little to measure, or a model whose numbers are not finite.
@@ -73,6 +74,8 @@ def measure(
         counted = int(counts.sum())
     found = _importance(source, tokenized, config, table.tied, device, progress) if tokenized else None
     tensors = found.present if found else {}
+    if found and found.head_counts is not None:
+        tensors["head_counts"] = _as_many(found.head_counts, counts)
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
     description = CalibrationDescription(
@@ -89,10 +92,15 @@ def measure(
     )
     return Calibration(
         counts.float(),
-        prior=(prior * (counts.sum() / prior.sum())).float() if prior.any() else None,
+        prior=_as_many(prior, counts) if prior.any() else None,
         description=description,
         **tensors,
     )
+
+
+def _as_many(frequencies: Tensor, counts: Tensor) -> Tensor:
+    """Frequencies of tokens scaled to the sum of their counts, float32."""
+    return (frequencies * (counts.sum() / frequencies.sum())).float()
 
 
 def _importance(

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 OBJECTIVES = ("masked", "causal", "sentence", "classes")
-_FREQUENCIES = ("counts", "prior")
+_FREQUENCIES = ("counts", "prior", "head_counts")
 MATRICES = ("input_importance", "head_importance")
 _SHRINKAGES = dict(zip(MATRICES, ("input_shrinkage", "head_shrinkage"), strict=True))
 _ASYMMETRY = 1e-4  # allowed, in shares of a matrix's largest entry: another program's rounding
 _FORMAT = FileFormat(
     "orientc-calibration",
-    version=2,
+    version=3,
     called="a calibration of orientc",
     error=CalibrationError,
     oldest=2,
@@ -97,6 +97,7 @@ class Calibration(TokenStatistics):
         """The tensors by their names in a file."""
         others = {
             "prior": self.prior,
+            "head_counts": self.head_counts,
             "input_importance": self.input_importance,
             "head_importance": self.head_importance,
             "input_shrinkage": self.input_shrinkage,
@@ -206,7 +207,7 @@ def _from_header(header: Header) -> CalibrationDescription:
             raise ValueError(f"{name} is {list(stored.shape)} of type {stored.dtype}, not {list(shapes[name])} of F32")
     if "counts" not in header.tensors:
         raise KeyError("counts")
-    for name, share in _SHRINKAGES.items():
+    for share, name in [*((share, name) for name, share in _SHRINKAGES.items()), ("head_counts", "head_importance")]:
         if share in header.tensors and name not in header.tensors:
             raise ValueError(f"{share} is there, but not {name}")
     matrices = tuple(name for name in MATRICES if name in header.tensors)

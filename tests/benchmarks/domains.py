@@ -2,7 +2,7 @@
 
     python tests/benchmarks/domains.py MODEL [ARTIFACT …] [--calibration FILE … --bits 3.5,2.7] --keep DIR
         [--texts DIR] [--head both|tied|input-only] [--only wikitext,python] [--limits wikitext=20480,python=8192]
-        [--window N] [--json FILE]
+        [--window N] [--no-kl] [--json FILE]
 
 The texts: WikiText-103's test text, Python's language reference, the sentences of MRPC's test split and of SST-2's
 development split, from the folder that `--texts` or ORIENTC_ASSETS names (`wikitext/wiki.test.raw`,
@@ -12,7 +12,7 @@ on 20 480 tokens of WikiText and 8 192 of each of the others (or all there are),
 
 Each artifact that is named, and each table made with `--target-bits` by each calibration, gets a row per head policy:
 for each text perplexity by that of the uncompressed model, with the standard error of the ratio by the paired test, and
-the mean divergence of the predictions in nats. Tables and records are kept in `--keep`: what is there is not measured
+the mean divergence of the predictions in nats (`--no-kl`: without, in two thirds of the time). Tables and records are kept in `--keep`: what is there is not measured
 again, so a run that was cut off goes on where it was. Take another folder for another state of the code.
 """
 
@@ -89,7 +89,7 @@ def cell(record: Record, original: Record) -> dict[str, Any]:
     return {
         "ratio": record.perplexity / original.perplexity,
         "error": against.standard_error if against else None,
-        "kl": record.metrics["kl"],
+        "kl": record.metrics.get("kl"),
         "base": original.perplexity,
         "tokens": int(original.metrics["tokens"]),
     }
@@ -98,7 +98,7 @@ def cell(record: Record, original: Record) -> dict[str, Any]:
 def shown(own: dict[str, Any]) -> str:
     """A cell of the table."""
     error = "" if own["error"] is None else f" ± {own['error']:.4f}"
-    return f"{own['ratio']:.4f}{error} ({own['kl']:.4f})"
+    return f"{own['ratio']:.4f}{error}" + ("" if own["kl"] is None else f" ({own['kl']:.4f})")
 
 
 def main() -> None:
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--limits", default="")
     parser.add_argument("--window", type=int)
     parser.add_argument("--head", default="both")
+    parser.add_argument("--no-kl", action="store_true")
     parser.add_argument("--json", type=Path, help="append each row here as a line of JSON")
     options = parser.parse_args()
     if options.texts is None:
@@ -124,7 +125,10 @@ def main() -> None:
     setup = Setup(source, options.keep, torch.device("cpu"))
     measured = [
         PerplexityMeasurement(
-            setup, PerplexityConfig(limit=most.get(text.name, most[""]), window=options.window), text, several=True
+            setup,
+            PerplexityConfig(limit=most.get(text.name, most[""]), window=options.window, kl=not options.no_kl),
+            text,
+            several=not options.no_kl,
         )
         for text in chosen(options)
     ]

@@ -117,6 +117,24 @@ def test_the_metrics_predict_what_a_change_of_the_table_costs(name: str) -> None
         assert predicted(change, importance) == pytest.approx(cost, rel=0.2), (lookup, head)
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "gemma2"])
+def test_the_head_expects_tokens_as_often_as_its_predictions_vary(name: str) -> None:
+    """The sum of p (1 − p), each with the slope of what comes behind the projection: by a change of one row alone."""
+    masked = name in MASKED
+    model = model_of(name)
+    found = measured(model, 200, masked=masked)
+    assert found.head_counts is not None
+    if name == "gemma2":  # a soft cap c · tanh(x / c): its slope is 1 − (logit / c)²
+        cap = model.config.final_logit_softcapping
+    given = examples(200, masked=masked)
+    batch = collate(given, PAD)
+    with torch.inference_mode(), logits_only_at(model, batch["positions"]):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
+    p = logits.softmax(-1)
+    slopes = 1 - (logits / cap).square() if name == "gemma2" else torch.ones_like(logits)
+    torch.testing.assert_close(found.head_counts, (slopes.square() * p * (1 - p)).sum(0), rtol=1e-4, atol=1e-6)
+
+
 def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> None:
     """½ ‖δv‖², which is 1 − cosine to second order."""
     model = model_of("bert-encoder")
