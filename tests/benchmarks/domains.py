@@ -12,8 +12,9 @@ on 20 480 tokens of WikiText and 8 192 of each of the others (or all there are),
 
 Each artifact that is named, and each table made with `--target-bits` by each calibration, gets a row per head policy:
 for each text perplexity by that of the uncompressed model, with the standard error of the ratio by the paired test, and
-the mean divergence of the predictions in nats (`--no-kl`: without, in two thirds of the time). Tables and records are kept in `--keep`: what is there is not measured
-again, so a run that was cut off goes on where it was. Take another folder for another state of the code.
+the mean divergence of the predictions in nats (`--no-kl`: without, in two thirds of the time). Tables and records are
+kept in `--keep`: what is there is not measured again, so a run that was cut off goes on where it was. Take another
+folder for another state of the code.
 """
 
 from __future__ import annotations
