@@ -12,12 +12,13 @@ independent of the token at it, the divergence per input position is `½ Σ_i F_
 input positions, F_i the count of token i.
 
 *H, of a tied head.* The head computes the logit z_v = h·e_v + b_v. The same expansion, rows of different tokens again
-independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. With F_v/ΣF for row v's share of Σ_v p_v (1 − p_v) =
-1 − Σ_v p_v² that is `½ Σ_i F_i/ΣF · δe_iᵀ H δe_i`: H is the sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per
-input position. M + H is then the importance matrix of a table that serves both, in nats, with no constant to tune.
+independent, is `½ Σ_v δe_vᵀ E[p_v (1 − p_v) h hᵀ] δe_v`. Assuming that which token is expected is independent of h
+otherwise, with G_v for row v's sum of p_v (1 − p_v) over all positions that is `½ Σ_i G_i/ΣG · δe_iᵀ H δe_i`: H is the
+sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per input position. G is F as the model expects it: tokens that a
+text happens to lack are in it. M and H are in nats, and add up for a table that serves both.
 
-*H, of a head with a table of its own.* The matrix is the same, but the shares F_v/ΣF are measured: the sums of
-p_v (1 − p_v) over predicted positions. Its loss adds up with the lookup's, which is in nats per input position, too.
+*H, of a head with a table of its own.* Matrix and G are the same. Its loss adds up with the lookup's, which is in nats
+per input position, too.
 
 *M, of an encoder without a head.* What is used of it is the sentence vector v, its pooled states at unit length. A
 change of v counts as that of the mean of a Gaussian of unit variance: its divergence is ½ ‖δv‖² (1 − cosine, to second
@@ -36,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +51,9 @@ from orientc.modeling.swap import users_of
 from orientc.models.device_map import inputs_device
 
 Batch = dict[str, Tensor]
-# gradients with respect to the looked-up rows, `[batch, length, dim]` of each lookup, and what enters the head at the
-# predicted positions, row by row, times the roots of the weights, `[predicted, dim]`
-Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Sequence[Tensor], Tensor | None]]
+# gradients with respect to the looked-up rows, `[batch, length, dim]` of each lookup, and what predictions show of a
+# head
+Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Sequence[Tensor], "_HeadSeen | None"]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ImportanceMatrices:
         positions: how many input positions they are the mean over.
         input_shrinkage: the share of M's diagonal in what to use of it, float32 `[]`, from 0 to 1.
         head_shrinkage: the same of H; None without one.
-        head_counts: F_v of a head with a table of its own, float32 `[vocab]`; None for any other.
+        head_counts: G of this module's docstring, float64 `[vocab]`, on the CPU; None where no head is compressed.
     """
 
     input_importance: Tensor
@@ -73,11 +74,11 @@ class ImportanceMatrices:
     positions: int
     input_shrinkage: Tensor
     head_shrinkage: Tensor | None
-    head_counts: Tensor | None = None
+    head_counts: Tensor | None
 
     @property
     def present(self) -> dict[str, Tensor]:
-        """The tensors that there are, by name."""
+        """The matrices and their shrinkage as far as there are any, by name."""
         both = {
             "input_importance": self.input_importance,
             "head_importance": self.head_importance,
@@ -92,8 +93,7 @@ def of_language_model(
     model: PreTrainedModel,
     examples: Sequence[Example],
     *,
-    tied: bool,
-    own_head: bool = False,
+    head: bool,
     special_ids: Sequence[int],
     pad_id: int,
     seed: int,
@@ -105,8 +105,7 @@ def of_language_model(
     Args:
         model: the model; its parameters are not changed.
         examples: inputs; labels are drawn for their `positions`, their `targets` are not used.
-        tied: whether the head shares the table.
-        own_head: whether it has one of its own that is measured.
+        head: whether the head is measured: it shares the table, or has one of its own.
         special_ids: token ids left out of M's mean.
         pad_id: token id that fills up a batch.
         seed: draws the labels.
@@ -117,26 +116,20 @@ def of_language_model(
         CalibrationError: for predictions or gradients that are not finite.
     """
 
-    rows: list[Tensor] = []
-
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Sequence[Tensor], Tensor | None]:
+    ) -> tuple[Sequence[Tensor], _HeadSeen | None]:
         with logits_only_at(model, batch["positions"]), seen.head(model):
             logits = model(**inputs_of(model, batch)).logits
         residual = logits.detach().float().softmax(-1)
         if not residual.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
-        states = None
-        if tied or own_head:
-            states, sums = _weighted_states(seen, logits, residual, rows=own_head)
-            rows[:] = [] if sums is None else [sum(rows, sums)]
+        seen_of_head = _head_seen(seen, logits, residual) if head else None
         labels = torch.multinomial(residual, 1, generator=generator)
         residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0))  # the loss's gradient in the logits
-        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype)), states
+        return torch.autograd.grad(logits, seen.rows, residual.to(logits.dtype)), seen_of_head
 
-    found = _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
-    return replace(found, head_counts=rows[0].float()) if rows else found
+    return _measured(model, examples, backward, special_ids, pad_id, seed, batch_size, on_batch)
 
 
 def of_sentences(
@@ -158,7 +151,7 @@ def of_sentences(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Sequence[Tensor], Tensor | None]:
+    ) -> tuple[Sequence[Tensor], _HeadSeen | None]:
         mask = batch["attention_mask"]
         states = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
         vectors = nn.functional.normalize(pool(states.float(), mask), dim=-1)
@@ -186,7 +179,7 @@ def of_classifier(
 
     def backward(
         model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
-    ) -> tuple[Sequence[Tensor], Tensor | None]:
+    ) -> tuple[Sequence[Tensor], _HeadSeen | None]:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if not logits.isfinite().all():
             raise CalibrationError("the model's predictions are not finite numbers: their importance can't be measured")
@@ -230,13 +223,14 @@ def _measured(
     device = inputs_device(model)
     generator = torch.Generator(device).manual_seed(seed)
     inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
+    counts: Tensor | None = None
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
             batch = {name: tensor.to(device) for name, tensor in collate(chosen, pad_id).items()}
             seen.rows.clear()
-            gradients, states = backward(model, seen, batch, generator)
+            gradients, head = backward(model, seen, batch, generator)
             looked_up = _looked_up(model, batch)
             parts = torch.tensor(numbers, device=device) % shrinkage.PARTS
             for part in parts.unique().tolist():
@@ -245,8 +239,10 @@ def _measured(
                     counted = input_positions(ids, mask, special_ids) & own.unsqueeze(1)
                     inputs.add(part, scale * gradient[counted].float())
                     positions[part] += int(counted.sum())
-                if states is not None:
-                    heads.add(part, states[own[batch["positions"].nonzero()[:, 0]]])
+                if head is not None:
+                    heads.add(part, head.states[own[batch["positions"].nonzero()[:, 0]]])
+            if head is not None:
+                counts = head.counts if counts is None else counts + head.counts
             if on_batch:
                 on_batch(len(chosen))
     return ImportanceMatrices(
@@ -255,6 +251,7 @@ def _measured(
         sum(positions),
         inputs.shrinkage(positions),
         heads.shrinkage(positions) if heads.sums else None,
+        counts,
     )
 
 
@@ -267,19 +264,28 @@ def _looked_up(model: PreTrainedModel, batch: Batch) -> list[tuple[Tensor, Tenso
     return found
 
 
-def _weighted_states(seen: _Seen, logits: Tensor, p: Tensor, *, rows: bool) -> tuple[Tensor, Tensor | None]:
-    """√w · h at the predicted positions, `[predicted, dim]`; w = Σ_v w_v, w_v = p_v (1 − p_v) · (slope of logit v)².
+@dataclass(frozen=True)
+class _HeadSeen:
+    """What predictions p show of a head.
 
-    And, where asked for, the sums of w_v over positions, float64 `[vocab]` on the CPU.
+    Of each predicted position and row v there is p_v (1 − p_v) · (slope of logit v)².
+
+    Attributes:
+        states: √w · h, w the sum over all rows, `[predicted, dim]`.
+        counts: The sum over all positions, float64 `[vocab]`, on the CPU.
     """
-    if logits is seen.projected and not rows:
-        weights, sums = 1 - p.square().sum(-1), None
-    else:
-        own = p * (1 - p)
-        if logits is not seen.projected:  # what comes behind (a factor, a soft cap) acts on each number by itself
-            own *= torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float().square()
-        weights, sums = own.sum(-1), own.sum(0).double().cpu() if rows else None
-    return seen.states.detach().float() * weights.clamp(min=0).sqrt().unsqueeze(-1), sums
+
+    states: Tensor
+    counts: Tensor
+
+
+def _head_seen(seen: _Seen, logits: Tensor, p: Tensor) -> _HeadSeen:
+    variances = (p * (1 - p)).clamp_(min=0)
+    if logits is not seen.projected:  # what comes behind the projection (a factor, a soft cap) acts on each by itself
+        slopes = torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float()
+        variances.mul_(slopes.square())
+    states = seen.states.detach().float() * variances.sum(-1).sqrt().unsqueeze(-1)
+    return _HeadSeen(states, variances.sum(0).cpu().double())
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from orientc.calibration import fisher, frequencies
 from orientc.calibration.config import FEWEST, PER_DIMENSION, CalibrationConfig
@@ -76,7 +77,8 @@ def measure(
 
     Returns:
         Counts float32 `[vocab]`, a prior of the same sum by Zipf's law, and with a text the importance matrices: M and,
-        for a tied head, H, float32 `[dim, dim]`; for one with a table of its own H and the weights of that one's rows.
+        for a head that is compressed, H, float32 `[dim, dim]`, and what it expects of each token, in the sum of the
+        counts.
 
     Raises:
         CalibrationError: for a text with too little to measure, or a model whose numbers are not finite.
@@ -94,6 +96,8 @@ def measure(
     head = table_info(source, HEAD) if own_head else None
     found = _importance(source, tokenized, config, table.tied, place, progress) if tokenized else None
     tensors = found.present if found else {}
+    if found and found.head_counts is not None:
+        tensors["head_counts"] = _as_many(found.head_counts, counts)
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
     description = CalibrationDescription(
@@ -111,10 +115,15 @@ def measure(
     )
     return Calibration(
         counts.float(),
-        prior=(prior * (counts.sum() / prior.sum())).float() if prior.any() else None,
+        prior=_as_many(prior, counts) if prior.any() else None,
         description=description,
         **tensors,
     )
+
+
+def _as_many(frequencies: Tensor, counts: Tensor) -> Tensor:
+    """Frequencies of tokens scaled to the sum of their counts, float32."""
+    return (frequencies * (counts.sum() / frequencies.sum())).float()
 
 
 def _importance(
@@ -154,8 +163,8 @@ def _importance(
     else:
         model = perplexity.load(source, "float32", place)
         check_gradients(model)
-        own_head = measures_own_head(source, tokenized, config)
-        found = fisher.of_language_model(model, examples, tied=tied, own_head=own_head, **common)
+        head = tied or measures_own_head(source, tokenized, config)
+        found = fisher.of_language_model(model, examples, head=head, **common)
     if found.positions < PER_DIMENSION * len(found.input_importance):
         progress.warn(_thin(found, "measure more `tokens`" if positions >= config.tokens else "name a longer text"))
     return found

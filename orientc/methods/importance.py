@@ -46,7 +46,8 @@ class Importance:
         """The importance that a calibration of this table measured: `A = M + head_weight · H`, weights by counts.
 
         This is the one place where measured matrices become a cost: each is shrunk towards its diagonal as far as the
-        calibration says.
+        calibration says. A row has one weight for lookup and head: between the count of its token and how often the
+        head expects it, by what M and H have of A.
 
         Args:
             calibration: Counts, and importance matrices if measured; without them A is the identity.
@@ -55,17 +56,20 @@ class Importance:
         """
         plain = cls.plain(table)
         counts = calibration.counts.to(plain.weights)
-        weights = counts + _EVEN * counts.mean()
-        if calibration.prior is not None:
-            weights = weights + _PRIOR * calibration.prior.to(weights)
         if calibration.input_importance is None:
-            return cls(plain.matrix, weights, known=False)
+            return cls(plain.matrix, _expected(counts, calibration), known=False)
         matrix = _shrunk(calibration.input_importance.to(plain.matrix), calibration.input_shrinkage)
-        if calibration.head_importance is not None:
-            own = _shrunk(calibration.head_importance.to(plain.matrix), calibration.head_shrinkage)
-            matrix = matrix + head_weight * own
+        own = None
+        if calibration.head_importance is not None and head_weight:
+            own = head_weight * _shrunk(calibration.head_importance.to(plain.matrix), calibration.head_shrinkage)
+            matrix = matrix + own
         damping = _DAMPING * matrix.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-        return cls((matrix + matrix.T) / 2 + damping * plain.matrix, weights)
+        matrix = (matrix + matrix.T) / 2 + damping * plain.matrix
+        if own is not None and calibration.head_counts is not None:
+            # Errors have a covariance like the inverse of A where bits suffice; of their cost this much is the head's.
+            share = float(torch.linalg.solve(matrix, own).trace()) / len(matrix)
+            counts = (1 - share) * counts + share * calibration.head_counts.to(counts)
+        return cls(matrix, _expected(counts, calibration))
 
     def of_rows(self, ids: Tensor) -> Importance:
         """The importance of some of the rows."""
@@ -98,6 +102,12 @@ class Importance:
         """The sum `Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of the rows `ids`."""
         costs = ((changes @ self.matrix.to(changes)) * changes).sum(1).double()
         return float((self.weights[ids] * costs).sum())
+
+
+def _expected(counts: Tensor, calibration: TokenStatistics) -> Tensor:
+    """Weights of rows: the counts `[vocab]`, and what other texts than the calibration's may have."""
+    weights = counts + _EVEN * counts.mean()
+    return weights if calibration.prior is None else weights + _PRIOR * calibration.prior.to(weights)
 
 
 def _shrunk(matrix: Tensor, share: Tensor | None) -> Tensor:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class TokenStatistics:
     """Token counts and importance matrices of a model.
 
-    To second order, a change δe of the rows costs `½ · Σ_i counts_i / Σ counts · δe_iᵀ (M + H) δe_i` nats per input
-    position; without H where the head keeps the original table.
+    To second order, a change δe of the rows costs `½ · Σ_i δe_iᵀ (counts_i · M + head_counts_i · H) δe_i / Σ counts`
+    nats per input position; without H where the head keeps the original table.
 
     Attributes:
         counts: How often each token occurs, float32 `[vocab]`.
@@ -25,6 +25,8 @@ class TokenStatistics:
         input_shrinkage: Share of its diagonal in what is to be used of M, 0 to 1, float32 `[]`: what off the diagonal
             so few positions can't tell; None for none.
         head_shrinkage: The same of H.
+        head_counts: How often a tied head expects each token: the sum of p (1 − p) over its predictions p, scaled to
+            the sum of the counts, float32 `[vocab]`; None where it was not measured.
     """
 
     counts: Tensor
@@ -33,3 +35,4 @@ class TokenStatistics:
     prior: Tensor | None = None
     input_shrinkage: Tensor | None = None
     head_shrinkage: Tensor | None = None
+    head_counts: Tensor | None = None

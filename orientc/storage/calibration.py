@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 OBJECTIVES = ("masked", "causal", "seq2seq", "sentence", "classes")
-_FREQUENCIES = ("counts", "prior")
+_FREQUENCIES = ("counts", "prior", "head_counts")
 MATRICES = ("input_importance", "head_importance")
 _SHRINKAGES = dict(zip(MATRICES, ("input_shrinkage", "head_shrinkage"), strict=True))
 _ASYMMETRY = 1e-4  # allowed, in shares of a matrix's largest entry: another program's rounding
 _FORMAT = FileFormat(
     "orientc-calibration",
-    version=2,
+    version=3,
     called="a calibration of orientc",
     error=CalibrationError,
     oldest=2,
@@ -93,11 +93,10 @@ class CalibrationDescription:
 class Calibration(TokenStatistics):
     """A calibration: token counts and importance matrices, and their description.
 
-    `head_counts` are the weights of the rows of a head with a table of its own, which H is of then; None for any other.
-    `read_sha256` is the sha256 of the bytes it was read from; None for one that was made.
+    Where a head has a table of its own, H and `head_counts` are of that one. `read_sha256` is the sha256 of the bytes
+    it was read from; None for one that was made.
     """
 
-    head_counts: Tensor | None = None
     description: CalibrationDescription = field(kw_only=True)
     read_sha256: str | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -111,11 +110,11 @@ class Calibration(TokenStatistics):
         """The tensors by their names in a file."""
         others = {
             "prior": self.prior,
+            "head_counts": self.head_counts,
             "input_importance": self.input_importance,
             "head_importance": self.head_importance,
             "input_shrinkage": self.input_shrinkage,
             "head_shrinkage": self.head_shrinkage,
-            "head_counts": self.head_counts,
         }
         return {"counts": self.counts} | {name: tensor for name, tensor in others.items() if tensor is not None}
 
@@ -142,8 +141,9 @@ class Calibration(TokenStatistics):
             CalibrationError: Nothing was measured of that one.
         """
         if table == INPUT:
-            return replace(self, head_importance=None, head_shrinkage=None) if self.description.head else self
-        if table != HEAD or self.head_counts is None:
+            lookup = replace(self, head_importance=None, head_shrinkage=None, head_counts=None)
+            return lookup if self.description.head else self
+        if table != HEAD or self.description.head is None or self.head_counts is None:
             why = "a model's input and head are measured, by a text" if table != HEAD else "it was left out, or is tied"
             raise CalibrationError(f"the calibration says nothing of the table {table}: {why}; leave `calibration` out")
         return TokenStatistics(
@@ -246,7 +246,7 @@ def _from_header(header: Header) -> CalibrationDescription:
             raise ValueError(f"{name} is {list(stored.shape)} of type {stored.dtype}, not {list(shapes[name])} of F32")
     if missing := sorted({"counts", *(("head_counts", "head_importance") if head else ())} - header.tensors.keys()):
         raise KeyError(missing[0])
-    for name, share in _SHRINKAGES.items():
+    for share, name in [*((share, name) for name, share in _SHRINKAGES.items()), ("head_counts", "head_importance")]:
         if share in header.tensors and name not in header.tensors:
             raise ValueError(f"{share} is there, but not {name}")
     matrices = tuple(name for name in MATRICES if name in header.tensors)
@@ -276,7 +276,7 @@ def _from_header(header: Header) -> CalibrationDescription:
 
 def _check_tensors(tensors: dict[str, Tensor]) -> None:
     """Raise `DamagedError` where counts are negative or all zero, a matrix is not symmetric, or a share is none."""
-    for name in (*_FREQUENCIES, "head_counts"):
+    for name in _FREQUENCIES:
         if name in tensors and ((tensors[name] < 0).any() or not tensors[name].any()):
             raise DamagedError(f"its {name} are negative somewhere, or zero everywhere")
     for name in MATRICES:

@@ -66,6 +66,9 @@ def test_masked_causal_and_headless_models_are_calibrated(
         assert found.counts.shape == (table.vocab,)
         assert found.prior is not None
         assert float(found.prior.sum()) == pytest.approx(float(found.counts.sum()), rel=1e-4)
+        assert (found.head_counts is not None) == (len(held) == 2)
+        if found.head_counts is not None:
+            assert float(found.head_counts.sum()) == pytest.approx(float(found.counts.sum()), rel=1e-4)
         assert all(found.tensors[name].shape == (table.dim, table.dim) for name in held)
         found.check_base(table.sha256)
         path = tmp_path / f"{objective}.safetensors"

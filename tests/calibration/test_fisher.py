@@ -56,7 +56,7 @@ def model_of(name: str) -> PreTrainedModel:
 
 
 def measured(model: PreTrainedModel, number: int = 600, *, masked: bool, **changes: Any) -> ImportanceMatrices:
-    options = {"tied": True} | COMMON | changes
+    options = {"head": True} | COMMON | changes
     return of_language_model(model, examples(number, masked=masked), **options)
 
 
@@ -132,7 +132,7 @@ def test_an_encoder_decoders_metrics_predict_what_a_change_costs(name: str) -> N
         ]
         for number, seed in ((600, 0), (400, 1))
     )
-    found = of_language_model(model, drawn, tied=True, **COMMON)
+    found = of_language_model(model, drawn, head=True, **COMMON)
     assert found.head_importance is not None
     lookups = [module for module in users_of(model).values() if isinstance(module, nn.Embedding)]
     change, (head,) = changed(model, lookup=False, head=True)
@@ -140,6 +140,24 @@ def test_an_encoder_decoders_metrics_predict_what_a_change_costs(name: str) -> N
         cost = divergence(model, change, modules, given)
         assert cost > 0
         assert predicted(change, importance) == pytest.approx(cost, rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "gemma2"])
+def test_the_head_expects_tokens_as_often_as_its_predictions_vary(name: str) -> None:
+    """The sum of p (1 − p), each with the slope of what comes behind the projection: by a change of one row alone."""
+    masked = name in MASKED
+    model = model_of(name)
+    found = measured(model, 200, masked=masked)
+    assert found.head_counts is not None
+    if name == "gemma2":  # a soft cap c · tanh(x / c): its slope is 1 − (logit / c)²
+        cap = model.config.final_logit_softcapping
+    given = examples(200, masked=masked)
+    batch = collate(given, PAD)
+    with torch.inference_mode(), logits_only_at(model, batch["positions"]):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
+    p = logits.softmax(-1)
+    slopes = 1 - (logits / cap).square() if name == "gemma2" else torch.ones_like(logits)
+    torch.testing.assert_close(found.head_counts, (slopes.square() * p * (1 - p)).sum(0), rtol=1e-4, atol=1e-6)
 
 
 def test_without_a_head_the_metric_predicts_how_far_sentence_vectors_turn() -> None:
@@ -241,7 +259,7 @@ def test_padding_and_batches_leave_the_heads_metric_as_it_is() -> None:
 
 
 def test_an_untied_head_has_no_metric() -> None:
-    found = measured(model_of("llama-untied"), 20, masked=False, tied=False)
+    found = measured(model_of("llama-untied"), 20, masked=False, head=False)
     assert (found.head_importance, found.head_shrinkage) == (None, None)
     assert found.present.keys() == {"input_importance", "input_shrinkage"}
 
@@ -288,7 +306,7 @@ def test_a_head_of_its_own_has_rows_weighed_by_the_predictions(name: str) -> Non
     model = model_of(name)
     with torch.no_grad():  # predictions that are far from even
         model.get_output_embeddings().weight.mul_(torch.linspace(0.2, 3, VOCAB).unsqueeze(1))
-    found = measured(model, masked=masked, tied=False, own_head=True)
+    found = measured(model, masked=masked, head=True)
     assert found.head_importance is not None
     assert found.head_counts is not None
     assert found.present.keys() >= {"head_importance", "head_counts", "head_shrinkage"}
@@ -297,6 +315,6 @@ def test_a_head_of_its_own_has_rows_weighed_by_the_predictions(name: str) -> Non
     for rows in (slice(0, VOCAB), shares > shares.median()):
         change = torch.zeros(VOCAB, 32)
         change[rows] = 0.02 * torch.randn(change[rows].shape, generator=torch.Generator().manual_seed(1))
-        cost = divergence(model, change, [model.get_output_embeddings()], masked=masked)
+        cost = divergence(model, change, [model.get_output_embeddings()], examples(400, masked=masked, seed=1))
         expected = float((shares * ((change @ found.head_importance) * change).sum(1)).sum()) / 2
         assert expected == pytest.approx(cost, rel=0.2)

@@ -46,7 +46,7 @@ def test_a_calibration_goes_into_the_runs_folder_and_is_done_once(
     assert (made["fresh"], made["objective"], made["text"]) == (True, "masked", "text.txt")
     stored = load_file(path)
     importances = {f"{name}_{what}" for name in ("input", "head") for what in ("importance", "shrinkage")}
-    assert stored.keys() == {"counts", "prior"} | importances
+    assert stored.keys() == {"counts", "prior", "head_counts"} | importances
     assert made["types"] == int((stored["counts"] > 0).sum())
     assert made["input_trace"] == pytest.approx(float(stored["input_importance"].trace()))
     assert made["head_trace"] == pytest.approx(float(stored["head_importance"].trace()))

@@ -50,6 +50,22 @@ def test_tokens_to_be_expected_weigh_as_much_as_those_counted() -> None:
     assert torch.equal(Importance.of(calibration, table()).weights, counts + counts.mean() / 10 + counts.flip(0))
 
 
+@pytest.mark.parametrize("head_weight", [0.0, 1.0, 4.0])
+def test_a_row_weighs_what_its_token_is_counted_and_expected_by_what_lookup_and_head_have_of_the_importance(
+    head_weight: float,
+) -> None:
+    """M is a third of the head's importance everywhere: of four parts three are the head's, and with a weight more."""
+    ones = torch.eye(DIM)
+    calibration = replace(
+        calibrations.made(head_counts=True), input_importance=ones + 0.1, head_importance=3 * (ones + 0.1)
+    )
+    assert calibration.head_counts is not None
+    weights = Importance.of(calibration, table(), head_weight=head_weight).weights
+    share = 3 * head_weight / (1 + 3 * head_weight)
+    counts = (1 - share) * calibration.counts + share * calibration.head_counts
+    torch.testing.assert_close(weights, (counts + counts.mean() / 10).double(), rtol=5e-3, atol=1e-3)
+
+
 def test_a_matrix_is_used_as_far_as_the_calibration_says() -> None:
     """Each with its own share of its diagonal: all of it leaves the diagonal alone."""
     calibration = replace(calibrations.made(), input_shrinkage=torch.tensor(0.25), head_shrinkage=torch.tensor(1.0))

@@ -52,7 +52,7 @@ def rewritten(path: Path, metadata: dict[str, str | None] | None = None, **tenso
     "calibration",
     [
         made(),
-        made(prior=True),
+        made(prior=True, head_counts=True),
         made(head_importance=False),
         made(head_importance=False, input_importance=False),
         made(head_importance=False, input_importance=False, text=None, text_sha256=None, frequency="zipf", counted=0),
@@ -100,6 +100,9 @@ def test_the_header_is_enough_for_a_description(path: Path) -> None:
         ({"counts": None}, "counts is missing"),
         ({"prior": torch.ones(VOCAB + 1)}, "prior is [12] of type F32, not [11] of F32"),
         ({"prior": torch.zeros(VOCAB)}, "prior"),
+        ({"head_counts": torch.ones(VOCAB - 1)}, "head_counts is [10] of type F32, not [11] of F32"),
+        ({"head_counts": -torch.ones(VOCAB)}, "its head_counts are negative"),
+        ({"head_counts": torch.ones(VOCAB), "head_importance": None, "head_shrinkage": None}, "not head_importance"),
         ({"counts": torch.zeros(VOCAB)}, "counts"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), -1.0)}, "negative"),
         ({"counts": torch.ones(VOCAB).index_fill(0, torch.tensor(3), torch.nan)}, "not finite"),
@@ -124,7 +127,7 @@ def test_tensors_that_make_no_sense_are_refused(path: Path, tensors: dict[str, T
     [
         ({"format": "orientc"}, "not a calibration"),
         ({"format": None}, "not a calibration"),
-        ({"format_version": "3"}, "update orientc"),
+        ({"format_version": "4"}, "update orientc"),
         ({"format_version": "1"}, "older than 2: measure it anew with orientc calibrate --overwrite"),
         ({"format_version": "one"}, "damaged"),
         ({"vocab": "0"}, "vocab"),

@@ -19,7 +19,12 @@ BASE = TableInfo(
 
 
 def made(
-    *, input_importance: bool = True, head_importance: bool = True, prior: bool = False, **changes: Any
+    *,
+    input_importance: bool = True,
+    head_importance: bool = True,
+    prior: bool = False,
+    head_counts: bool = False,
+    **changes: Any,
 ) -> Calibration:
     """A small calibration of random numbers."""
     generator = torch.Generator().manual_seed(0)
@@ -40,6 +45,7 @@ def made(
         torch.arange(VOCAB, dtype=torch.float32).flip(0) if prior else None,
         torch.tensor(0.0) if input_importance else None,
         torch.tensor(0.0) if head_importance else None,
+        torch.arange(VOCAB, dtype=torch.float32).roll(3) if head_counts else None,
         description=description,
     )
     names = tuple(name for name in made.tensors if name.endswith("importance"))
