@@ -2,12 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from orientc.methods.importance import Importance
 from orientc.methods.linear_algebra import gram, map_rows, principal_directions
 from orientc.modeling.factors import CHUNK, Factors
+
+
+@dataclass(frozen=True)
+class PrincipalBasis:
+    """The coordinates that a truncated SVD keeps: latents of any rows are `(rows − mean) · encoder`.
+
+    Attributes:
+        encoder: `[dim, rank]`, float32; float64 under an importance matrix, whose decoder would enlarge the rounding.
+        decoder: `[dim, rank]`, float32: rows are `latents · decoderᵀ + mean`.
+        mean: The mean row, float64 `[dim]`; None where none is subtracted.
+    """
+
+    encoder: Tensor
+    decoder: Tensor
+    mean: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        """Width of the latents."""
+        return self.encoder.shape[1]
+
+    def latents(self, rows: Tensor) -> Tensor:
+        """Latents `[n, rank]` of rows `[n, dim]` of any float type, in the encoder's."""
+        wide = rows.to(self.encoder.dtype)
+        return (wide if self.mean is None else wide - self.mean.to(wide)) @ self.encoder
+
+
+def principal_basis(
+    table: Tensor, rank: int | None = None, *, center: bool = False, importance: Importance | None = None
+) -> PrincipalBasis:
+    """The basis of `truncated_svd`, without the latents of any row.
+
+    Args:
+        table: E, `[vocab, dim]` of any float type.
+        rank: Width of the latents; all of `dim` unless given.
+        center: Subtract the mean row.
+        importance: What a change of a row costs; the same for all rows and directions unless given.
+    """
+    weights = None if importance is None else importance.weights
+    mean = None
+    if center:
+        masses = table.new_ones(len(table), dtype=torch.float64) if weights is None else weights
+        parts = zip(masses.split(CHUNK), table.split(CHUNK), strict=True)
+        mean = torch.stack([part @ rows.double() for part, rows in parts]).sum(0) / masses.sum()
+    covariance = gram(table, mean, weights)
+    if importance is None:
+        directions, _ = principal_directions(covariance)
+        kept = directions[:, :rank].float().contiguous()
+        return PrincipalBasis(kept, kept, mean)
+    root, inverse = importance.roots()
+    scale = importance.matrix.diagonal().mean().sqrt()  # so that latents are as large as the table, within float16
+    root, inverse = root / scale, inverse * scale
+    directions, _ = principal_directions(root @ covariance @ root)
+    return PrincipalBasis(root @ directions[:, :rank], (inverse @ directions[:, :rank]).float().contiguous(), mean)
 
 
 def truncated_svd(table: Tensor, rank: int, *, center: bool = False, importance: Importance | None = None) -> Factors:
@@ -26,26 +82,6 @@ def truncated_svd(table: Tensor, rank: int, *, center: bool = False, importance:
     Returns:
         Factors in float32.
     """
-    weights = None if importance is None else importance.weights
-    mean = None
-    if center:
-        masses = table.new_ones(len(table), dtype=torch.float64) if weights is None else weights
-        parts = zip(masses.split(CHUNK), table.split(CHUNK), strict=True)
-        mean = torch.stack([part @ rows.double() for part, rows in parts]).sum(0) / masses.sum()
-    covariance = gram(table, mean, weights)
-    if importance is None:
-        directions, _ = principal_directions(covariance)
-        encoder = decoder = directions[:, :rank]
-    else:
-        root, inverse = importance.roots()
-        scale = importance.matrix.diagonal().mean().sqrt()  # so that latents are as large as the table, within float16
-        root, inverse = root / scale, inverse * scale
-        directions, _ = principal_directions(root @ covariance @ root)
-        encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
-    # With an importance matrix latents are computed in float64: the decoder would enlarge a float32 encoder's rounding.
-    dtype = torch.float32 if importance is None else torch.float64
-    encoder, shift = encoder.to(dtype), None if mean is None else mean.to(dtype)
-    latents = map_rows(
-        table, rank, lambda rows: (rows.to(dtype) if shift is None else rows.to(dtype) - shift) @ encoder
-    )
-    return Factors.plain(latents, decoder.float().contiguous(), None if mean is None else mean.float())
+    basis = principal_basis(table, rank, center=center, importance=importance)
+    latents = map_rows(table, rank, basis.latents)
+    return Factors.plain(latents, basis.decoder, None if basis.mean is None else basis.mean.float())
