@@ -19,7 +19,8 @@ from orientc.errors import FitError, UsageError
 from orientc.methods import autoencoder, ggml_fit, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
 from orientc.methods.importance import Importance
-from orientc.modeling.factors import Factors
+from orientc.methods.table_rows import RowView, TableRows
+from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.layout import FLOAT, PLAIN
 from orientc.models.table import Table
 from orientc.storage import artifact as artifacts
@@ -110,8 +111,8 @@ class Fit:
         table.check_finite()
         through_elu = isinstance(config, AutoencoderConfig) and config.nonlinear in ("decoder", "both")
         scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
-        original = table.weight if scale == 1 else table.weight.float() / scale
-        weight = original.to(pick_device(device))
+        here = table.weight.to(pick_device(device))
+        original, weight = (rows if scale == 1 else RowView(rows, divisor=scale) for rows in (table.weight, here))
         importance = importance_of(config, weight, self.calibration)
         if isinstance(config, TargetConfig):
             choice = self._fit_to_size(config, weight, importance)
@@ -124,7 +125,8 @@ class Fit:
             fit = partial(_fit_rows, config, start=start, on_epoch=on_epoch, weigh=weigh)
             factors, costs = kept_rows.around(weight, ids, importance, fit), {}
         factors = _scaled(factors, scale).to(getattr(torch, config.dtype))
-        if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
+        floating = (tensor for tensor in factors.tensors.values() if tensor.is_floating_point())
+        if not all(part.isfinite().all() for tensor in floating for part in tensor.split(CHUNK)):
             raise FitError(_too_large(config, factors))
         back = _scaled(factors, 1 / scale)
         if importance.known:
@@ -142,7 +144,7 @@ class Fit:
         )
         return Artifact(description, factors)
 
-    def _fit_to_size(self, config: TargetConfig, weight: Tensor, importance: Importance) -> target_size.Choice:
+    def _fit_to_size(self, config: TargetConfig, weight: TableRows, importance: Importance) -> target_size.Choice:
         info = self.table.info
         nbytes = target_bytes(
             info.vocab, info.dim, info.nbytes, ratio=config.target_ratio, bits=config.target_bits, mb=config.target_mb
@@ -154,7 +156,7 @@ class Fit:
 
 def _fit_rows(
     config: CodedConfig,
-    rows: Tensor,
+    rows: TableRows,
     importance: Importance,
     *,
     weigh: bool,
@@ -164,17 +166,22 @@ def _fit_rows(
     """The compressed form of the rows that are not kept; `weigh` says whether the importance is a calibration's."""
     weighed = importance if weigh else None
     if isinstance(config, QuantizeConfig) and config.block:
-        return ggml_fit.code_in_blocks(rows, config.block, importance.matrix)
+        return ggml_fit.code_in_blocks(rows, config.block, None if importance.even else importance.matrix)
+    if isinstance(config, QuantizeConfig):
+        assert config.bits is not None
+        groups = -(-rows.shape[1] // config.group_size)
+        return per_group.quantize_table(
+            rows, [[config.bits] * groups], group_size=config.group_size, importance=importance.in_latents(None)
+        )
     if isinstance(config, SvdConfig):
         assert config.rank is not None
         factors = truncated_svd.truncated_svd(rows, config.rank, center=config.center, importance=weighed)
-    elif isinstance(config, AutoencoderConfig):
+    else:
+        assert isinstance(config, AutoencoderConfig)
         assert config.rank is not None
         factors = autoencoder.fit_autoencoder(
-            rows, config.rank, config, seed=config.seed, start=start, importance=weighed, on_epoch=on_epoch
+            rows[:], config.rank, config, seed=config.seed, start=start, importance=weighed, on_epoch=on_epoch
         )
-    else:
-        factors = Factors.plain(rows.float())
     if config.bits is None:
         return factors
     groups = -(-factors.rank // config.group_size)
