@@ -67,13 +67,14 @@ class Fit:
     """A fit settled in every detail.
 
     `config` has its rank and rows kept chosen; `settings` are those the artifact records, with the sha256 of the
-    calibration and of the artifact the fit starts from, whose compressed table is `start`.
+    calibration and of the artifact the fit starts from, whose compressed table is `start`. `importance` is the
+    calibration's, which itself is not held: of a wide table its matrices take hundreds of MB.
     """
 
     table: Table
     config: Config
     settings: dict[str, Any]
-    calibration: Calibration | None = None
+    importance: Importance | None = None
     start: Factors | None = None
 
     @classmethod
@@ -99,7 +100,8 @@ class Fit:
             check_calibration(known, table)
         config = sized(config, table, known)
         start = None if first is None else first.factors
-        return cls(table, config, config.settings | sha256s, known, start)
+        importance = None if known is None else importance_of(config, table.weight, known)
+        return cls(table, config, config.settings | sha256s, importance, start)
 
     def run(self, *, device: str | None = None, on_epoch: OnEpoch | None = None) -> Artifact:
         """Fit the table and measure the distances.
@@ -113,7 +115,7 @@ class Fit:
         scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
         here = table.weight.to(pick_device(device))
         original, weight = (rows if scale == 1 else RowView(rows, divisor=scale) for rows in (table.weight, here))
-        importance = importance_of(config, weight, self.calibration)
+        importance = Importance.plain(weight) if self.importance is None else self.importance.to(weight.device)
         if isinstance(config, TargetConfig):
             choice = self._fit_to_size(config, weight, importance)
             factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
@@ -121,7 +123,7 @@ class Fit:
             assert isinstance(config, CodedConfig)
             ids = kept_rows.weightiest(importance.weights, int(config.keep_rows))
             start = self.start and _scaled(self.start, 1 / scale)
-            weigh = self.calibration is not None
+            weigh = self.importance is not None
             fit = partial(_fit_rows, config, start=start, on_epoch=on_epoch, weigh=weigh)
             factors, costs = kept_rows.around(weight, ids, importance, fit), {}
         factors = _scaled(factors, scale).to(getattr(torch, config.dtype))

@@ -69,6 +69,12 @@ class Importance:
             measured.append((head_weight, calibration.head_importance, calibration.head_shrinkage))
         return cls(_sum(measured, table.device), weights)
 
+    def to(self, device: torch.device) -> Importance:
+        """The same importance on another device."""
+        return replace(
+            self, given=None if self.given is None else self.given.to(device), weights=self.weights.to(device)
+        )
+
     @property
     def even(self) -> bool:
         """Whether all directions count the same: A is the identity."""
