@@ -119,6 +119,8 @@ class Fit:
         if isinstance(config, TargetConfig):
             choice = self._fit_to_size(config, weight, importance)
             factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
+            if importance.known:
+                costs = {"cost": choice.costs[choice.form]} | costs
         else:
             assert isinstance(config, CodedConfig)
             ids = kept_rows.weightiest(importance.weights, int(config.keep_rows))
@@ -131,7 +133,7 @@ class Fit:
         if not all(part.isfinite().all() for tensor in floating for part in tensor.split(CHUNK)):
             raise FitError(_too_large(config, factors))
         back = _scaled(factors, 1 / scale)
-        if importance.known:
+        if importance.known and "cost" not in costs:
             costs = {"cost": importance.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
         distances = losses.distances(back, original).scaled(scale)
         floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
@@ -168,7 +170,7 @@ def _fit_rows(
     """The compressed form of the rows that are not kept; `weigh` says whether the importance is a calibration's."""
     weighed = importance if weigh else None
     if isinstance(config, QuantizeConfig) and config.block:
-        return ggml_fit.code_in_blocks(rows, config.block, None if importance.even else importance.matrix)
+        return ggml_fit.code_in_blocks(rows, config.block, importance.given)
     if isinstance(config, QuantizeConfig):
         assert config.bits is not None
         groups = -(-rows.shape[1] // config.group_size)

@@ -115,10 +115,10 @@ class Importance:
     def in_latents(self, decoder: Tensor | None) -> Tensor | None:
         """The importance matrix of latents, `Wᵀ A W` float64 `[rank, rank]`, for a linear decoder W `[dim, rank]`.
 
-        None for the identity of rows that are their own latents.
+        Of rows that are their own latents it is A as it is held: None for the identity.
         """
         if decoder is None:
-            return None if self.given is None else self.matrix
+            return self.given
         weight = decoder.double()
         return weight.T @ self.product(weight)
 

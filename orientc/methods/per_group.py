@@ -38,7 +38,7 @@ def error_feedback(importance: Tensor | None) -> Tensor | None:
     """
     if importance is None:
         return None
-    diagonal = importance.diagonal()
+    diagonal = importance.diagonal().double()
     scale = diagonal.mean()
     apart = (diagonal - scale).abs().max()
     for start, rows in zip(range(0, len(importance), CHUNK), importance.split(CHUNK), strict=True):

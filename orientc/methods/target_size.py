@@ -104,11 +104,10 @@ def fit_blocks_to_size(table: TableRows, nbytes: int, importance: Importance) ->
     if not fitting:
         least = f"the smallest takes {min(bits.values()):g}" if bits else f"none goes into {dim} columns"
         raise FitError(f"no block type takes at most {allowed:.3g} bits per weight: {least}")
-    matrix = None if importance.even else importance.matrix
     best: Choice | None = None
     costs: dict[str, float] = {}
     for form in (name for name, own in fitting.items() if own > max(fitting.values()) - 1):
-        factors = code_in_blocks(table, form, matrix)
+        factors = code_in_blocks(table, form, importance.given)
         cost = importance.cost(factors, table)
         if isfinite(cost):
             costs[form] = cost

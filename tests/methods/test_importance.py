@@ -88,7 +88,7 @@ def test_the_metric_of_latents_is_that_of_the_rows_they_make() -> None:
     )
     of_rows = importance.in_latents(None)
     assert of_rows is not None
-    assert torch.equal(of_rows, importance.matrix)
+    assert torch.equal(of_rows.double(), importance.matrix)
     assert Importance.plain(table()).in_latents(None) is None
 
 
