@@ -19,7 +19,8 @@ from orientc.errors import FitError, UsageError
 from orientc.methods import autoencoder, ggml_fit, kept_rows, losses, per_group, target_size
 from orientc.methods import svd as truncated_svd
 from orientc.methods.importance import Importance
-from orientc.modeling.factors import Factors
+from orientc.methods.table_rows import RowView, TableRows
+from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.layout import FLOAT, PLAIN
 from orientc.models.table import Table
 from orientc.storage import artifact as artifacts
@@ -66,13 +67,14 @@ class Fit:
     """A fit settled in every detail.
 
     `config` has its rank and rows kept chosen; `settings` are those the artifact records, with the sha256 of the
-    calibration and of the artifact the fit starts from, whose compressed table is `start`.
+    calibration and of the artifact the fit starts from, whose compressed table is `start`. `importance` is the
+    calibration's, which itself is not held: of a wide table its matrices take hundreds of MB.
     """
 
     table: Table
     config: Config
     settings: dict[str, Any]
-    calibration: Calibration | None = None
+    importance: Importance | None = None
     start: Factors | None = None
 
     @classmethod
@@ -100,7 +102,8 @@ class Fit:
             check_calibration(known, table)
         config = sized(config, table, own)
         start = None if first is None else first.factors
-        return cls(table, config, config.settings | sha256s, known, start)
+        importance = None if own is None else importance_of(config, table.weight, own)
+        return cls(table, config, config.settings | sha256s, importance, start)
 
     def run(self, *, device: str | None = None, on_epoch: OnEpoch | None = None) -> Artifact:
         """Fit the table and measure the distances.
@@ -112,25 +115,27 @@ class Fit:
         table.check_finite()
         through_elu = isinstance(config, AutoencoderConfig) and config.nonlinear in ("decoder", "both")
         scale = 1.0 if through_elu else _scale(table.weight)  # an ELU behind the decoder is not to be scaled
-        original = table.weight if scale == 1 else table.weight.float() / scale
-        weight = original.to(pick_device(device))
-        known = None if self.calibration is None else self.calibration.of_table(table.info.table)
-        importance = importance_of(config, weight, known)
+        here = table.weight.to(pick_device(device))
+        original, weight = (rows if scale == 1 else RowView(rows, divisor=scale) for rows in (table.weight, here))
+        importance = Importance.plain(weight) if self.importance is None else self.importance.to(weight.device)
         if isinstance(config, TargetConfig):
             choice = self._fit_to_size(config, weight, importance)
             factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
+            if importance.known:
+                costs = {"cost": choice.costs[choice.form]} | costs
         else:
             assert isinstance(config, CodedConfig)
             ids = kept_rows.weightiest(importance.weights, int(config.keep_rows))
             start = self.start and _scaled(self.start, 1 / scale)
-            weigh = self.calibration is not None
+            weigh = self.importance is not None
             fit = partial(_fit_rows, config, start=start, on_epoch=on_epoch, weigh=weigh)
             factors, costs = kept_rows.around(weight, ids, importance, fit), {}
         factors = _scaled(factors, scale).to(getattr(torch, config.dtype))
-        if not all(tensor.isfinite().all() for tensor in factors.tensors.values()):
+        floating = (tensor for tensor in factors.tensors.values() if tensor.is_floating_point())
+        if not all(part.isfinite().all() for tensor in floating for part in tensor.split(CHUNK)):
             raise FitError(_too_large(config, factors))
         back = _scaled(factors, 1 / scale)
-        if importance.known:
+        if importance.known and "cost" not in costs:
             costs = {"cost": importance.cost(back.map(lambda tensor: tensor.to(weight.device)), weight)} | costs
         distances = losses.distances(back, original).scaled(scale)
         floats = any(kind == FLOAT for kind, _ in factors.layout.shapes.values())
@@ -145,7 +150,7 @@ class Fit:
         )
         return Artifact(description, factors)
 
-    def _fit_to_size(self, config: TargetConfig, weight: Tensor, importance: Importance) -> target_size.Choice:
+    def _fit_to_size(self, config: TargetConfig, weight: TableRows, importance: Importance) -> target_size.Choice:
         info = self.table.info
         nbytes = target_bytes(
             info.vocab, info.dim, info.nbytes, ratio=config.target_ratio, bits=config.target_bits, mb=config.target_mb
@@ -157,7 +162,7 @@ class Fit:
 
 def _fit_rows(
     config: CodedConfig,
-    rows: Tensor,
+    rows: TableRows,
     importance: Importance,
     *,
     weigh: bool,
@@ -167,17 +172,22 @@ def _fit_rows(
     """The compressed form of the rows that are not kept; `weigh` says whether the importance is a calibration's."""
     weighed = importance if weigh else None
     if isinstance(config, QuantizeConfig) and config.block:
-        return ggml_fit.code_in_blocks(rows, config.block, importance.matrix)
+        return ggml_fit.code_in_blocks(rows, config.block, importance.given)
+    if isinstance(config, QuantizeConfig):
+        assert config.bits is not None
+        groups = -(-rows.shape[1] // config.group_size)
+        return per_group.quantize_table(
+            rows, [[config.bits] * groups], group_size=config.group_size, importance=importance.in_latents(None)
+        )
     if isinstance(config, SvdConfig):
         assert config.rank is not None
         factors = truncated_svd.truncated_svd(rows, config.rank, center=config.center, importance=weighed)
-    elif isinstance(config, AutoencoderConfig):
+    else:
+        assert isinstance(config, AutoencoderConfig)
         assert config.rank is not None
         factors = autoencoder.fit_autoencoder(
-            rows, config.rank, config, seed=config.seed, start=start, importance=weighed, on_epoch=on_epoch
+            rows[:], config.rank, config, seed=config.seed, start=start, importance=weighed, on_epoch=on_epoch
         )
-    else:
-        factors = Factors.plain(rows.float())
     if config.bits is None:
         return factors
     groups = -(-factors.rank // config.group_size)

@@ -6,12 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
-from torch import Tensor
-
 from orientc.compression.configs import AUTO, CodedConfig, Config, QuantizeConfig, RankConfig, SvdConfig
 from orientc.errors import FitError
 from orientc.methods import kept_rows
 from orientc.methods.importance import Importance
+from orientc.methods.table_rows import TableRows
 from orientc.methods.token_statistics import TokenStatistics
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import PER_GROUP, Layout
@@ -56,7 +55,7 @@ def _check_blocks(block: str, dim: int) -> None:
         raise FitError(f"{block} blocks have {width} numbers, which do not divide the table's {dim} columns: {choose}")
 
 
-def importance_of(config: Config, weight: Tensor, calibration: TokenStatistics | None) -> Importance:
+def importance_of(config: Config, weight: TableRows, calibration: TokenStatistics | None) -> Importance:
     """What a change of a table `[vocab, dim]` is predicted to cost; without a calibration every change the same."""
     if calibration is None:
         return Importance.plain(weight)

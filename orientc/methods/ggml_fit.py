@@ -16,30 +16,37 @@ from torch import Tensor
 from orientc.methods.ggml_packing import packed_codes
 from orientc.methods.ggml_scales import BlockScales, divided, float16, nearest_levels, scale_range, search_scales
 from orientc.methods.per_group import error_feedback
+from orientc.methods.table_rows import TableRows
 from orientc.modeling.factors import Factors
 from orientc.modeling.ggml_types import BLOCK_TYPES, BlockType
 from orientc.modeling.layout import GGML, Layout
 
 _ROWS = 4096  # coded together: what caches hold
+_NUMBERS = 1 << 23  # at most of them
 _SWEEPS = 4
 _TINY = 1e-30
 
 
 @torch.no_grad()
-def code_in_blocks(table: Tensor, block: str, importance: Tensor) -> Factors:
+def code_in_blocks(table: TableRows, block: str, importance: Tensor | None) -> Factors:
     """Code the rows of a table in blocks of one of ggml's types.
 
     Args:
         table: `[vocab, dim]` of any float type, `dim` a whole number of blocks.
         block: Name of the block type.
-        importance: The importance matrix, `[dim, dim]`.
+        importance: The importance matrix, `[dim, dim]`; None for the identity.
     """
     kind = BLOCK_TYPES[block]
     vocab, dim = table.shape
-    metric = _Metric.of(importance)
-    parts = [_coded(kind, rows.T.contiguous().float(), metric) for rows in table.split(_ROWS)]
-    codes, scales = (torch.cat(found) for found in zip(*parts, strict=True))
     layout = Layout(vocab, dim, dim, decoder=False, codec=GGML, block=block)
+    shapes = {name: shape for name, (_, shape) in layout.shapes.items()}
+    codes = torch.empty(shapes["latents.codes"], dtype=torch.uint8, device=table.device)
+    scales = torch.empty(shapes["latents.scales"], dtype=torch.float16, device=table.device)
+    metric = _Metric.of(importance, dim, table.device)
+    size = max(1, min(_ROWS, _NUMBERS // dim))
+    for start, rows in zip(range(0, vocab, size), table.split(size), strict=False):
+        part = slice(start, start + size)
+        codes[part], scales[part] = _coded(kind, rows.T.contiguous().float(), metric)
     return Factors(layout, {"latents.codes": codes, "latents.scales": scales})
 
 
@@ -54,7 +61,9 @@ class _Metric:
     feedback: Tensor | None
 
     @classmethod
-    def of(cls, importance: Tensor) -> _Metric:
+    def of(cls, importance: Tensor | None, dim: int, device: torch.device) -> _Metric:
+        if importance is None:
+            return cls(torch.eye(dim, device=device), None)
         scaled = importance / importance.diagonal().mean()
         return cls(scaled.float(), error_feedback(scaled))
 

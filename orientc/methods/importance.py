@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from orientc.methods.linear_algebra import cholesky
+from orientc.methods.table_rows import TableRows
 from orientc.methods.token_statistics import TokenStatistics
 from orientc.modeling.factors import CHUNK, Factors
 
@@ -15,6 +19,7 @@ _DAMPING = 1e-3  # added to the diagonal, in shares of its mean: no direction co
 # be of any size.
 _PRIOR = 1.0  # the calibration's prior
 _EVEN = 0.1  # the same for all tokens
+_STRIP = 1024  # rows of a matrix that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -25,55 +30,76 @@ class Importance:
     Kullback–Leibler divergence of the model's predictions per token.
 
     Attributes:
-        matrix: The importance matrix A, float64 `[dim, dim]`, positive definite.
+        given: The importance matrix A as it is held, `[dim, dim]`, positive definite, float32 or float64; None for the
+            identity, which no matrix is held for.
         weights: Weights of the rows, float64 `[vocab]`.
         known: Whether A was measured; otherwise it is the identity.
     """
 
-    matrix: Tensor
+    given: Tensor | None
     weights: Tensor
     known: bool = True
+    _dim: int = 0  # of the identity
 
     @classmethod
-    def plain(cls, table: Tensor) -> Importance:
+    def plain(cls, table: TableRows) -> Importance:
         """Importance of a table `[vocab, dim]` of which nothing is known: all rows and directions count the same."""
         vocab, dim = table.shape
-        ones = torch.ones(vocab, dtype=torch.float64, device=table.device)
-        return cls(torch.eye(dim, dtype=torch.float64, device=table.device), ones, known=False)
+        return cls(None, torch.ones(vocab, dtype=torch.float64, device=table.device), known=False, _dim=dim)
 
     @classmethod
-    def of(cls, calibration: TokenStatistics, table: Tensor, *, head_weight: float = 1.0) -> Importance:
+    def of(cls, calibration: TokenStatistics, table: TableRows, *, head_weight: float = 1.0) -> Importance:
         """The importance that a calibration of this table measured: `A = M + head_weight · H`, weights by counts.
 
         This is the one place where measured matrices become a cost: each is shrunk towards its diagonal as far as the
         calibration says. A row has one weight for lookup and head: between the count of its token and how often the
-        head expects it, by what M and H have of A.
+        head expects it, by what M and H have of A. A is held in float32, as they are measured.
 
         Args:
             calibration: Counts, and importance matrices if measured; without them A is the identity.
             table: `[vocab, dim]`.
             head_weight: 1 for a head that shares the compressed table, 0 for one that keeps the original.
         """
-        plain = cls.plain(table)
-        counts = calibration.counts.to(plain.weights)
+        counts = calibration.counts.to(table.device, torch.float64)
         if calibration.input_importance is None:
-            return cls(plain.matrix, _expected(counts, calibration), known=False)
-        matrix = _shrunk(calibration.input_importance.to(plain.matrix), calibration.input_shrinkage)
-        own = None
-        if calibration.head_importance is not None and head_weight:
-            own = head_weight * _shrunk(calibration.head_importance.to(plain.matrix), calibration.head_shrinkage)
-            matrix = matrix + own
-        damping = _DAMPING * matrix.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-        matrix = (matrix + matrix.T) / 2 + damping * plain.matrix
-        if own is not None and calibration.head_counts is not None:
+            return cls(None, _expected(counts, calibration), known=False, _dim=table.shape[1])
+        lookup = _Measured(calibration.input_importance, calibration.input_shrinkage)
+        if calibration.head_importance is None or not head_weight:
+            return cls(_sum([lookup], table.device), _expected(counts, calibration))
+        head = _Measured(calibration.head_importance, calibration.head_shrinkage, head_weight)
+        matrix = _sum([lookup, head], table.device)
+        if calibration.head_counts is not None:
             # Errors have a covariance like the inverse of A where bits suffice; of their cost this much is the head's.
-            share = float(torch.linalg.solve(matrix, own).trace()) / len(matrix)
+            share = _trace_of_quotient(head, matrix) / len(matrix)
             counts = (1 - share) * counts + share * calibration.head_counts.to(counts)
         return cls(matrix, _expected(counts, calibration))
 
+    def to(self, device: torch.device) -> Importance:
+        """The same importance on another device."""
+        return replace(
+            self, given=None if self.given is None else self.given.to(device), weights=self.weights.to(device)
+        )
+
+    @property
+    def even(self) -> bool:
+        """Whether all directions count the same: A is the identity."""
+        return self.given is None
+
+    @property
+    def matrix(self) -> Tensor:
+        """The importance matrix A, float64 `[dim, dim]`."""
+        if self.given is None:
+            return torch.eye(self._dim, dtype=torch.float64, device=self.weights.device)
+        return self.given.double()
+
+    @property
+    def scale(self) -> float:
+        """The root of the mean of A's diagonal: what rows `E·A^½` are larger by than those of E."""
+        return 1.0 if self.given is None else math.sqrt(float(self.given.diagonal().double().mean()))
+
     def of_rows(self, ids: Tensor) -> Importance:
         """The importance of some of the rows."""
-        return Importance(self.matrix, self.weights[ids], self.known)
+        return replace(self, weights=self.weights[ids])
 
     def roots(self) -> tuple[Tensor, Tensor]:
         """The symmetric roots `A^½` and `A^-½`, float64 `[dim, dim]`."""
@@ -81,18 +107,31 @@ class Importance:
         roots = values.clamp_min(values[-1] * 1e-12).sqrt()
         return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
-    def in_latents(self, decoder: Tensor | None) -> Tensor:
-        """The importance matrix of latents, `Wᵀ A W` `[rank, rank]`, for a linear decoder W `[dim, rank]`."""
+    def factor(self) -> Tensor:
+        """The Cholesky factor L of `A = LLᵀ`, lower triangular, float64 `[dim, dim]`."""
+        return cholesky(self.matrix if self.given is None or self.given.dtype != torch.float64 else self.matrix.clone())
+
+    def product(self, columns: Tensor) -> Tensor:
+        """The product `A·X` with columns X, `[dim, n]`, in their type."""
+        if self.given is None:
+            return columns
+        return torch.cat([rows.to(columns) @ columns for rows in self.given.split(CHUNK)])
+
+    def in_latents(self, decoder: Tensor | None) -> Tensor | None:
+        """The importance matrix of latents, `Wᵀ A W` float64 `[rank, rank]`, for a linear decoder W `[dim, rank]`.
+
+        Of rows that are their own latents it is A as it is held: None for the identity.
+        """
         if decoder is None:
-            return self.matrix
-        weight = decoder.to(self.matrix)
-        return weight.T @ self.matrix @ weight
+            return self.given
+        weight = decoder.double()
+        return weight.T @ self.product(weight)
 
     @torch.no_grad()
-    def cost(self, factors: Factors, table: Tensor) -> float:
+    def cost(self, factors: Factors, table: TableRows) -> float:
         """The cost of a compressed table against the original `[vocab, dim]`."""
         total, start = 0.0, 0
-        for decoded in factors.chunks(CHUNK):
+        for decoded in factors.chunks():
             ids = slice(start, start + len(decoded))
             total += self.weighted(decoded - table[ids].float(), ids)
             start += len(decoded)
@@ -100,8 +139,8 @@ class Importance:
 
     def weighted(self, changes: Tensor, ids: Tensor | slice) -> float:
         """The sum `Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of the rows `ids`."""
-        costs = ((changes @ self.matrix.to(changes)) * changes).sum(1).double()
-        return float((self.weights[ids] * costs).sum())
+        turned = changes if self.given is None else changes @ self.given.to(changes)
+        return float((self.weights[ids] * (turned * changes).sum(1).double()).sum())
 
 
 def _expected(counts: Tensor, calibration: TokenStatistics) -> Tensor:
@@ -110,6 +149,51 @@ def _expected(counts: Tensor, calibration: TokenStatistics) -> Tensor:
     return weights if calibration.prior is None else weights + _PRIOR * calibration.prior.to(weights)
 
 
-def _shrunk(matrix: Tensor, share: Tensor | None) -> Tensor:
-    """A matrix with a share of its diagonal in it; what is off the diagonal is smaller by as much."""
-    return matrix if share is None else torch.lerp(matrix, matrix.diagonal().diag(), share.to(matrix))
+@dataclass(frozen=True)
+class _Measured:
+    """A measured matrix `[dim, dim]`, as it is used: times `weight`, with a share of its diagonal in it."""
+
+    given: Tensor
+    share: Tensor | None
+    weight: float = 1.0
+
+    def diagonal(self, device: torch.device) -> Tensor:
+        """Its diagonal, float64 `[dim]`."""
+        return self.weight * self.given.diagonal().to(device, torch.float64)
+
+    def rows(self, strip: slice, device: torch.device) -> Tensor:
+        """Some rows of its symmetric part, float64; what is off the diagonal is smaller by the share."""
+        own = (self.given[strip].to(device, torch.float64) + self.given[:, strip].T.to(device, torch.float64)) / 2
+        if self.share is not None:
+            diagonal = torch.zeros_like(own).diagonal_scatter(own.diagonal(strip.start), strip.start)
+            own = torch.lerp(own, diagonal, self.share.to(own))
+        return own.mul_(self.weight)
+
+
+def _sum(measured: Sequence[_Measured], device: torch.device) -> Tensor:
+    """The importance matrix of measured ones: damped, symmetric, float32 `[dim, dim]`.
+
+    Some rows at a time: the sum in float64 is not held.
+    """
+    dim = len(measured[0].given)
+    diagonal = torch.stack([own.diagonal(device) for own in measured]).sum(0)
+    damping = (_DAMPING * diagonal.mean()).clamp_min(torch.finfo(torch.float32).tiny)
+    total = torch.empty(dim, dim, device=device)
+    for strip in _strips(dim):
+        rows = torch.stack([own.rows(strip, device) for own in measured]).sum(0)
+        rows.diagonal(strip.start).add_(damping)
+        total[strip] = rows
+    return total
+
+
+def _trace_of_quotient(measured: _Measured, matrix: Tensor) -> float:
+    """The trace of `matrix⁻¹ · measured`, for a positive definite matrix `[dim, dim]`."""
+    factor, total = torch.linalg.cholesky(matrix.double()), 0.0
+    for strip in _strips(len(matrix)):
+        total += float(torch.cholesky_solve(measured.rows(strip, matrix.device).T, factor).diagonal(-strip.start).sum())
+    return total
+
+
+def _strips(dim: int) -> Iterator[slice]:
+    """Rows that are worked on at once."""
+    yield from (slice(start, min(start + _STRIP, dim)) for start in range(0, dim, _STRIP))

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from orientc.methods.importance import Importance
-from orientc.methods.linear_algebra import gram
+from orientc.methods.linear_algebra import add_gram, congruent, eigenvalues
+from orientc.methods.table_rows import TableRows, some_rows
 from orientc.modeling.factors import Factors
 
-Fit = Callable[[Tensor, Importance], Factors]  # compresses rows of a table, given their importance
+Fit = Callable[[TableRows, Importance], Factors]  # compresses rows of a table, given their importance
 
 
 @torch.no_grad()
 def best(
-    table: Tensor, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4
+    table: TableRows, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4
 ) -> tuple[int, int] | None:
     """Choose how many of the heaviest rows to keep, and the rank of the others, for the least cost at a size.
 
@@ -33,27 +34,41 @@ def best(
         Number of kept rows and rank; None where not even rank 1 fits.
     """
     vocab, dim = table.shape
-    root, _ = importance.roots()
     order = importance.weights.argsort(descending=True, stable=True)
     counts = sorted(
         {0, *(vocab >> shift for shift in range(2, 12))} if importance.weights.max() > importance.weights.min() else {0}
     )
+    ranks = {
+        count: _rank(vocab - count, dim, _left(nbytes, count, dim, itemsize, id_size), itemsize) for count in counts
+    }
+    ranks = {count: rank for count, rank in ranks.items() if rank >= 1}
+    if len(ranks) < 2:
+        return next(iter(ranks.items()), None)
     found: tuple[float, int, int] | None = None
-    covariance = torch.zeros_like(importance.matrix)
+    factor = None if importance.even else importance.factor()
+    covariance = torch.zeros(dim, dim, dtype=torch.float64, device=table.device)
     later = vocab
-    for count in reversed(counts):  # ever fewer kept rows, so that rows are added to the covariance
+    for count in sorted(ranks, reverse=True):  # ever fewer kept rows, so that rows are added to the covariance
         added = order[count:later].sort().values
-        covariance += gram(table[added], weights=importance.weights[added])
+        add_gram(covariance, some_rows(table, added), weights=importance.weights[added])
         later = count
-        left = nbytes - count * (dim * itemsize + (id_size if count else 0))
-        rank = min(dim, left // (itemsize * (vocab - count + dim)))
-        if rank < 1:
-            continue
-        values = torch.linalg.eigvalsh(root @ covariance @ root)
-        cost = float(values[: dim - rank].clamp_min(0).sum())
+        turned = covariance.clone()
+        values = eigenvalues(turned if factor is None else congruent(turned, factor))
+        del turned
+        cost = float(values[: dim - ranks[count]].sum())
         if found is None or cost < found[0]:
-            found = cost, count, int(rank)
+            found = cost, count, ranks[count]
     return found and found[1:]
+
+
+def _left(nbytes: int, count: int, dim: int, itemsize: int, id_size: int) -> int:
+    """Bytes left beside `count` kept rows."""
+    return nbytes - count * (dim * itemsize + (id_size if count else 0))
+
+
+def _rank(rows: int, dim: int, nbytes: int, itemsize: int) -> int:
+    """The largest rank of so many rows, with its decoder, within so many bytes."""
+    return min(dim, nbytes // (itemsize * (rows + dim)))
 
 
 def weightiest(weights: Tensor, count: int) -> Tensor:
@@ -61,7 +76,9 @@ def weightiest(weights: Tensor, count: int) -> Tensor:
     return weights.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def around(table: Tensor, ids: Tensor, importance: Importance, fit: Fit) -> Factors:
+def around(
+    table: TableRows, ids: Tensor, importance: Importance, fit: Fit, *, dtype: torch.dtype = torch.float32
+) -> Factors:
     """Compress a table with some rows kept as they are.
 
     Args:
@@ -69,10 +86,11 @@ def around(table: Tensor, ids: Tensor, importance: Importance, fit: Fit) -> Fact
         ids: Ids of the rows to keep, ascending.
         importance: What a change of a row costs.
         fit: Compresses the other rows.
+        dtype: Type of the rows kept.
     """
     if not len(ids):
         return fit(table, importance)
     others = torch.ones(len(table), dtype=torch.bool, device=table.device)
     others[ids] = False
     rest = others.nonzero().squeeze(1)
-    return fit(table[rest], importance.of_rows(rest)).with_kept(ids, table[ids].float())
+    return fit(some_rows(table, rest), importance.of_rows(rest)).with_kept(ids, table[ids].to(dtype))

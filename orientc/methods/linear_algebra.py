@@ -1,19 +1,26 @@
-"""Linear algebra on whole tables, block by block: Gram matrix, row norms, principal directions."""
+"""Linear algebra on whole tables, block by block: Gram matrix, row norms, principal directions.
+
+A matrix `[dim, dim]` of a wide table takes hundreds of MB: functions that say so work in place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
-from orientc.modeling.factors import CHUNK
+from orientc.methods.table_rows import TableRows
+from orientc.modeling.factors import CHUNK, rows_at_once
 
 _STRIPS = 8  # a Gram matrix is computed in strips from the diagonal on: 9/16 of the work
 
 
 @torch.no_grad()
-def map_rows(table: Tensor, width: int, function: Callable[[Tensor], Tensor]) -> Tensor:
+def map_rows(
+    table: TableRows, width: int, function: Callable[[Tensor], Tensor], *, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Apply a function to a table, some MB of rows at a time.
 
     The result is allocated first: blocks of it made between larger temporaries would leave gaps in memory.
@@ -22,17 +29,19 @@ def map_rows(table: Tensor, width: int, function: Callable[[Tensor], Tensor]) ->
         table: `[rows, dim]` of any float type.
         width: Width of the result.
         function: Takes a block `[n, dim]` to `[n, width]`.
+        dtype: Type of the result.
 
     Returns:
-        Float32 `[rows, width]`.
+        `[rows, width]`.
     """
-    result = torch.empty(len(table), width, device=table.device)
-    for block, part in zip(table.split(CHUNK), result.split(CHUNK), strict=True):
+    result = torch.empty(len(table), width, dtype=dtype, device=table.device)
+    size = rows_at_once(table.shape[1])
+    for block, part in zip(table.split(size), result.split(size), strict=True):
         part.copy_(function(block))
     return result
 
 
-def gram(table: Tensor, mean: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+def gram(table: TableRows, mean: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
     """The Gram matrix `(E − mean)ᵀ F (E − mean)` with the weights on the diagonal of F.
 
     Args:
@@ -44,7 +53,12 @@ def gram(table: Tensor, mean: Tensor | None = None, weights: Tensor | None = Non
         Float64 `[dim, dim]`.
     """
     dim = table.shape[1]
-    total = torch.zeros(dim, dim, dtype=torch.float64, device=table.device)
+    return add_gram(torch.zeros(dim, dim, dtype=torch.float64, device=table.device), table, mean, weights)
+
+
+def add_gram(total: Tensor, table: TableRows, mean: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """Add a Gram matrix to `total`, float64 `[dim, dim]`, in place; the other arguments are those of `gram`."""
+    dim = table.shape[1]
     width = -(-dim // _STRIPS)
     for start in range(0, len(table), CHUNK):
         rows = table[start : start + CHUNK].double()
@@ -54,7 +68,18 @@ def gram(table: Tensor, mean: Tensor | None = None, weights: Tensor | None = Non
         for left in range(0, dim, width):
             strip = slice(left, left + width)
             total[strip, left:].addmm_(rows[:, strip].T, weighted[:, left:])
-    return total.triu() + total.triu(1).T
+    return mirror(total)
+
+
+def mirror(matrix: Tensor) -> Tensor:
+    """Copy what is above the diagonal to below it, in place."""
+    width = -(-len(matrix) // _STRIPS)
+    for left in range(0, len(matrix), max(1, width)):
+        strip = slice(left, left + width)
+        own = matrix[strip, strip]
+        own.copy_(own.triu() + own.triu(1).T)
+        matrix[left + width :, strip] = matrix[strip, left + width :].T
+    return matrix
 
 
 def norms(table: Tensor) -> Tensor:
@@ -62,19 +87,78 @@ def norms(table: Tensor) -> Tensor:
     return map_rows(table, 1, lambda rows: rows.float().norm(dim=1, keepdim=True)).squeeze(1)
 
 
-def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:
+def principal_directions(covariance: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
     """Eigenvectors and eigenvalues of a symmetric matrix, largest first.
 
     For a Gram matrix they are the table's right singular vectors and squared singular values: `EᵀE = V S² Vᵀ`. The
     sign of each vector is fixed (its largest entry is positive), so that it does not depend on the LAPACK in use.
 
+    On a CPU LAPACK's `syevr` needs no memory beside the matrix and the vectors; `syevd`, which torch calls, needs
+    twice the matrix beside both.
+
     Args:
-        covariance: Float64 `[dim, dim]`.
+        covariance: Float64 `[dim, dim]`. Its numbers are lost.
+        count: How many; all unless given.
 
     Returns:
-        The eigenvectors as columns, `[dim, dim]`, and the eigenvalues, `[dim]`.
+        The eigenvectors as columns, `[dim, count]`, and the eigenvalues, `[count]`.
     """
-    values, vectors = torch.linalg.eigh(covariance)
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
-    return vectors * largest.sign(), values
+    count = len(covariance) if count is None else min(count, len(covariance))
+    covariance = covariance.neg_()  # the largest come first
+    if covariance.device.type == "cpu":
+        found = scipy.linalg.eigh(
+            covariance.numpy().T, lower=False, overwrite_a=True, driver="evr", subset_by_index=[0, count - 1]
+        )
+        values, vectors = map(torch.from_numpy, found)
+    else:
+        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = values[:count], vectors[:, :count]
+    for column in vectors.split(CHUNK, dim=1):
+        largest = column.gather(0, column.abs().argmax(dim=0, keepdim=True))
+        column.mul_(largest.sign())
+    return vectors, values.neg_().clamp_min_(0)
+
+
+def eigenvalues(matrix: Tensor) -> Tensor:
+    """Eigenvalues of a symmetric matrix, smallest first, `[dim]`, with nothing below 0.
+
+    Args:
+        matrix: Float64 `[dim, dim]`. Its numbers are lost.
+    """
+    if matrix.device.type == "cpu":
+        found = scipy.linalg.eigh(matrix.numpy().T, lower=False, overwrite_a=True, driver="evr", eigvals_only=True)
+        values: Tensor = torch.from_numpy(found)
+    else:
+        values = torch.linalg.eigvalsh(matrix)
+    return values.clamp_min_(0)
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """The Cholesky factor L of a positive definite matrix LLᵀ, lower triangular.
+
+    Args:
+        matrix: Float64 `[dim, dim]`. Its numbers are lost.
+    """
+    if matrix.device.type != "cpu":
+        found: Tensor = torch.linalg.cholesky(matrix)
+        return found
+    factor: Tensor = torch.from_numpy(scipy.linalg.cholesky(matrix.numpy().T, lower=True, overwrite_a=True))
+    return factor
+
+
+def congruent(matrix: Tensor, factor: Tensor) -> Tensor:
+    """The product `Lᵀ C L` in the place of C; only its lower triangle, the diagonal with it, is made.
+
+    Args:
+        matrix: C, symmetric, float64 `[dim, dim]`.
+        factor: L, float64 `[dim, dim]`, lower triangular.
+    """
+    width = max(1, -(-len(matrix) // _STRIPS))
+    starts = range(0, len(matrix), width)
+    for left in starts:  # the columns of L have zeros above, and those of C to the right are there still
+        strip = slice(left, left + width)
+        matrix[:, strip] = matrix[:, left:] @ factor[left:, strip]
+    for top in starts:
+        strip, before = slice(top, top + width), slice(0, top + width)
+        matrix[strip, before] = factor[top:, strip].T @ matrix[top:, before]
+    return matrix

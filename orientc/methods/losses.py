@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from orientc.methods.recipe import Weights
-from orientc.modeling.factors import CHUNK, Factors
+from orientc.methods.table_rows import TableRows
+from orientc.modeling.factors import Factors, rows_at_once
 
 COSINE_EPS = 1e-6
 POWER_EPS = 1e-10  # keeps the gradient of |x|^α finite at 0
@@ -116,6 +117,8 @@ def measure(pairs: Iterable[tuple[Tensor, Tensor]]) -> Distances:
     )
 
 
-def distances(factors: Factors, table: Tensor) -> Distances:
+def distances(factors: Factors, table: TableRows) -> Distances:
     """Measure the distances of a compressed table to the original `[vocab, dim]` of any float type."""
-    return measure((decoded, rows.float()) for decoded, rows in zip(factors.chunks(), table.split(CHUNK), strict=True))
+    size = rows_at_once(factors.dim)
+    blocks = zip(factors.chunks(size), table.split(size), strict=True)
+    return measure((decoded, rows.float()) for decoded, rows in blocks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
@@ -16,6 +16,7 @@ from orientc.methods.ggml_fit import code_in_blocks
 from orientc.methods.importance import Importance
 from orientc.methods.rounding import squared_errors
 from orientc.methods.row_groups import row_groups_of, spread_sample
+from orientc.methods.table_rows import TableRows
 from orientc.modeling.factors import Factors
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import MOST_BITS, packed_bytes
@@ -39,7 +40,7 @@ class Choice:
     costs: Mapping[str, float]
 
 
-def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Choice:
+def fit_to_size(table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Choice:
     """Compress a table to a number of bytes in the form that costs least.
 
     Forms: "groups" quantizes the rows themselves, without a decoder; "rank" is a truncated SVD with the heaviest rows
@@ -55,27 +56,35 @@ def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: to
     Raises:
         FitError: No form is that small, or the table's numbers are out of range.
     """
-    candidates = {
-        "transform": transform_coding.transform_code(table, nbytes, importance, dtype=dtype)
-        if importance.known
-        else None,
-        "groups": quantized_rows(table, nbytes, importance.weights),
-        "rank": low_rank(table, nbytes, importance, dtype=dtype),
+    forms: dict[str, Callable[[], Factors | None]] = {
+        # the heaviest on memory first, while there is no other; "transform" is heavy while there is one of the size
+        "rank": lambda: low_rank(table, nbytes, importance, dtype=dtype),
+        "groups": lambda: quantized_rows(table, nbytes, importance.weights),
+        "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype),
     }
-    made = {name: factors.to(dtype) for name, factors in candidates.items() if factors is not None}
+    if not importance.known:
+        del forms["transform"]
+    best: Choice | None = None
+    costs: dict[str, float] = {}
+    made = False
+    for form, make in forms.items():
+        factors = make()
+        if factors is not None:
+            made, factors = True, factors.to(dtype)
+            cost = importance.cost(factors.map(lambda tensor: tensor.to(table.device)), table)
+            if isfinite(cost):
+                costs[form] = cost
+                if best is None or cost < costs[best.form]:
+                    best = Choice(factors, form, costs)
+        del factors  # of two forms the one that costs more is let go before the next one is made
     if not made:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: the target must leave it more")
-    costs = {
-        name: importance.cost(factors.map(lambda tensor: tensor.to(table.device)), table)
-        for name, factors in made.items()
-    }
-    if not (costs := {name: cost for name, cost in costs.items() if isfinite(cost)}):
+    if best is None:
         raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
-    form = min(costs, key=lambda name: costs[name])
-    return Choice(made[form], form, costs)
+    return best
 
 
-def fit_blocks_to_size(table: Tensor, nbytes: int, importance: Importance) -> Choice:
+def fit_blocks_to_size(table: TableRows, nbytes: int, importance: Importance) -> Choice:
     """Compress a table to a number of bytes in the one of ggml's block types that costs least.
 
     Types that take a bit per weight less than another one that fits are not tried. The form is the type's name.
@@ -95,17 +104,23 @@ def fit_blocks_to_size(table: Tensor, nbytes: int, importance: Importance) -> Ch
     if not fitting:
         least = f"the smallest takes {min(bits.values()):g}" if bits else f"none goes into {dim} columns"
         raise FitError(f"no block type takes at most {allowed:.3g} bits per weight: {least}")
-    close = [name for name, own in fitting.items() if own > max(fitting.values()) - 1]
-    made = {name: code_in_blocks(table, name, importance.matrix) for name in close}
-    costs = {name: cost for name, factors in made.items() if isfinite(cost := importance.cost(factors, table))}
-    if not costs:
+    best: Choice | None = None
+    costs: dict[str, float] = {}
+    for form in (name for name, own in fitting.items() if own > max(fitting.values()) - 1):
+        factors = code_in_blocks(table, form, importance.given)
+        cost = importance.cost(factors, table)
+        if isfinite(cost):
+            costs[form] = cost
+            if best is None or cost < costs[best.form]:
+                best = Choice(factors, form, costs)
+        del factors
+    if best is None:
         raise FitError("the table's numbers do not fit into float16 scales")
-    form = min(costs, key=lambda name: costs[name])
-    return Choice(made[form], form, costs)
+    return best
 
 
 @torch.no_grad()
-def quantized_rows(table: Tensor, nbytes: int, weights: Tensor) -> Factors | None:
+def quantized_rows(table: TableRows, nbytes: int, weights: Tensor) -> Factors | None:
     """Quantize the rows themselves, each row group and group of columns with bits of its own.
 
     Of several group sizes the one with the least estimated weighted squared error is taken.
@@ -123,7 +138,7 @@ def quantized_rows(table: Tensor, nbytes: int, weights: Tensor) -> Factors | Non
     left = nbytes - (vocab if len(row_groups) > 1 else 0)
     found: tuple[float, int, list[int]] | None = None
     for width in sorted({min(width, dim) for width in _GROUP_SIZES}):
-        cells = [cell for rows in row_groups for cell in _cells(table[rows].float(), weights[rows], width)]
+        cells = [cell for rows in row_groups for cell in _cells(table, rows, weights, width)]
         if sum(cell.sizes[1] for cell in cells) > left:
             continue
         bits = allocate(cells, left, [1] * len(cells))
@@ -134,38 +149,43 @@ def quantized_rows(table: Tensor, nbytes: int, weights: Tensor) -> Factors | Non
         return None
     _, width, bits = found
     count = -(-dim // width)
-    return per_group.quantize_per_group(
-        Factors.plain(table.float()),
+    return per_group.quantize_table(
+        table,
         [bits[start : start + count] for start in range(0, len(bits), count)],
         group_size=width,
-        importance=torch.eye(dim, device=table.device),
+        importance=None,
         row_groups=row_groups,
     )
 
 
-def _cells(table: Tensor, weights: Tensor, width: int) -> list[Cell]:
-    """The cells of a row group's rows `[rows, dim]` in groups of `width` columns; costs are weighted squared errors."""
-    sample = spread_sample(torch.arange(len(table), device=table.device), _SAMPLE)
-    own, share = weights[sample], float(weights.sum() / weights[sample].sum())
+def _cells(table: TableRows, rows: Tensor, weights: Tensor, width: int) -> list[Cell]:
+    """The cells of a row group's rows in groups of `width` columns; costs are weighted squared errors on a sample."""
+    sample = spread_sample(rows, _SAMPLE)
+    numbers, own = table[sample].float(), weights[sample]
+    share = float(weights[rows].sum() / own.sum())
     cells = []
-    for columns in table.split(width, dim=1):
-        sampled, count = columns[sample].T.contiguous(), columns.shape[1]
+    for columns in numbers.split(width, dim=1):
+        sampled, count = columns.T.contiguous(), columns.shape[1]
         sizes, costs = [0], [float((own * sampled.square().sum(0)).sum()) * share]
         for bits in range(1, MOST_BITS + 1):
             scale, offset = (part.float() for part in per_group.scale_and_offset(sampled, bits))
             errors = squared_errors(sampled, scale, offset, bits)
-            sizes.append(len(table) * (packed_bytes(count, bits) + SCALE_BYTES))
+            sizes.append(len(rows) * (packed_bytes(count, bits) + SCALE_BYTES))
             costs.append(float((own * errors.sum(0)).sum()) * share)
         cells.append(Cell(sizes, costs))
     return cells
 
 
 @torch.no_grad()
-def low_rank(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
+def low_rank(table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
     """Truncated SVD with as many of the heaviest rows kept as pays; None where `nbytes` is too small."""
     best = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
     if best is None:
         return None
     count, rank = best
     ids = kept_rows.weightiest(importance.weights, count)
-    return kept_rows.around(table, ids, importance, lambda rest, own: svd.truncated_svd(rest, rank, importance=own))
+
+    def fit(rest: TableRows, own: Importance) -> Factors:
+        return svd.truncated_svd(rest, rank, importance=own, dtype=dtype)
+
+    return kept_rows.around(table, ids, importance, fit, dtype=dtype)

@@ -16,6 +16,7 @@ from orientc.methods import per_channel, svd
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
 from orientc.methods.importance import Importance
 from orientc.methods.row_groups import row_groups_of
+from orientc.methods.table_rows import TableRows
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import MOST_BITS, packed_bytes
 
@@ -24,7 +25,7 @@ GROUP = 8  # columns that have bits together
 
 @torch.no_grad()
 def transform_code(
-    table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype, group_size: int = GROUP
+    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, group_size: int = GROUP
 ) -> Factors | None:
     """Compress a table to a number of bytes by transform coding.
 

@@ -13,7 +13,13 @@ from orientc.modeling.decoding import block_positions, inverse_permutation, late
 from orientc.modeling.layout import FLOAT, PLAIN, Layout
 
 CHUNK = 2048  # rows at a time where a whole table is worked on: a few MB, which caches hold
+_BLOCK = 1 << 22  # numbers of a block of a wide table's rows
 FEW = 16  # states at a time, as in generating text
+
+
+def rows_at_once(width: int) -> int:
+    """Rows at a time where a table of this width is worked on: `CHUNK`, and fewer of a wide one."""
+    return max(1, min(CHUNK, _BLOCK // width))
 
 
 def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -285,11 +291,13 @@ class Factors:
             products = functional.linear(wide.to(dtype), source.tensors["kept.rows"].to(dtype))
             yield products if dtype == states.dtype else products.to(states.dtype)
 
-    def chunks(self, rows: int = CHUNK) -> Iterator[Tensor]:
-        """The reconstructed table in float32 blocks of at most `rows` rows, in order."""
-        wide = self.map(widened)
-        for ids in torch.arange(self.vocab, device=self.device).split(rows):
-            yield wide.rows(ids)
+    def chunks(self, rows: int | None = None) -> Iterator[Tensor]:
+        """The reconstructed table in float32 blocks of at most `rows` rows, some MB unless given, in order."""
+        # beside a decoder, in whose type all is computed, what is as long as the table is widened block by block
+        long = ("latents", "kept.rows") if self.layout.decoder else ()
+        wide = self.map_named(lambda name, tensor: tensor if name in long else widened(tensor))
+        for ids in torch.arange(self.vocab, device=self.device).split(rows or rows_at_once(self.dim)):
+            yield wide.rows(ids).float()
 
     def dense(self) -> Tensor:
         """The whole reconstructed table, float32 `[vocab, dim]`."""
@@ -307,4 +315,6 @@ class Factors:
         return rows if positions is None else rows.index_select(0, positions)
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        return decode(latents, self.weight, self.bias, self.layout.activation)
+        weight = self.weight
+        wide = latents if weight is None else latents.to(weight.dtype)
+        return decode(wide, weight, self.bias, self.layout.activation)

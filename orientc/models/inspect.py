@@ -168,12 +168,12 @@ def _listed(source: ModelSource, info: TableInfo) -> tuple[Listed, ...]:
 def _measured(table: Table, ratios: Sequence[float], listed: tuple[Listed, ...]) -> TableInspection:
     import torch
 
-    from orientc.methods.linear_algebra import gram, norms, principal_directions
+    from orientc.methods.linear_algebra import eigenvalues, gram, norms
 
     info = table.info
     table.check_finite()
     lengths = norms(table.weight)
-    _, values = principal_directions(gram(table.weight))
+    values = eigenvalues(gram(table.weight)).flip(0)
     kept = (values.cumsum(0) / values.sum()).tolist()
     ranks = sorted({max(1, round(info.dim * share)) for share in SHARES})
     layout, sizes = Layout(info.vocab, info.dim, 1, bias=True), []

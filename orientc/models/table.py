@@ -47,10 +47,11 @@ class Table:
 
     def check_finite(self) -> None:
         """Raise `FitError` where a number is not finite in float32; it names the first such row."""
-        finite = torch.cat([block.float().isfinite().all(dim=1) for block in self.weight.split(CHUNK)])
-        if not finite.all():
-            row = int((~finite).nonzero()[0])
-            raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
+        for number, block in enumerate(self.weight.split(CHUNK)):
+            finite = block.float().isfinite().all(dim=1)
+            if not finite.all():
+                row = number * CHUNK + int((~finite).nonzero()[0])
+                raise FitError(f"row {row} of the table holds a number that is not finite: the checkpoint is damaged")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ _FREQUENCIES = ("counts", "prior", "head_counts")
 MATRICES = ("input_importance", "head_importance")
 _SHRINKAGES = dict(zip(MATRICES, ("input_shrinkage", "head_shrinkage"), strict=True))
 _ASYMMETRY = 1e-4  # allowed, in shares of a matrix's largest entry: another program's rounding
+_ROWS = 1024  # of a matrix, looked at at a time
 _FORMAT = FileFormat(
     "orientc-calibration",
     version=3,
@@ -283,7 +284,9 @@ def _check_tensors(tensors: dict[str, Tensor]) -> None:
         matrix = tensors.get(name)
         if matrix is None:
             continue
-        if (matrix.diagonal() < 0).any() or (matrix - matrix.T).abs().max() > _ASYMMETRY * matrix.abs().max():
+        strips = zip(matrix.split(_ROWS), matrix.split(_ROWS, dim=1), strict=True)
+        apart = max(float((rows - columns.T).abs().max()) for rows, columns in strips)
+        if (matrix.diagonal() < 0).any() or apart > _ASYMMETRY * max(map(abs, map(float, matrix.aminmax()))):
             raise DamagedError(f"{name} is not a symmetric matrix of a positive diagonal")
     for name in _SHRINKAGES.values():
         if name in tensors and not 0 <= float(tensors[name]) <= 1:

@@ -97,11 +97,15 @@ def test_the_metric_of_latents_is_that_of_the_rows_they_make() -> None:
     importance = Importance.of(calibrations.made(), table())
     decoder, latents = torch.randn(DIM, 3), torch.randn(5, 3)
     own = importance.in_latents(decoder)
+    assert own is not None
     rows = (latents @ decoder.T).double()
     torch.testing.assert_close(
         ((latents.double() @ own) * latents).sum(1), ((rows @ importance.matrix) * rows).sum(1), rtol=1e-5, atol=1e-5
     )
-    assert importance.in_latents(None) is importance.matrix
+    of_rows = importance.in_latents(None)
+    assert of_rows is not None
+    assert torch.equal(of_rows.double(), importance.matrix)
+    assert Importance.plain(table()).in_latents(None) is None
 
 
 def test_costs_of_parts_of_the_rows_add_up() -> None:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from orientc.methods import kept_rows, svd
 from orientc.methods.importance import Importance
+from orientc.methods.table_rows import TableRows
 from orientc.modeling.factors import Factors
 
 
@@ -24,8 +25,8 @@ def test_rows_that_are_kept_are_exact_and_the_others_are_fitted_without_them() -
     ids = torch.tensor([3, 4, 39])
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def fit(rest: Tensor, own: Importance) -> Factors:
-        seen.append((rest, own.weights))
+    def fit(rest: TableRows, own: Importance) -> Factors:
+        seen.append((rest[:], own.weights))
         return svd.truncated_svd(rest, 2, importance=own)
 
     factors = kept_rows.around(table, ids, importance, fit)

@@ -47,6 +47,27 @@ def test_where_all_directions_are_alike_nothing_is_fed_back() -> None:
     assert per_group.error_feedback(torch.zeros(4, 4)) is None
 
 
+@pytest.mark.parametrize("dim", [2, 20])
+def test_the_feedback_is_the_upper_factor_of_the_inverse_of_the_damped_matrix(dim: int) -> None:
+    own = importance(dim)
+    damped = own + 0.01 * own.diagonal().mean() * torch.eye(dim).double()
+    expected = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    found = per_group.error_feedback(own)
+    assert found is not None
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-7)
+
+
+def test_rows_of_a_table_are_rounded_as_latents_are_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = table().bfloat16()
+    expected = per_group.quantize_per_group(
+        Factors.plain(given.float()), [[4, 2, 0]], group_size=8, importance=torch.eye(20)
+    )
+    monkeypatch.setattr(per_group, "_NUMBERS", 7 * 20)
+    found = per_group.quantize_table(given, [[4, 2, 0]], group_size=8, importance=None)
+    assert found.layout == expected.layout
+    assert all(torch.equal(tensor, expected.tensors[name]) for name, tensor in found.tensors.items())
+
+
 def test_each_number_is_rounded_to_the_nearest_of_its_group() -> None:
     factors = per_group.quantize_per_group(Factors.plain(table()), [[4, 4, 4]], group_size=8, importance=torch.eye(20))
     scales, offsets = (factors.tensors[f"latents.0.{part}"].float() for part in ("scales", "offsets"))

@@ -117,6 +117,24 @@ def test_a_gram_matrix_is_that_of_float64(vocab: int, dim: int, weighted: bool) 
     assert torch.equal(found, found.T)
 
 
+def test_a_basis_makes_the_latents_of_any_rows() -> None:
+    table = torch.randn(60, 10)
+    basis, factors = svd.principal_basis(table, 4, center=True), svd.truncated_svd(table, 4, center=True)
+    torch.testing.assert_close(basis.latents(table[7:9]), factors.latents[7:9])
+    assert torch.equal(basis.decoder, factors.tensors["decoder.weight"])
+    whole = svd.principal_basis(table)
+    assert whole.rank == 10
+    torch.testing.assert_close(whole.latents(table) @ whole.decoder.T, table)
+
+
+def test_latents_are_made_in_the_type_they_are_stored_in() -> None:
+    table = torch.randn(60, 10)
+    whole, half = svd.truncated_svd(table, 4), svd.truncated_svd(table, 4, dtype=torch.float16)
+    assert torch.equal(half.latents, whole.latents.half())
+    assert half.weight is not None
+    assert half.weight.dtype == torch.float32
+
+
 # -- in a importance
 
 
@@ -148,6 +166,15 @@ def test_in_a_metric_it_is_the_closed_form(vocab: int, dim: int, rank: int, cent
     left_out = np.square(singular[rank:]).sum() / (2 * weights.sum())
     assert importance.cost(factors, table) == pytest.approx(left_out, rel=1e-3, abs=1e-7)
     assert importance.cost(svd.truncated_svd(table, rank, center=center), table) >= left_out * 0.999
+
+
+def test_a_whole_basis_of_a_metric_loses_nothing_and_turns_its_cost_into_a_plain_one() -> None:
+    table, importance = felt(300, 12)
+    basis = svd.principal_basis(table, importance=importance)
+    torch.testing.assert_close(basis.latents(table).float() @ basis.decoder.T, table)
+    own = importance.in_latents(basis.decoder)
+    assert own is not None
+    torch.testing.assert_close(own / own.diagonal().mean(), torch.eye(12).double(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
