@@ -71,6 +71,11 @@ class Sentences:
 
     def __post_init__(self) -> None:
         """Raise for a folder that can't be used."""
+        if self.source.has_towers:
+            raise EvaluationError(
+                f"{self.source.id} ({self.source.architecture.__name__}) needs a picture beside each text, so it has "
+                "no sentence vectors here: save its text tower by itself, or go by counts alone (`frequency`)"
+            )
         self.settings  # noqa: B018
 
     @cached_property

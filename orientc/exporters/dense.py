@@ -18,6 +18,7 @@ from orientc.models import compact, foreign_code
 from orientc.models.source import ModelSource
 from orientc.models.stored import Checkpoint
 from orientc.models.substitute import compressed_modules, head_policies
+from orientc.models.towers import reach_table
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import INPUT_ONLY, TIED
 from orientc.utils.logging import quietly
@@ -90,6 +91,7 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
     """A plain model of the same architecture, with decoded tables in all places that used the compressed ones."""
     architecture: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, CompactModel))
     plain: PreTrainedModel = architecture(compact.plain_config(model)).to(model.dtype).eval()
+    reach_table(plain)
     head = model.get_output_embeddings()
     if head is not None and head not in users_of(model).values():  # it has a table of its own, whatever the class ties
         keep_apart(plain, head_ties(plain))

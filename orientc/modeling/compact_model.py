@@ -22,6 +22,7 @@ from orientc.modeling.swap import (
     replacements,
     set_resident,
     swap_in,
+    text_tower,
     unresized,
 )
 
@@ -85,6 +86,16 @@ class CompactModel:
             model.config.orientc_resident = orientc_resident
         return (model, info) if output_loading_info else model
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The table's embedding; where the model class knows of none, that of its text tower."""
+        try:
+            found: nn.Module = super().get_input_embeddings()  # type: ignore[misc]
+        except NotImplementedError:
+            if (tower := text_tower(self)) is None:
+                raise
+            found = tower.get_input_embeddings()
+        return found
+
     def get_parameter(self, target: str) -> Any:
         """The parameter of a name, or the buffer.
 
@@ -104,7 +115,7 @@ class CompactModel:
         except AttributeError:
             if target != "embeddings.word_embeddings":
                 raise
-            return self.get_input_embeddings()  # type: ignore[attr-defined, no-any-return]
+            return self.get_input_embeddings()
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *_: Any, **__: Any

@@ -19,6 +19,12 @@ from orientc.modeling.resident import Resident, ResidentTable, resident_form
 from orientc.modeling.table_names import HEAD, INPUT
 
 
+def text_tower(model: PreTrainedModel) -> PreTrainedModel | None:
+    """The part of a model that reads text, where it stands beside one for pictures, as CLIP's does; else None."""
+    tower = getattr(model, "text_model", None)
+    return tower if isinstance(tower, PreTrainedModel) else None
+
+
 def module_of(model: PreTrainedModel, table: str = INPUT) -> nn.Module | None:
     """The module that one of a model's tables goes by; None where the model has none of that name.
 

@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import convert_file_size_to_int
 from transformers import PreTrainedModel
 
-from orientc.errors import EvaluationError, UsageError
+from orientc.errors import DeviceError, EvaluationError, UsageError
 from orientc.utils import distributed
 from orientc.utils.messages import first_line
 
@@ -44,6 +44,7 @@ class DeviceMap:
 
         Raises:
             UsageError: They say nothing that can be used, or several processes run, each with a model of its own.
+            DeviceError: They name a device that is not here.
         """
         if device_map is None:
             if max_memory is not None:
@@ -57,7 +58,14 @@ class DeviceMap:
                 "start without a launcher"
             )
         named = str(device_map)
-        return cls(named if named in POLICIES else _read(Path(named)), _limits(max_memory))
+        found = cls(named if named in POLICIES else _read(Path(named)), _limits(max_memory))
+        used = {*(found.max_memory or ()), *(() if isinstance(found.modules, str) else found.modules.values())}
+        there = torch.accelerator.device_count()
+        if lacking := [number for number in used if isinstance(number, int) and not 0 <= number < there]:
+            raise DeviceError(
+                f"there is no device {lacking[0]} here, of {there}: choose others in `device_map` and `max_memory`"
+            )
+        return found
 
     def options(self, folder: str) -> dict[str, Any]:
         """What `from_pretrained` takes; weights that have to be written anew for the disk go to a folder."""
@@ -107,6 +115,8 @@ def _read(path: Path) -> Mapping[str, str | int]:
 def _is_device(device: Any) -> bool:
     if isinstance(device, bool) or not isinstance(device, int | str):
         return False
+    if isinstance(device, int):
+        return device >= 0
     try:
         return device == DISK or torch.device(device) is not None
     except RuntimeError:

@@ -21,7 +21,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from orientc.errors import EvaluationError, ModelError, NoTableError, TrustError, UsageError
-from orientc.modeling.swap import keep_apart
+from orientc.modeling.swap import keep_apart, text_tower
 from orientc.models import compact, hub, quantized, sentence_transformers
 from orientc.models.argument import place_of
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
@@ -29,6 +29,7 @@ from orientc.models.compact import Compact
 from orientc.models.device_map import DeviceMap
 from orientc.models.files import ModelFiles
 from orientc.models.stored import Checkpoint
+from orientc.models.towers import knows_no_table, reach_table
 from orientc.models.unfilled import unfilled
 from orientc.models.whole import check_whole
 from orientc.utils.logging import quietly
@@ -143,9 +144,16 @@ class ModelSource(ModelFiles):
         config = copy.deepcopy(self.config)  # a class may change it
         with torch.device("meta"), quietly():
             try:
-                return self._buildable(self.architecture)(config)
+                outline = self._buildable(self.architecture)(config)
             except Exception as error:  # a configuration can be wrong in as many ways as there are architectures
                 raise ModelError(f"{self.id} can't be built from its configuration: {first_line(error)}") from error
+        reach_table(outline)
+        return outline
+
+    @property
+    def has_towers(self) -> bool:
+        """Whether the model reads text in a tower of its own, beside one for pictures, and can't run without both."""
+        return text_tower(self.outline) is not None and knows_no_table(self.outline, self.architecture)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -258,6 +266,7 @@ class ModelSource(ModelFiles):
         )
         if offloaded:
             weakref.finalize(model, offloaded.cleanup)
+        reach_table(model)
         lacking = unfilled(model, info, new_head=new_head, pooler=auto_class is not None)
         if lacking:
             raise EvaluationError(

@@ -18,9 +18,11 @@ from support.compact_models import own_modules_cache
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import orientc
 from orientc.compression.configs import SvdConfig
 from orientc.compression.fit_table import fit_table
-from orientc.errors import ExportError
+from orientc.errors import EvaluationError, ExportError
+from orientc.evaluation.texts import Text
 from orientc.exporters import model_card
 from orientc.exporters.export import Exported, export
 from orientc.models.resolve import subject
@@ -123,6 +125,11 @@ def clip_text() -> PreTrainedModel:
     return transformers.CLIPTextModel(transformers.CLIPTextConfig(**text))
 
 
+def clip() -> PreTrainedModel:
+    text = clip_text().config.to_dict()
+    return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=PICTURES, projection_dim=16))
+
+
 # name → (maker, the auto class that loads it whole)
 MODELS: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "llava": (llava, "AutoModelForImageTextToText"),
@@ -130,6 +137,7 @@ MODELS: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "gemma3": (gemma3, "AutoModelForImageTextToText"),
     "whisper": (whisper, "AutoModelForSpeechSeq2Seq"),
     "blip": (blip, "AutoModelForVisualQuestionAnswering"),
+    "clip": (clip, "AutoModelForZeroShotImageClassification"),
     "clip-text": (clip_text, "AutoModel"),
 }
 
@@ -164,6 +172,8 @@ def outputs(model: PreTrainedModel) -> Tensor:
     if isinstance(model, transformers.BlipForQuestionAnswering):
         pictures = {"pixel_values": torch.ones(1, 3, 28, 28) / 3}
         return model.eval()(input_ids=ids, decoder_input_ids=ids, labels=ids, **pictures).loss
+    if isinstance(model, transformers.CLIPModel):
+        return model.eval().text_model(input_ids=ids).last_hidden_state
     found = model.eval()(input_ids=ids)
     return found.logits if "logits" in found else found.last_hidden_state
 
@@ -179,7 +189,8 @@ def with_media(name: str, model: PreTrainedModel) -> Tensor:
         patches = torch.rand(16, 3 * 2 * 14 * 14, generator=draw)
         options = {"image_grid_thw": torch.tensor([[1, 4, 4]]), "mm_token_type_ids": (ids == IMAGE).long()}
         return model.eval()(input_ids=ids, pixel_values=patches, **options).logits
-    return model.eval()(input_ids=ids, pixel_values=torch.rand(1, 3, 28, 28, generator=draw)).logits
+    output = model.eval()(input_ids=ids, pixel_values=torch.rand(1, 3, 28, 28, generator=draw))
+    return output.logits_per_text if name == "clip" else output.logits
 
 
 @pytest.mark.parametrize("form", ["compact", "dense"])
@@ -192,7 +203,7 @@ def test_with_a_picture_or_a_sound_a_lossless_artifact_changes_nothing(form: str
     auto = getattr(transformers, made.facts.auto_class)
     after = auto.from_pretrained(made.folder, trust_remote_code=form == "compact")
     torch.testing.assert_close(with_media(name, after), with_media(name, before), atol=1e-4, rtol=1e-4)
-    if name not in ("whisper", "blip"):
+    if name not in ("whisper", "blip", "clip"):
         assert not torch.equal(with_media(name, after)[0, -1], outputs(after)[0, -1])
 
 
@@ -212,6 +223,23 @@ def test_the_class_that_is_told_loads_the_whole_model(form: str, saved: tuple[st
     torch.testing.assert_close(outputs(model), outputs(expected), atol=1e-5, rtol=1e-5)
     named = json.loads((made.folder / "config.json").read_text()).get("auto_map", {})
     assert named.get(made.facts.auto_class, "").rpartition(".")[2] == (type(expected).__name__ if named else "")
+
+
+def test_what_needs_a_picture_for_each_text_is_calibrated_by_counts(
+    tmp_path: Path, bytes_bpe: PreTrainedTokenizerFast
+) -> None:
+    clip().save_pretrained(tmp_path / "one")
+    bytes_bpe.save_pretrained(tmp_path / "one")
+    options: dict[str, Any] = {"device": "cpu", "out": tmp_path}
+    compact = exported(tmp_path / "one", "compact").folder
+    for measure, model in (
+        (orientc.similarity, tmp_path / "one"),
+        (orientc.similarity, compact),
+        (orientc.calibrate, tmp_path / "one"),
+    ):
+        with pytest.raises(EvaluationError, match=r"CLIPModel.* needs a picture beside each text"):
+            measure(model, text=Text("some", "a house\n" * 300), **options)
+    assert orientc.calibrate(tmp_path / "one", frequency="zipf", **options).calibration.description.measured == 0
 
 
 def test_a_model_no_auto_class_loads_is_told_by_its_own_class_or_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 import orientc
 from orientc.compression.configs import QuantizeConfig, SvdConfig
 from orientc.compression.fit_table import fit_table
-from orientc.errors import EvaluationError, ModelError, UsageError
+from orientc.errors import DeviceError, EvaluationError, ModelError, UsageError
 from orientc.exporters.export import export
 from orientc.models.device_map import DeviceMap
 from orientc.models.source import ModelSource
@@ -169,11 +169,19 @@ def test_a_file_that_is_no_map_is_refused(content: str, tmp_path: Path) -> None:
         DeviceMap.read(tmp_path / "map.json", None)
 
 
-def test_limits_are_read_in_both_forms() -> None:
+def test_limits_are_read_in_both_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     for named in ("0=10GiB, cpu=3MB", '{"0": "10GiB", "cpu": 3000000}'):
         read = DeviceMap.read("auto", named)
         assert read
         assert read.max_memory == {0: 10 * 2**30, "cpu": 3_000_000}
+
+
+def test_a_device_that_is_not_here_is_told(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text('{"bert": 99}')
+    for options in (("auto", "99=1GiB,cpu=1GiB"), (tmp_path / "map.json", None)):
+        with pytest.raises(DeviceError, match="there is no device 99 here"):
+            DeviceMap.read(*options)
 
 
 def test_several_processes_have_a_model_each(monkeypatch: pytest.MonkeyPatch) -> None:
