@@ -72,23 +72,24 @@ def line_up(paths: Sequence[Path]) -> tuple[tuple[Comparison, ...], tuple[str, .
     return comparisons, (*problems, *disagreements)
 
 
-def of_artifact(path: Path, artifact: Artifact, fingerprint: str) -> Comparison | None:
+def of_artifacts(parts: Sequence[tuple[Path, Artifact]], fingerprint: str) -> Comparison | None:
     """An artifact beside the uncompressed model, by the records that lie with it; None where there are none.
 
     Args:
-        path: The artifact's file.
-        artifact: The artifact as it was read from there.
+        parts: The artifact's file, and the artifact as it was read from there; or several, measured together.
         fingerprint: That of the model; no figure of another one is shown, with the same table or not.
     """
-    read = [(place, record) for place, record in _records([path.parent])[0] if record.figures]
+    first, *others = (_Found(path, artifact.sha256, artifact.description) for path, artifact in parts)
+    found = replace(first, sha256=records.sha256_of([artifact.sha256 for _, artifact in parts]), others=tuple(others))
+    read = [(place, record) for place, record in _records([first.path.parent])[0] if record.figures]
     own = [
         (place, record)
         for place, record in read
         if record.model["fingerprint"] == fingerprint
-        and (record.artifact is None or record.artifact["sha256"] == artifact.sha256)
+        and (record.artifact is None or record.artifact["sha256"] == found.sha256)
     ]
     once, doubtful, _ = once_each(own)
-    compared = _comparison([_Found(path, artifact.sha256, artifact.description)], once, doubtful)
+    compared = _comparison([found], once, doubtful)
     measured = tuple(column for column in compared.columns if column.key in compared.rows[1].figures)
     return replace(compared, columns=measured) if measured else None
 

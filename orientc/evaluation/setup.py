@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
 from orientc.models.table import table_info
 from orientc.storage.artifact import Artifact
-from orientc.storage.records import Record
+from orientc.storage.records import Record, sha256_of
 from orientc.storage.runs import records_folder
 from orientc.storage.table_info import TableInfo
 from orientc.utils import distributed
@@ -213,7 +212,7 @@ def _described(found: Subject) -> dict[str, Any]:
     numbers = sum(each.base.vocab * each.base.dim for each in described)
     return {
         "path": parts[0]["path"],
-        "sha256": hashlib.sha256("".join(sorted(part["sha256"] for part in parts)).encode()).hexdigest(),
+        "sha256": sha256_of([part["sha256"] for part in parts]),
         "method": "+".join(dict.fromkeys(each.method for each in described)),
         "rank": described[0].rank,
         "bits_per_weight": round(8 * sum(each.nbytes for each in described) / numbers, 4),

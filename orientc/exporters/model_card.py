@@ -166,10 +166,10 @@ def _residency(facts: Facts) -> str:
 
 
 def _cost(found: Subject, name: str, fingerprint: str) -> str:
-    """What an artifact cost, from the records beside it."""
-    if not (found.path and found.artifact) or found.others:  # records are of one artifact each
+    """What artifacts cost, from the records beside them."""
+    if not found.path:
         return ""
-    compared = collect.of_artifact(found.path, found.artifact, fingerprint)
+    compared = collect.of_artifacts([*zip(found.paths, found.artifacts, strict=True)], fingerprint)
     grids = [grid(replace(compared, model=name))] if compared else []
     return f"## What it cost\n\n{markdown(grids)}".rstrip() if grids else ""
 

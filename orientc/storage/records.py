@@ -5,10 +5,11 @@ Keys that this version does not know are kept when a record is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,13 @@ class Record:
         stem = Path(self.artifact["path"]).name.removesuffix(".safetensors") if self.artifact else ORIGINAL
         task = f"-{self.data['task']}" if self.data and self.data.get("task") else ""
         return f"{stem}.{self.kind}{task}-{self.head}-{short_hash(self.measured)}.json"
+
+
+def sha256_of(artifacts: Sequence[str]) -> str:
+    """The hash that a record has for its artifacts, from those of their files: of several that of all in order."""
+    if len(artifacts) == 1:
+        return artifacts[0]
+    return hashlib.sha256("".join(sorted(artifacts)).encode()).hexdigest()
 
 
 def write(record: Record, folder: Path) -> Path:

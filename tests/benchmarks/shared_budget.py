@@ -31,13 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--vocab", type=int, default=2000)
+    parser.add_argument("--limit", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--bits", type=float, nargs="+", default=[1.0, 1.5, 2.0, 3.0, 4.0])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder, start = Path(place) / "untied", time.perf_counter()
         save_untied(folder, word_pieces(options.vocab), width=options.width, steps=options.steps)
-        print(f"trained in {time.perf_counter() - start:.0f} s")
+        print(f"trained in {time.perf_counter() - start:.0f} s", flush=True)
         text = Text("docstrings", demo.calibration_text())
         known = orientc.calibrate(folder, text=text, tokens=16384, out=place, device="cpu").calibration
         tables = [read_table(folder, table=table) for table in ("input", "head")]
@@ -49,10 +50,11 @@ def main() -> None:
                 for table, config in zip(tables, configs, strict=True)
             ]
             paths = [each.path for each in made]
-            before, after = orientc.perplexity(paths, text=scored, limit=20_000, device="cpu").records
+            before, after = orientc.perplexity(paths, text=scored, limit=options.limit, device="cpu").records
             return sum(each.cost for each in made), after.metrics["loss"] - before.metrics["loss"]
 
-        print("bits  equal: predicted, measured   shared: predicted, measured   bits of lookup and head   seconds")
+        header = "bits  equal: predicted, measured   shared: predicted, measured   bits of lookup and head   seconds"
+        print(header, flush=True)
         for bits in options.bits:
             asked = TargetConfig(target_bits=bits)
             equal, start = measured([asked, asked], "equal"), time.perf_counter()
@@ -65,7 +67,8 @@ def main() -> None:
             shared = measured(shares, "shared")
             print(
                 f"{bits:<5g} {equal[0]:17.4f}  {equal[1]:8.4f}   {shared[0]:17.4f}  {shared[1]:8.4f}"
-                f"   {own[0]:14.2f} {own[1]:8.2f}   {seconds:7.1f}"
+                f"   {own[0]:14.2f} {own[1]:8.2f}   {seconds:7.1f}",
+                flush=True,
             )
 
 

@@ -271,3 +271,17 @@ def test_a_sweep_makes_and_measures_both(model: Path, tmp_path: Path, text_file:
     assert sorted(name.count(" + ") for name, keys in figures.items() if keys) == [0, 1, 1]
     with pytest.raises(UsageError, match="`table` all is for perplexity"):
         orientc.sweep(model, ratios="4", table="all", similarity=True, **options)
+
+
+def test_gates_know_the_policies(
+    orientc: Run, made: Callable[..., Compressed], tmp_path: Path, text_file: Path
+) -> None:
+    both = made(table="all")
+    measured = orientc("perplexity", *both.paths, "--text", text_file, "--limit", 200)
+    assert "both: lookup and head have a table each, and both are compressed" in measured.out
+    figure = f"perplexity.both[limit=200,text={text_file.name}]"
+    command = ["compare", tmp_path / "runs", "--where", f"{figure} < 1e9", "--require"]
+    assert orientc(*command, f"{figure} <= 5x", "--require", "model_mb.both <= 1").code == 0
+    ended = orientc(*command, "model_mb.both <= 0.001")
+    assert ended.code == 3
+    assert "model_mb.both is" in ended.err

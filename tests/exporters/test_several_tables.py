@@ -11,12 +11,14 @@ import torch
 import transformers
 from support import quantized
 from support.architectures import inputs_of
+from support.data import SENTENCES
 from support.documents import valid
 from support.untied import DECODER_ROWS, SPECIAL, lossless, save_untied, several
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
+from orientc.evaluation.texts import Text
 from orientc.exporters import model_card
 from orientc.exporters.export import Exported, export
 from orientc.models.inspect import ArtifactInspection
@@ -122,6 +124,19 @@ def test_what_transformers_trains_and_saves_of_both_is_loaded_again(
     assert body.get_input_embeddings().embedding_dim == 32
     coded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "small", orientc_resident="dense", **options)
     torch.testing.assert_close(outputs(coded.eval()), before, atol=1e-4, rtol=1e-4)
+
+
+def test_the_card_has_what_both_cost_together(tmp_path: Path, bytes_bpe: PreTrainedTokenizerFast) -> None:
+    folder = save_untied(tmp_path / "untied", bytes_bpe)
+    both = orientc.quantize(folder, bits=4, group_size=16, table="all", out=tmp_path / "runs")
+    text = Text("sentences", "\n".join(SENTENCES))
+    orientc.perplexity(both.path, text=text, limit=200, device="cpu")
+    measured = orientc.perplexity([*both.paths], text=text, limit=200, device="cpu").records[1]
+    card = (export(both.paths, tmp_path / "small").folder / model_card.FILE).read_text()
+    assert "## What it cost" in card
+    assert "ppl both" in card
+    assert "ppl input-only" not in card
+    assert f"{measured.perplexity:.4g}"[:4] in card
 
 
 @pytest.mark.slow
