@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
@@ -21,7 +22,8 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from orientc.errors import ExportError, ModelError, UsageError
 from orientc.exporters import sentence_transformers
 from orientc.exporters.forms import BODIES, COMPACT, DENSE, INT4, INT8, NONE, ONNX
-from orientc.modeling.swap import own_parameters, users_of
+from orientc.modeling.modules import CompressedTable, table_of
+from orientc.modeling.swap import users_of
 from orientc.modeling.table_names import INPUT
 from orientc.models import quantized
 from orientc.models.source import ModelSource
@@ -131,7 +133,7 @@ def stored_bytes(model: PreTrainedModel, body: str, itemsize: int, tables: Colle
         tables: Names of the tables that are no part of it.
     """
     users = (user for name in tables for user in users_of(model, name).values())
-    table = {id(parameter) for user in users for parameter in own_parameters(user)}
+    table = {id(parameter) for user in users for parameter in _own_parameters(user)}
     left = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ())]
     left += [name for name, _ in _narrow(model)] if body == INT4 else []
     coded, total = dict[int, int](), 0
@@ -168,3 +170,10 @@ def _is_quantized(parameter: torch.nn.Parameter) -> bool:
     """Whether a parameter is a package's own kind of tensor."""
     kinds = (type(parameter), type(parameter.data))
     return any(kind.__module__.partition(".")[0] in ("torchao", "bitsandbytes") for kind in kinds)
+
+
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are the table in a module that uses it; a head's bias is none of them."""
+    if not isinstance(module, CompressedTable):
+        return [table_of(module)]
+    return [tensor for name in module.tensor_names if isinstance(tensor := getattr(module, name), nn.Parameter)]

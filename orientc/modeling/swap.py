@@ -85,13 +85,6 @@ def execution_device(module: nn.Module) -> torch.device | None:
     return None
 
 
-def own_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are the table in a module that uses it; a head's bias is none of them."""
-    if not isinstance(module, CompressedTable):
-        return [table_of(module)]
-    return [tensor for name in module.tensor_names if isinstance(tensor := getattr(module, name), nn.Parameter)]
-
-
 def shares(module: nn.Module, table: Tensor) -> bool:
     """Whether `table` is a parameter of the module itself."""
     return any(parameter is table for parameter in module.parameters(recurse=False))
