@@ -53,7 +53,7 @@ def coded_factors(
 
     Args:
         factors: A table whose latents are stored as numbers.
-        codec: "per-group" or "per-channel".
+        codec: "per-group".
         bits: For each row group the bits of each group of columns.
         group_size: Columns of a group.
         row_groups: The ids of the rows of each row group, ascending.
@@ -64,7 +64,7 @@ def coded_factors(
         names = (f"latents.{row_group}.{name}" for name in ("codes", "scales", "offsets"))
         tensors |= dict(zip(names, found, strict=True))
     if len(row_groups) > 1:
-        tensors["latents.row_groups"] = _row_group_numbers(row_groups, factors.layout.rows)
+        tensors["latents.row_groups"] = row_group_numbers(row_groups, factors.layout.rows)
     layout = replace(
         factors.layout,
         codec=codec,
@@ -75,7 +75,7 @@ def coded_factors(
     return Factors(layout, tensors)
 
 
-def _row_group_numbers(row_groups: Sequence[Tensor], rows: int) -> Tensor:
+def row_group_numbers(row_groups: Sequence[Tensor], rows: int) -> Tensor:
     """The number of each row's row group, uint8 `[rows]`."""
     found = torch.empty(rows, dtype=torch.uint8, device=row_groups[0].device)
     for number, ids in enumerate(row_groups):

@@ -10,6 +10,23 @@ from orientc.methods.linear_algebra import gram, map_rows, principal_directions
 from orientc.modeling.factors import CHUNK, Factors
 
 
+def weighted_directions(covariance: Tensor, importance: Importance) -> tuple[Tensor, Tensor]:
+    """The encoder and decoder of all principal directions under an importance matrix, the largest first.
+
+    Args:
+        covariance: The rows' weighted Gram matrix, float64 `[dim, dim]`.
+        importance: What a change of a row costs.
+
+    Returns:
+        Columns of `A^½·V` and of `A^-½·V`, float64 `[dim, dim]`, scaled so that latents are as large as the table.
+    """
+    root, inverse = importance.roots()
+    scale = importance.matrix.diagonal().mean().sqrt()  # latents stay within float16
+    root, inverse = root / scale, inverse * scale
+    directions, _ = principal_directions(root @ covariance @ root)
+    return root @ directions, inverse @ directions
+
+
 def truncated_svd(table: Tensor, rank: int, *, center: bool = False, importance: Importance | None = None) -> Factors:
     """The best approximation of a table at a rank in the least-squares sense (Eckart and Young 1936).
 
@@ -37,11 +54,7 @@ def truncated_svd(table: Tensor, rank: int, *, center: bool = False, importance:
         directions, _ = principal_directions(covariance)
         encoder = decoder = directions[:, :rank]
     else:
-        root, inverse = importance.roots()
-        scale = importance.matrix.diagonal().mean().sqrt()  # so that latents are as large as the table, within float16
-        root, inverse = root / scale, inverse * scale
-        directions, _ = principal_directions(root @ covariance @ root)
-        encoder, decoder = root @ directions[:, :rank], inverse @ directions[:, :rank]
+        encoder, decoder = (part[:, :rank] for part in weighted_directions(covariance, importance))
     # With an importance matrix latents are computed in float64: the decoder would enlarge a float32 encoder's rounding.
     dtype = torch.float32 if importance is None else torch.float64
     encoder, shift = encoder.to(dtype), None if mean is None else mean.to(dtype)

@@ -119,7 +119,7 @@ class Factors:
     Attributes:
         layout: Which tensors there are, of what shape.
         tensors: The tensors: "latents" `[rows, rank]` or its codes, scales and offsets; as present "decoder.weight"
-            `[dim, rank]`, "decoder.bias" `[dim]`, "kept.ids" and "kept.rows" `[kept, dim]`.
+            `[dim, rank]`, "decoder.scales" `[rank]`, "decoder.bias" `[dim]`, "kept.ids" and "kept.rows" `[kept, dim]`.
     """
 
     layout: Layout
@@ -182,8 +182,12 @@ class Factors:
 
     @property
     def weight(self) -> Tensor | None:
-        """The decoder's weight `[dim, rank]`, if there is a decoder."""
-        return self.tensors.get("decoder.weight")
+        """The decoder's weight `[dim, rank]`, if there is a decoder; times its scales where it is whole numbers."""
+        weight = self.tensors.get("decoder.weight")
+        if weight is None or not self.layout.rounded:
+            return weight
+        scales = self.tensors["decoder.scales"]
+        return weight.to(scales.dtype) * scales
 
     @property
     def bias(self) -> Tensor | None:
