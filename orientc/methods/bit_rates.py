@@ -17,7 +17,7 @@ from orientc.modeling.layout import MOST_BITS
 STEP = 1 / 16  # of rates
 UNIT = 32.0  # the standard deviation of levels
 # Multipliers of a sequence a·n mod 2**window whose places spread evenly: those of few that were tried, for Gaussians.
-_MULTIPLIERS = {6: 27, 8: 95, 10: 749, 12: 1697, 14: 10125}
+_MULTIPLIERS = {8: 95, 10: 749, 12: 1697, 14: 10125}
 _RATES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 

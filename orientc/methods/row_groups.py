@@ -14,11 +14,12 @@ CodedRows = tuple[Tensor, Tensor, Tensor]  # a row group's packed codes, scales 
 _SMALLEST = 256  # rows
 
 
-def row_groups_of(weights: Tensor) -> list[Tensor]:
+def row_groups_of(weights: Tensor, smallest: int = _SMALLEST) -> list[Tensor]:
     """Split rows by weight into row groups, each of half the rows that the next one has.
 
     Args:
         weights: `[vocab]`.
+        smallest: Rows of the first group at least.
 
     Returns:
         The ids of each row group, ascending; the group of the heaviest rows first. One group where all weights are
@@ -28,7 +29,7 @@ def row_groups_of(weights: Tensor) -> list[Tensor]:
     if weights.max() == weights.min():
         return [order.sort().values]
     edges = [len(order)]
-    while edges[0] // 2 >= _SMALLEST:
+    while edges[0] // 2 >= smallest:
         edges.insert(0, edges[0] // 2)
     return [order[start:end].sort().values for start, end in zip([0, *edges], edges, strict=False)]
 

@@ -39,7 +39,9 @@ class Choice:
     costs: Mapping[str, float]
 
 
-def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Choice:
+def fit_to_size(
+    table: Tensor, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = "fast"
+) -> Choice:
     """Compress a table to a number of bytes in the form that costs least.
 
     Forms: "groups" quantizes the rows themselves, without a decoder; "rank" is a truncated SVD with the heaviest rows
@@ -51,12 +53,13 @@ def fit_to_size(table: Tensor, nbytes: int, importance: Importance, *, dtype: to
         nbytes: Bytes that the tensors may take.
         importance: What a change of a row costs.
         dtype: Type of the floats other than scales.
+        effort: "fast" or "best": how far transform coding's search for codes looks back.
 
     Raises:
         FitError: No form is that small, or the table's numbers are out of range.
     """
     candidates = {
-        "transform": transform_coding.transform_code(table, nbytes, importance, dtype=dtype)
+        "transform": transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort)
         if importance.known
         else None,
         "groups": quantized_rows(table, nbytes, importance.weights),

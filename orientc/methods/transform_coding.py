@@ -25,10 +25,11 @@ from orientc.modeling.factors import Factors
 from orientc.modeling.layout import WINDOWS, Layout
 
 EFFORTS = {"fast": 12, "best": 14}  # the widest window of each effort
-_TRIAL = 8  # the window by which rows to keep are found
+_TRIAL = 10  # the window by which rows to keep are found
 _LEVELS_SHARE = 1 / 128  # of all bytes, for the table of levels at most
 _MOST_KEPT = 1 / 16  # of the rows
 _ID_BYTES = 4
+_SMALLEST = 64  # rows of a row group: the most frequent tokens differ most in how frequent they are
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def transform_code(
     window = min(window, EFFORTS[effort])
     encoder, weight = weighted_directions(gram(table, weights=importance.weights), importance)
     decoder = _rounded(weight, importance.matrix)
-    row_groups = row_groups_of(importance.weights)
+    row_groups = row_groups_of(importance.weights, _SMALLEST)
     whole = Source(table, encoder.float(), importance.weights, row_groups)
     moments = whole.moments()
 

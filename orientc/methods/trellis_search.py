@@ -34,7 +34,12 @@ def nearest_streams(
     Returns:
         The streams, the first bit highest in the first byte, uint8 `[rows, bytes]`, and the levels that they stand for,
         int8 `[rows, columns]`.
+
+    Raises:
+        ValueError: A column adds more bits than a window has.
     """
+    if max(bits, default=0) > levels.shape[1].bit_length() - 1:
+        raise ValueError(f"a column adds {max(bits)} bits, more than a window has")
     if not len(values):
         size = -(-sum(bits) // 8)
         return values.new_empty(0, size, dtype=torch.uint8), values.new_empty(values.shape, dtype=torch.int8)

@@ -57,7 +57,7 @@ def latent_block(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, 
         return _latents_of_blocks(layout, tensors, part)
     if layout.codec == TRELLIS:
         scales, offsets = tensors["latents.scales"], tensors["latents.offsets"]
-        levels = tensors["latents.levels"].to(dtype := _float_type(tensors, scales))
+        levels = tensors["latents.levels"].to(dtype := float_type(tensors, scales))
         own = _levels_of_block(layout, tensors, levels, row_group, part)
         return torch.addcmul(offsets[row_group].unsqueeze(1).to(dtype), own, scales[row_group].unsqueeze(1).to(dtype)).T
     return _latents_of_row_group(layout, tensors, row_group, part)
@@ -147,7 +147,7 @@ def _latents_of_row_group(
 
     codes, scales, offsets = (tensors[f"latents.{row_group}.{name}"] for name in ("codes", "scales", "offsets"))
     find = _row_group_coding.__wrapped__ if torch.compiler.is_compiling() else _row_group_coding
-    coding, dtype = find(layout, row_group, codes.device), _float_type(tensors, scales)
+    coding, dtype = find(layout, row_group, codes.device), float_type(tensors, scales)
     scales, offsets = (
         _chosen(part, rows).T.to(dtype).unsqueeze(1)
         for part in (scales, offsets)
@@ -209,7 +209,7 @@ def _found_windows(layout: Layout, device: torch.device) -> _Windows:
 def _latents_of_streams(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
     """Latents `[n, rank]` of some rows, `[n]`, whose bits are streams."""
     codes, scales, levels = tensors["latents.codes"], tensors["latents.scales"], tensors["latents.levels"]
-    windows, streams, dtype = _found_windows(layout, codes.device), layout.streams, _float_type(tensors, scales)
+    windows, streams, dtype = _found_windows(layout, codes.device), layout.streams, float_type(tensors, scales)
     own = None
     if len(streams) == 1:
         starts = ids * streams[0].size
@@ -230,10 +230,10 @@ def _latents_of_streams(layout: Layout, tensors: Mapping[str, Tensor], ids: Tens
         word = word | taken.to(torch.int32) << 8 * back
     places = (word >> right & mask) + table
     found = levels.to(dtype).flatten().index_select(0, places.flatten()).view_as(last)
-    chosen = (part.to(dtype) if own is None else part.to(dtype).index_select(0, own) for part in (
-        tensors["latents.offsets"], scales))
-    offsets, factors = chosen
-    return torch.addcmul(offsets, found, factors)
+    offsets, scales = (part.to(dtype) for part in (tensors["latents.offsets"], scales))
+    if own is not None:
+        offsets, scales = offsets.index_select(0, own), scales.index_select(0, own)
+    return torch.addcmul(offsets, found, scales)
 
 
 def _levels_of_block(
@@ -261,7 +261,7 @@ def _levels_of_block(
 def _latents_of_blocks(layout: Layout, tensors: Mapping[str, Tensor], rows: Tensor | slice) -> Tensor:
     """Latents `[n, rank]` of some rows, `[n]` or a slice, that are held in ggml's blocks."""
     codes, scales = tensors["latents.codes"], tensors["latents.scales"]
-    chosen = _chosen(scales, rows).to(_float_type(tensors, scales))
+    chosen = _chosen(scales, rows).to(float_type(tensors, scales))
     return decode_blocks(layout.block, _chosen(codes, rows), chosen)
 
 
@@ -269,10 +269,10 @@ def _chosen(part: Tensor, rows: Tensor | slice) -> Tensor:
     return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
 
 
-def _float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
+def float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
     """The type latents are computed in: that of the other floats where there are any, else of the scales."""
-    others = ("decoder.scales", "decoder.weight", "kept.rows")
-    return next((tensors[name].dtype for name in others if name in tensors), scales.dtype)
+    others = (tensors.get(name) for name in ("decoder.weight", "decoder.bias", "kept.rows"))
+    return next((part.dtype for part in others if part is not None and part.is_floating_point()), scales.dtype)
 
 
 def _decode_by_row_group(layout: Layout, tensors: Mapping[str, Tensor], positions: Tensor) -> Tensor:
