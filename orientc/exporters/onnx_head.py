@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from orientc.modeling.decoding import block_positions
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import CODED, PER_CHANNEL, PER_GROUP, Layout
+from orientc.modeling.layout import PER_GROUP, Layout
 from orientc.modeling.modules import CompressedHead
 from orientc.modeling.packing import code_positions, unpack
 
@@ -42,9 +42,7 @@ def heads(model: PreTrainedModel) -> list[CompressedHead]:
 
 def fits(layout: Layout) -> bool:
     """Whether products with a table in this layout are products with codes."""
-    if layout.codec not in CODED or layout.activation or not layout.rows:
-        return False
-    return layout.codec == PER_CHANNEL or layout.group_size in BLOCKS
+    return layout.codec == PER_GROUP and not layout.activation and bool(layout.rows) and layout.group_size in BLOCKS
 
 
 @contextlib.contextmanager

@@ -14,11 +14,12 @@ CodedRows = tuple[Tensor, Tensor, Tensor]  # a row group's packed codes, scales 
 _SMALLEST = 256  # rows
 
 
-def row_groups_of(weights: Tensor) -> list[Tensor]:
+def row_groups_of(weights: Tensor, smallest: int = _SMALLEST) -> list[Tensor]:
     """Split rows by weight into row groups, each of half the rows that the next one has.
 
     Args:
         weights: `[vocab]`.
+        smallest: Rows of the first group at least.
 
     Returns:
         The ids of each row group, ascending; the group of the heaviest rows first. One group where all weights are
@@ -28,7 +29,7 @@ def row_groups_of(weights: Tensor) -> list[Tensor]:
     if weights.max() == weights.min():
         return [order.sort().values]
     edges = [len(order)]
-    while edges[0] // 2 >= _SMALLEST:
+    while edges[0] // 2 >= smallest:
         edges.insert(0, edges[0] // 2)
     return [order[start:end].sort().values for start, end in zip([0, *edges], edges, strict=False)]
 
@@ -53,7 +54,7 @@ def coded_factors(
 
     Args:
         factors: A table whose latents are stored as numbers.
-        codec: "per-group" or "per-channel".
+        codec: "per-group".
         bits: For each row group the bits of each group of columns.
         group_size: Columns of a group.
         row_groups: The ids of the rows of each row group, ascending.
@@ -64,7 +65,7 @@ def coded_factors(
         names = (f"latents.{row_group}.{name}" for name in ("codes", "scales", "offsets"))
         tensors |= dict(zip(names, found, strict=True))
     if len(row_groups) > 1:
-        tensors["latents.row_groups"] = _row_group_numbers(row_groups, factors.layout.rows)
+        tensors["latents.row_groups"] = row_group_numbers(row_groups, factors.layout.rows)
     layout = replace(
         factors.layout,
         codec=codec,
@@ -75,7 +76,7 @@ def coded_factors(
     return Factors(layout, tensors)
 
 
-def _row_group_numbers(row_groups: Sequence[Tensor], rows: int) -> Tensor:
+def row_group_numbers(row_groups: Sequence[Tensor], rows: int) -> Tensor:
     """The number of each row's row group, uint8 `[rows]`."""
     found = torch.empty(rows, dtype=torch.uint8, device=row_groups[0].device)
     for number, ids in enumerate(row_groups):

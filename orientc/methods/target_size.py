@@ -40,7 +40,9 @@ class Choice:
     costs: Mapping[str, float]
 
 
-def fit_to_size(table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Choice:
+def fit_to_size(
+    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = "fast"
+) -> Choice:
     """Compress a table to a number of bytes in the form that costs least.
 
     Forms: "groups" quantizes the rows themselves, without a decoder; "rank" is a truncated SVD with the heaviest rows
@@ -52,6 +54,7 @@ def fit_to_size(table: TableRows, nbytes: int, importance: Importance, *, dtype:
         nbytes: Bytes that the tensors may take.
         importance: What a change of a row costs.
         dtype: Type of the floats other than scales.
+        effort: "fast" or "best": how far transform coding's search for codes looks back.
 
     Raises:
         FitError: No form is that small, or the table's numbers are out of range.
@@ -60,7 +63,7 @@ def fit_to_size(table: TableRows, nbytes: int, importance: Importance, *, dtype:
         # the heaviest on memory first, while there is no other; "transform" is heavy while there is one of the size
         "rank": lambda: low_rank(table, nbytes, importance, dtype=dtype),
         "groups": lambda: quantized_rows(table, nbytes, importance.weights),
-        "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype),
+        "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort),
     }
     if not importance.known:
         del forms["transform"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import CODES, IDS, Layout
+from orientc.modeling.layout import CODES, IDS, WHOLE, Layout
 from orientc.modeling.modules import CompressedTable, table_of
 from orientc.modeling.resident import Resident
 from orientc.modeling.swap import (
@@ -186,7 +186,7 @@ def _untie(model: PreTrainedModel) -> None:
 def _random_factors(model: PreTrainedModel, layout: Layout, table: Tensor) -> Factors:
     """A compressed table in the place of `table`: floats from the architecture's initialiser, codes and ids 0."""
     deviation = getattr(model.config, "initializer_range", None) or 0.02
-    whole = {CODES: torch.uint8, IDS: torch.int32}
+    whole = {CODES: torch.uint8, WHOLE: torch.int8, IDS: torch.int32}
 
     def draw(kind: str, shape: tuple[int, ...]) -> Tensor:
         if kind in whole:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from orientc.modeling.ggml_blocks import decode_blocks
-from orientc.modeling.layout import GGML, PER_CHANNEL, PLAIN, Layout, packed_bytes
+from orientc.modeling.layout import GGML, PLAIN, TRELLIS, Layout, packed_bytes
 from orientc.modeling.packing import CodePositions, code_positions, unpack
 
 
@@ -33,6 +33,8 @@ def latents_of_rows(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) 
         return torch.nn.functional.embedding(ids, tensors["latents"])
     if layout.codec == GGML:
         return _latents_of_blocks(layout, tensors, ids)
+    if layout.codec == TRELLIS:
+        return _latents_of_streams(layout, tensors, ids)
     if len(layout.row_group_sizes) == 1:  # index_select refuses ids below 0, as an embedding does
         return _latents_of_row_group(layout, tensors, 0, ids).contiguous()
     positions = _stored_positions(layout, tensors).index_select(0, ids)
@@ -53,33 +55,22 @@ def latent_block(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, 
         return tensors["latents"][part]
     if layout.codec == GGML:
         return _latents_of_blocks(layout, tensors, part)
+    if layout.codec == TRELLIS:
+        scales, offsets = tensors["latents.scales"], tensors["latents.offsets"]
+        levels = tensors["latents.levels"].to(dtype := float_type(tensors, scales))
+        own = _levels_of_block(layout, tensors, levels, row_group, part)
+        return torch.addcmul(offsets[row_group].unsqueeze(1).to(dtype), own, scales[row_group].unsqueeze(1).to(dtype)).T
     return _latents_of_row_group(layout, tensors, row_group, part)
 
 
-class WholeNumbers(NamedTuple):
-    """The codes of a row group as whole numbers: a latent is `(number + middle) · scale + offset` by its column.
-
-    Attributes:
-        numbers: Codes less the middle, int8 `[rows, columns]`.
-        columns: The columns that have codes, int64; None where all have. Latents are 0 in the others.
-        middles: For each column half of how many codes there are, float32 `[columns]`.
-    """
-
-    numbers: Tensor
-    columns: Tensor | None
-    middles: Tensor
-
-
-def whole_numbers(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, size: int) -> WholeNumbers:
-    """Unpack the codes of a row group, `size` rows at a time."""
-    codes, runs = tensors[f"latents.{row_group}.codes"], layout.runs(row_group)
-    coding = _row_group_coding(layout, row_group, codes.device)
-    columns = torch.tensor([run.start + place for run in runs for place in range(run.columns)], device=codes.device)
-    middles = torch.tensor([1 << run.bits - 1 for run in runs for _ in range(run.columns)], device=codes.device)
-    numbers = torch.empty(len(codes), len(columns), device=codes.device, dtype=torch.int8)
-    for packed, place in zip(codes.split(size), numbers.split(size), strict=True):
-        place.T.copy_(unpack(packed, coding.positions).index_select(0, columns) - middles.unsqueeze(1))
-    return WholeNumbers(numbers, None if len(columns) == layout.rank else columns, middles.float())
+def whole_numbers(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, size: int) -> Tensor:
+    """The levels of a row group, int8 `[rows, rank]`, decoded `size` rows at a time."""
+    rows = layout.row_group_sizes[row_group]
+    numbers = torch.empty(rows, layout.rank, device=tensors["latents.codes"].device, dtype=torch.int8)
+    for start in range(0, rows, size):
+        part = slice(start, start + size)
+        numbers[part].T.copy_(_levels_of_block(layout, tensors, tensors["latents.levels"], row_group, part))
+    return numbers
 
 
 def block_positions(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
@@ -127,8 +118,7 @@ def _row_group_coding(layout: Layout, row_group: int, device: torch.device) -> _
     offsets, bits = [0] * layout.rank, [0] * layout.rank
     scaled: list[_ScaledColumns] = []
     for run in layout.runs(row_group):
-        width = 1 if layout.codec == PER_CHANNEL else run.width
-        columns = _ScaledColumns(run.start, run.start + run.columns, width, run.scale)
+        columns = _ScaledColumns(run.start, run.start + run.columns, run.width, run.scale)
         if scaled and (scaled[-1].end, scaled[-1].width) == (columns.start, columns.width):
             columns = scaled.pop()._replace(end=columns.end)
         scaled.append(columns)
@@ -157,9 +147,9 @@ def _latents_of_row_group(
 
     codes, scales, offsets = (tensors[f"latents.{row_group}.{name}"] for name in ("codes", "scales", "offsets"))
     find = _row_group_coding.__wrapped__ if torch.compiler.is_compiling() else _row_group_coding
-    coding, dtype = find(layout, row_group, codes.device), _float_type(tensors, scales)
+    coding, dtype = find(layout, row_group, codes.device), float_type(tensors, scales)
     scales, offsets = (
-        (part.unsqueeze(1) if layout.codec == PER_CHANNEL else _chosen(part, rows).T).to(dtype).unsqueeze(1)
+        _chosen(part, rows).T.to(dtype).unsqueeze(1)
         for part in (scales, offsets)
     )
     numbers = unpack(_chosen(codes, rows), coding.positions).to(dtype)
@@ -177,10 +167,101 @@ def _latents_of_row_group(
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).T
 
 
+class _Windows(NamedTuple):
+    """Which bits of a row say what the latent of each column is: `word >> right & mask`, plus `table`.
+
+    The word is three bytes, of which the last is number `byte` of the row. All are `[row groups, rank]`.
+
+    Attributes:
+        byte: The byte with the column's last bit, int64.
+        right: Bits behind that one, int32.
+        mask: As many bits as there are, at most a window, int32.
+        table: 0 for a column that adds no bits, else how many levels a table has, int32.
+    """
+
+    byte: Tensor
+    right: Tensor
+    mask: Tensor
+    table: Tensor
+
+
+@functools.lru_cache(64)
+@torch.inference_mode(False)
+def _windows(layout: Layout, device: torch.device) -> _Windows:
+    """The windows of a layout; cached for each device."""
+    found: list[list[tuple[int, int, int, int]]] = []
+    for bits in layout.bits:
+        end, own = 0, []
+        for width in bits:
+            end += width
+            last = max(0, end - 1)
+            mask = (1 << min(end, layout.window)) - 1
+            own.append((last // 8, 7 - last % 8, mask, (1 << layout.window) if width else 0))
+        found.append(own)
+    whole = torch.tensor(found, device=device).permute(2, 0, 1)
+    return _Windows(whole[0].contiguous(), *(part.to(torch.int32) for part in whole[1:]))
+
+
+def _found_windows(layout: Layout, device: torch.device) -> _Windows:
+    return (_windows.__wrapped__ if torch.compiler.is_compiling() else _windows)(layout, device)
+
+
+def _latents_of_streams(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+    """Latents `[n, rank]` of some rows, `[n]`, whose bits are streams."""
+    codes, scales, levels = tensors["latents.codes"], tensors["latents.scales"], tensors["latents.levels"]
+    windows, streams, dtype = _found_windows(layout, codes.device), layout.streams, float_type(tensors, scales)
+    own = None
+    if len(streams) == 1:
+        starts = ids * streams[0].size
+        byte, right, mask, table = (part[0] for part in windows)
+    else:
+        own = tensors["latents.row_groups"].index_select(0, ids).long()
+        first = torch.tensor([0, *(part.rows for part in streams[:-1])], device=codes.device).cumsum(0)
+        begin, size = (
+            torch.tensor([getattr(part, name) for part in streams], device=codes.device) for name in ("start", "size")
+        )
+        places = _stored_positions(layout, tensors).index_select(0, ids) - first.index_select(0, own)
+        starts = begin.index_select(0, own) + places * size.index_select(0, own)
+        byte, right, mask, table = (part.index_select(0, own) for part in windows)
+    last = starts.unsqueeze(1) + byte
+    word = torch.zeros_like(last, dtype=torch.int32)
+    for back in range(3):
+        taken = codes.index_select(0, (last - back).clamp_min(0).flatten()).view_as(last)
+        word = word | taken.to(torch.int32) << 8 * back
+    places = (word >> right & mask) + table
+    found = levels.to(dtype).flatten().index_select(0, places.flatten()).view_as(last)
+    offsets, scales = (part.to(dtype) for part in (tensors["latents.offsets"], scales))
+    if own is not None:
+        offsets, scales = offsets.index_select(0, own), scales.index_select(0, own)
+    return torch.addcmul(offsets, found, scales)
+
+
+def _levels_of_block(
+    layout: Layout, tensors: Mapping[str, Tensor], levels: Tensor, row_group: int, rows: slice
+) -> Tensor:
+    """The levels of some rows of a row group, `[rank, n]` in the type of `levels`, which are looked up."""
+    streams, codes = layout.streams[row_group], tensors["latents.codes"]
+    windows = _found_windows(layout, codes.device)
+    own = codes[streams.start : streams.end].view(streams.rows, streams.size)[rows]
+    if not streams.size:
+        return levels.new_full((layout.rank, len(own)), 1) * levels[0, 0]
+    word = codes.new_empty(streams.size, len(own), dtype=torch.int32)
+    word.T.copy_(own)
+    whole = word.clone()
+    for back in range(1, min(3, streams.size)):
+        whole[back:] |= word[:-back] << 8 * back
+    byte, right, mask, table = (part[row_group] for part in windows)
+    places = whole.index_select(0, byte)
+    places >>= right.unsqueeze(1)
+    places &= mask.unsqueeze(1)
+    places += table.unsqueeze(1)
+    return levels.flatten().index_select(0, places.flatten()).view_as(places)
+
+
 def _latents_of_blocks(layout: Layout, tensors: Mapping[str, Tensor], rows: Tensor | slice) -> Tensor:
     """Latents `[n, rank]` of some rows, `[n]` or a slice, that are held in ggml's blocks."""
     codes, scales = tensors["latents.codes"], tensors["latents.scales"]
-    chosen = _chosen(scales, rows).to(_float_type(tensors, scales))
+    chosen = _chosen(scales, rows).to(float_type(tensors, scales))
     return decode_blocks(layout.block, _chosen(codes, rows), chosen)
 
 
@@ -188,10 +269,10 @@ def _chosen(part: Tensor, rows: Tensor | slice) -> Tensor:
     return part[rows] if isinstance(rows, slice) else part.index_select(0, rows)
 
 
-def _float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
+def float_type(tensors: Mapping[str, Tensor], scales: Tensor) -> torch.dtype:
     """The type latents are computed in: that of the other floats where there are any, else of the scales."""
-    others = ("decoder.weight", "kept.rows")
-    return next((tensors[name].dtype for name in others if name in tensors), scales.dtype)
+    others = (tensors.get(name) for name in ("decoder.weight", "decoder.bias", "kept.rows"))
+    return next((part.dtype for part in others if part is not None and part.is_floating_point()), scales.dtype)
 
 
 def _decode_by_row_group(layout: Layout, tensors: Mapping[str, Tensor], positions: Tensor) -> Tensor:

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.modeling.decoding import block_positions, inverse_permutation, latent_block, latent_blocks, latents_of_rows
+from orientc.modeling.decoding import (
+    block_positions,
+    float_type,
+    inverse_permutation,
+    latent_block,
+    latent_blocks,
+    latents_of_rows,
+)
 from orientc.modeling.layout import FLOAT, PLAIN, Layout
 
 CHUNK = 2048  # rows at a time where a whole table is worked on: a few MB, which caches hold
@@ -75,11 +82,14 @@ def narrowed(factors: Factors, states: Tensor) -> tuple[Tensor, Tensor | None]:
     Returns:
         `[..., rank]` in the states' type, and what the decoder's bias adds to each product, `[...]`, if it has one.
     """
-    weight, bias = factors.weight, factors.bias
+    weight, bias = factors.tensors.get("decoder.weight"), factors.bias
     if weight is None:
         return states, None
     wide = states.float() if is_half_on_cpu(states) else states
-    narrow = (wide @ weight.to(wide.dtype)).to(states.dtype)
+    narrow = wide @ weight.to(wide.dtype)
+    if factors.layout.rounded:  # scales behind the product are not rounded into the weight
+        narrow = narrow * factors.tensors["decoder.scales"].to(wide.dtype)
+    narrow = narrow.to(states.dtype)
     return narrow, None if bias is None else (wide @ bias.to(wide.dtype)).to(states.dtype)
 
 
@@ -125,7 +135,7 @@ class Factors:
     Attributes:
         layout: Which tensors there are, of what shape.
         tensors: The tensors: "latents" `[rows, rank]` or its codes, scales and offsets; as present "decoder.weight"
-            `[dim, rank]`, "decoder.bias" `[dim]`, "kept.ids" and "kept.rows" `[kept, dim]`.
+            `[dim, rank]`, "decoder.scales" `[rank]`, "decoder.bias" `[dim]`, "kept.ids" and "kept.rows" `[kept, dim]`.
     """
 
     layout: Layout
@@ -188,8 +198,13 @@ class Factors:
 
     @property
     def weight(self) -> Tensor | None:
-        """The decoder's weight `[dim, rank]`, if there is a decoder."""
-        return self.tensors.get("decoder.weight")
+        """The decoder's weight `[dim, rank]`, if there is a decoder; times its scales where it is whole numbers."""
+        weight = self.tensors.get("decoder.weight")
+        if weight is None or not self.layout.rounded:
+            return weight
+        scales = self.tensors["decoder.scales"]
+        dtype = float_type(self.tensors, scales)
+        return weight.to(dtype) * scales.to(dtype)
 
     @property
     def bias(self) -> Tensor | None:

@@ -11,14 +11,15 @@ from typing import Any
 
 from orientc.modeling.ggml_types import BLOCK_TYPES
 
-# Kinds of tensors: floats of the artifact's own type, float16, uint8 and int32.
-FLOAT, HALF, CODES, IDS = "float", "half", "codes", "ids"
-# Codecs: latents as numbers; as codes with scales per row and group of columns; as codes with per-channel scales; as
-# blocks of one of ggml's types.
-PLAIN, PER_GROUP, PER_CHANNEL, GGML = "plain", "per-group", "per-channel", "ggml"
-CODECS = (PLAIN, PER_GROUP, PER_CHANNEL, GGML)
-CODED = (PER_GROUP, PER_CHANNEL)  # in groups of columns
+# Kinds of tensors: floats of the artifact's own type, float16, uint8, int8 and int32.
+FLOAT, HALF, CODES, WHOLE, IDS = "float", "half", "codes", "whole", "ids"
+# Codecs: latents as numbers; as codes with scales per row and group of columns; as streams of bits, whose last ones
+# are looked up in a table; as blocks of one of ggml's types.
+PLAIN, PER_GROUP, TRELLIS, GGML = "plain", "per-group", "trellis", "ggml"
+CODECS = (PLAIN, PER_GROUP, TRELLIS, GGML)
+CODED = (PER_GROUP, TRELLIS)  # with bits for each row group and group of columns
 MOST_BITS = 8
+WINDOWS = (8, 10, 12, 14)  # bits of a stream that are looked up; no column adds more than the fewest
 MOST_ROW_GROUPS = 64
 WIDEST_GROUP = 1 << 16
 WIDEST_TABLE = 1 << 20  # columns without bits take no bytes: a small file could claim billions of them
@@ -39,7 +40,7 @@ class Run:
         width: Columns of each group.
         start: First column.
         byte: Byte of a row that the first code begins at.
-        scale: Number of the first scale; there is one for each group, or with "per-channel" for each column.
+        scale: Number of the first scale; there is one for each group.
     """
 
     bits: int
@@ -61,6 +62,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Streams:
+    """Where the streams of a row group's rows lie, one after the other.
+
+    Attributes:
+        start: First byte.
+        rows: Number of streams.
+        size: Bytes of each.
+    """
+
+    start: int
+    rows: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The byte behind the last one."""
+        return self.start + self.rows * self.size
+
+
+@dataclass(frozen=True)
 class Layout:
     """The layout of one compressed table.
 
@@ -73,12 +94,15 @@ class Layout:
         activation: What follows the decoder's linear map: None or "elu".
         kept: Number of rows stored as they are; the other `vocab - kept` have latents.
         codec: "plain": latents are stored as numbers. "per-group": as codes with a scale and an offset for each row
-            and group of columns. "per-channel": as codes with a scale and an offset for each row group and column.
-            "ggml": as blocks of one of ggml's types.
-        group_size: Columns of a group; the last group may be narrower. 0 for "plain".
+            and group of columns. "trellis": as one stream of bits for each row, with a scale and an offset for each
+            row group and column. "ggml": as blocks of one of ggml's types.
+        group_size: Columns of a group; the last group may be narrower. 1 for "trellis", 0 for "plain".
         bits: For each row group the bits of its codes in each group of columns; 0 bits: no codes, the latents are 0.
+            With "trellis" what each column adds to the stream.
         row_group_sizes: Rows of each row group.
         block: Name of the block type for "ggml", else "".
+        window: With "trellis", how many of the stream's last bits say which level a latent has.
+        rounded: Whether the decoder's weight is whole numbers of 8 bits, with a scale for each column.
     """
 
     vocab: int
@@ -93,6 +117,8 @@ class Layout:
     bits: tuple[tuple[int, ...], ...] = ()
     row_group_sizes: tuple[int, ...] = ()
     block: str = ""
+    window: int = 0
+    rounded: bool = False
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layout:
@@ -117,7 +143,7 @@ class Layout:
         }.items():  # fmt: skip
             if type(value := getattr(self, name)) is not int or not low <= value < bound:
                 raise ValueError(f"{name} is {value!r:.40}")
-        for name in ("decoder", "bias"):
+        for name in ("decoder", "bias", "rounded"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name} is {value!r:.40}")
         if self.activation is not None and self.activation != "elu":
@@ -126,6 +152,12 @@ class Layout:
             raise ValueError(f"{self.kept} rows of {self.vocab} are kept")
         if not self.decoder and (self.bias or self.rank != self.dim):
             raise ValueError("its latents are not as wide as the table, and there is no decoder")
+        if self.rounded and not self.decoder:
+            raise ValueError("there is no decoder to be rounded")
+        if (self.codec == TRELLIS) != bool(self.window) or self.window not in (0, *WINDOWS):
+            raise ValueError(f"its latents are {self.codec!r:.40}, looked up by {self.window!r:.40} bits")
+        if self.codec == TRELLIS and self.group_size != 1:
+            raise ValueError(f"its streams are in groups of {self.group_size!r:.40} columns")
         if self.codec not in CODED and (self.group_size or self.bits or self.row_group_sizes):
             raise ValueError(f"its latents are {self.codec!r:.40} and coded in groups at once")
         if self.codec == GGML:
@@ -147,7 +179,7 @@ class Layout:
                 type(bits) is int and 0 <= bits <= MOST_BITS for bits in row_group
             ):
                 raise ValueError(f"its groups of columns have {row_group!r:.60} bits")
-            if not any(row_group):
+            if not any(row_group) and self.codec != TRELLIS:
                 raise ValueError("one of its row groups has no codes at all")
         if len(self.row_group_sizes) != len(self.bits) or not all(
             type(rows) is int and rows >= 0 for rows in self.row_group_sizes
@@ -181,7 +213,15 @@ class Layout:
             else:
                 found.append(Run(bits, 1, width, start, byte, scale))
             byte += packed_bytes(width, bits)
-            scale += width if self.codec == PER_CHANNEL else 1
+            scale += 1
+        return found
+
+    @property
+    def streams(self) -> list[Streams]:
+        """With "trellis", where the streams of each row group lie."""
+        found: list[Streams] = []
+        for rows, bits in zip(self.row_group_sizes, self.bits, strict=True):
+            found.append(Streams(found[-1].end if found else 0, rows, packed_bytes(sum(bits), 1)))
         return found
 
     @property
@@ -195,17 +235,22 @@ class Layout:
             blocks = self.rank // kind.width
             found["latents.codes"] = CODES, (self.rows, blocks * kind.code_bytes)
             found["latents.scales"] = HALF, (self.rows, blocks * kind.halves)
+        elif self.codec == TRELLIS:
+            found["latents.codes"] = CODES, (self.streams[-1].end,)
+            found["latents.scales"] = found["latents.offsets"] = HALF, (len(self.bits), self.rank)
+            found["latents.levels"] = WHOLE, (2, 1 << self.window)
         else:
             for row_group, rows in enumerate(self.row_group_sizes):
                 runs = self.runs(row_group)
                 found[f"latents.{row_group}.codes"] = CODES, (rows, sum(run.nbytes for run in runs))
-                of_rows, of_columns = (rows, sum(run.groups for run in runs)), (sum(run.columns for run in runs),)
                 for name in ("scales", "offsets"):
-                    found[f"latents.{row_group}.{name}"] = HALF, of_rows if self.codec == PER_GROUP else of_columns
-            if len(self.row_group_sizes) > 1:
-                found["latents.row_groups"] = CODES, (self.rows,)
+                    found[f"latents.{row_group}.{name}"] = HALF, (rows, sum(run.groups for run in runs))
+        if len(self.row_group_sizes) > 1:
+            found["latents.row_groups"] = CODES, (self.rows,)
         if self.decoder:
-            found["decoder.weight"] = FLOAT, (self.dim, self.rank)
+            found["decoder.weight"] = WHOLE if self.rounded else FLOAT, (self.dim, self.rank)
+        if self.rounded:
+            found["decoder.scales"] = HALF, (self.rank,)
         if self.bias:
             found["decoder.bias"] = FLOAT, (self.dim,)
         if self.kept:
@@ -226,7 +271,9 @@ class Layout:
                 for length in shape:
                     count *= length
                 total += count
-        if self.codec in CODED:
+        if self.codec == TRELLIS:
+            total += self.rows * self.rank
+        if self.codec == PER_GROUP:
             total += sum(
                 rows * sum(run.columns for run in self.runs(row_group))
                 for row_group, rows in enumerate(self.row_group_sizes)

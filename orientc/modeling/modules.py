@@ -41,7 +41,8 @@ class CompressedTable(nn.Module):
     def __init__(self, factors: Factors) -> None:
         super().__init__()
         for name in ("latents", "decoder.weight", "decoder.bias"):
-            self.register_parameter(_attribute(name), None)
+            if name not in factors.tensors or factors.tensors[name].is_floating_point():
+                self.register_parameter(_attribute(name), None)
         for name, tensor in factors.tensors.items():
             if tensor.is_floating_point():
                 parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from orientc.modeling.decoding import block_positions, whole_numbers
 from orientc.modeling.factors import CHUNK, Factors, concatenated, is_half_on_cpu, narrowed, product_type
-from orientc.modeling.layout import PER_CHANNEL, PLAIN, Layout
+from orientc.modeling.layout import PLAIN, TRELLIS, Layout
 
 
 class Resident:
@@ -42,10 +42,10 @@ class Resident:
 
 
 class Int8(Resident):
-    """Codes as whole numbers, one byte each; scales, offsets and the decoder are folded into the states.
+    """Levels as whole numbers, one byte each; scales, offsets and the decoder are folded into the states.
 
-    With codes c, scales s, offsets o and m, the middle of a column's codes, a product is
-    `Σ h·(c·s + o) = Σ (h·s)·(c − m) + Σ h·(o + m·s)`. What trains is read anew for each product, and gets its gradient.
+    With levels c, scales s and offsets o a product is `Σ h·(c·s + o) = Σ (h·s)·c + Σ h·o`. What trains is read anew for
+    each product, and gets its gradient.
     """
 
     name = "int8"
@@ -60,7 +60,7 @@ class Int8(Resident):
         """Only scales that are the same for all rows can be folded into a state."""
         if layout.codec == PLAIN:
             return "the latents are no codes"
-        if layout.codec != PER_CHANNEL:
+        if layout.codec != TRELLIS:
             return f"the codes ({layout.codec}) have no scales by column"
         return "an activation follows the decoder" if layout.activation else None
 
@@ -78,11 +78,10 @@ class Int8(Resident):
     def _by_block(self, factors: Factors, states: Tensor) -> Iterator[Tensor]:
         dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
         narrow, shift = narrowed(factors, wide)
-        for row_group, (numbers, columns, middles) in enumerate(self._row_groups):
-            scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"].float() for name in ("scales", "offsets"))
-            own = narrow if columns is None else narrow.index_select(-1, columns)
-            folded = (own * scales.to(own.dtype)).to(dtype)
-            offset = own @ (offsets + middles * scales).to(own.dtype)
+        scales, offsets = (factors.tensors[f"latents.{name}"].to(narrow.dtype) for name in ("scales", "offsets"))
+        for row_group, numbers in enumerate(self._row_groups):
+            folded = (narrow * scales[row_group]).to(dtype)
+            offset = narrow @ offsets[row_group]
             whole = (offset if shift is None else offset + shift).unsqueeze(-1)
             for block in numbers.split(CHUNK):
                 products = functional.linear(folded, block.to(dtype)).add_(whole)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orientc._version import __version__
-from orientc.modeling.layout import CODECS, CODES, FLOAT, HALF, IDS, PLAIN, Layout
+from orientc.modeling.layout import CODECS, CODES, FLOAT, HALF, IDS, PLAIN, WHOLE, Layout
 from orientc.storage import safetensors_file
 from orientc.storage.safetensors_file import DTYPES, Header, Stored, as_strings, flat, positive
 from orientc.storage.sizes import bits_per_weight, parameter_ratio
@@ -16,8 +16,8 @@ from orientc.storage.table_info import TableInfo, table_from_metadata, table_met
 from orientc.utils.files import canonical_json
 
 _ACTIVATIONS = {"none": None, "elu": "elu"}
-_CODING = ("group_size", "bits", "row_group_sizes", "block")  # those of a codec that it needs
-_TYPES = {FLOAT: ("F32", "F16", "BF16"), HALF: ("F16",), CODES: ("U8",), IDS: ("I32",)}
+_CODING = ("group_size", "bits", "row_group_sizes", "block", "window")  # those of a codec that it needs
+_TYPES = {FLOAT: ("F32", "F16", "BF16"), HALF: ("F16",), CODES: ("U8",), WHOLE: ("I8",), IDS: ("I32",)}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Description:
 
     @property
     def codec(self) -> str:
-        """How the latents are coded: "plain", "per-group", "per-channel" or "ggml"."""
+        """How the latents are coded: "plain", "per-group", "trellis" or "ggml"."""
         return self.layout.codec
 
     @property
@@ -67,7 +67,7 @@ class Description:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, header not counted."""
-        types = {FLOAT: safetensors_file.CODES[self.dtype], HALF: "F16", CODES: "U8", IDS: "I32"}
+        types = {FLOAT: safetensors_file.CODES[self.dtype], HALF: "F16", CODES: "U8", WHOLE: "I8", IDS: "I32"}
         return sum(Stored(types[kind], shape).nbytes for kind, shape in self.layout.shapes.values())
 
     @property
@@ -154,6 +154,7 @@ def _layout(metadata: dict[str, str], tensors: dict[str, Stored]) -> Layout:
             "dim": dim,
             "rank": rank,
             "decoder": "decoder.weight" in tensors,
+            "rounded": "decoder.scales" in tensors,
             "bias": "decoder.bias" in tensors,
             "activation": _ACTIVATIONS[metadata["activation"]],
             "kept": kept[0] if len(kept) == 1 else -1,

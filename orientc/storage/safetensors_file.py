@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DTYPES = {
     "F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
-    "U8": ("uint8", 1), "I32": ("int32", 4), "I64": ("int64", 8),
+    "U8": ("uint8", 1), "I8": ("int8", 1), "I32": ("int32", 4), "I64": ("int64", 8),
 }  # fmt: skip
 CODES = {name: code for code, (name, _) in DTYPES.items()}
 CHUNK = 1 << 20  # numbers checked at a time for being finite

@@ -441,7 +441,7 @@ def test_the_card_says_how_each_form_is_loaded(tmp_path: Path) -> None:
 
 def test_the_card_says_in_which_forms_a_head_in_codes_may_run(tmp_path: Path) -> None:
     said = {}
-    for coding in ("per channel", "row groups", "plain"):
+    for coding in ("trellis", "row groups", "plain"):
         for head in ("tied", "input-only"):
             model = dense_model("llama", "AutoModelForCausalLM")
             table = model.get_input_embeddings()
@@ -452,8 +452,8 @@ def test_the_card_says_in_which_forms_a_head_in_codes_may_run(tmp_path: Path) ->
             text = (tmp_path / f"{coding} {head} again" / model_card.FILE).read_text()
             said[coding, head] = set(re.findall(r'`orientc_resident="(\w+)"`', text))
     assert said == {
-        ("per channel", "tied"): {"int8", "dense"}, ("row groups", "tied"): {"dense"}, ("plain", "tied"): set(),
-        **{(coding, "input-only"): set() for coding in ("per channel", "row groups", "plain")},
+        ("trellis", "tied"): {"int8", "dense"}, ("row groups", "tied"): {"dense"}, ("plain", "tied"): set(),
+        **{(coding, "input-only"): set() for coding in ("trellis", "row groups", "plain")},
     }  # fmt: skip
 
 

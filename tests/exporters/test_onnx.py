@@ -32,7 +32,7 @@ from orientc.exporters.onnx_weights import narrowed
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import PER_CHANNEL, PER_GROUP, Layout
+from orientc.modeling.layout import TRELLIS, PER_GROUP, Layout
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -375,7 +375,7 @@ def test_weights_above_the_formats_limit_lie_in_a_second_file(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("coding", ["one row group", "row groups", "per channel"])
+@pytest.mark.parametrize("coding", ["one row group", "row groups", "trellis"])
 def test_a_graph_of_a_table_in_codes_holds_the_codes(
     coding: str, bert: PreTrainedModel, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -586,7 +586,7 @@ CODED: dict[str, dict[str, Any]] = {
     "of many widths": {"rank": 40, "group_size": 16, "bits": ((8, 3, 5), (2, 0, 4)), "kept": 7},
     "with scales of columns": {
         "rank": 70,
-        "codec": PER_CHANNEL,
+        "codec": TRELLIS,
         "group_size": 8,
         "bits": ((8, 8, 5, 4, 4, 4, 0, 1, 1), (6, 6, 6, 2, 0, 0, 0, 0, 0)),
         "decoder": True,

@@ -118,7 +118,7 @@ def test_ids_that_the_table_does_not_have_are_refused(coding: str, shape: str, o
 
 
 @pytest.mark.parametrize("kept", [0, KEPT])
-@pytest.mark.parametrize("coding", ["one row group", "row groups", "per channel"])
+@pytest.mark.parametrize("coding", ["one row group", "row groups", "trellis"])
 def test_a_graph_gives_the_rows_whichever_are_asked_for(coding: str, kept: int) -> None:
     """Made from two ids, asked for all of them and for one."""
     factors = made(coding, "linear", kept=kept)
@@ -137,7 +137,7 @@ def test_a_table_of_nothing_but_kept_rows_is_a_table() -> None:
     torch.testing.assert_close(factors.products(states), states @ factors.dense().T)
 
 
-@pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "per channel"])
+@pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "trellis"])
 def test_a_row_of_zeros_stays_zero_in_half_precision(coding: str) -> None:
     factors = made(coding, "linear", kept=2)
     zeroed = {
@@ -151,7 +151,7 @@ def test_a_row_of_zeros_stays_zero_in_half_precision(coding: str) -> None:
 
 def test_scales_in_float16_beside_wider_floats_are_as_good_as_widened() -> None:
     """As an artifact has them; a model's modules hold one float type."""
-    for coding, shape in (("row groups", "linear"), ("per channel", "bias"), ("one row group", "linear")):
+    for coding, shape in (("row groups", "linear"), ("trellis", "bias"), ("one row group", "linear")):
         factors = made(coding, shape)
         scales = [name for name in factors.tensors if name.endswith(("scales", "offsets"))]
         mixed = factors.with_tensors(
@@ -213,7 +213,7 @@ def test_codes_and_ids_are_parameters_that_do_not_train(coding: str, shape: str,
 # -- memory
 
 
-@pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "per channel"])
+@pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "trellis"])
 def test_a_tied_head_never_has_the_table(monkeypatch: pytest.MonkeyPatch, coding: str) -> None:
     monkeypatch.setattr(factors_module, "CHUNK", 64)
     vocab = 3000
@@ -224,7 +224,7 @@ def test_a_tied_head_never_has_the_table(monkeypatch: pytest.MonkeyPatch, coding
     assert max(noted.floats) <= max(3 * vocab, of_the_latents) < vocab * DIM
 
 
-@pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "per channel"])
+@pytest.mark.parametrize("coding", ["plain", "one row group", "row groups", "trellis"])
 @pytest.mark.parametrize("shape", ["bare", "linear"])
 def test_a_lookup_dequantizes_only_the_rows_it_is_asked_for(coding: str, shape: str) -> None:
     vocab = 3000

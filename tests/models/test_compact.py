@@ -76,7 +76,7 @@ def refusal(folder: Path, auto_name: str = TASKS[0], **options: Any) -> str:
 # -- codes
 
 
-@pytest.mark.parametrize("coding", ["one row group", "row groups", "per channel"])
+@pytest.mark.parametrize("coding", ["one row group", "row groups", "trellis"])
 def test_the_table_of_a_model_in_codes_is_read_from_it(coding: str, tmp_path: Path) -> None:
     model = dense("bert", LANGUAGE[0])
     factors = made(coding, "linear", vocab=97, dim=WIDTH, kept=KEPT)

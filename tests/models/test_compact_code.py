@@ -181,9 +181,9 @@ def test_a_table_without_a_bias_or_without_a_decoder_loads_too(
     [
         ("one row group", "linear", "bert", MASKED, torch.float32),
         ("row groups", "elu", "gpt2", CAUSAL, torch.float32),
-        ("per channel", "bias", "t5", SEQ2SEQ, torch.float32),
+        ("trellis", "bias", "t5", SEQ2SEQ, torch.float32),
         ("row groups", "linear", "llama", TASKS[0], torch.bfloat16),
-        ("per channel", "linear", "llama", CAUSAL, torch.float32),
+        ("trellis", "linear", "llama", CAUSAL, torch.float32),
     ],
 )
 def test_a_table_in_codes_with_rows_kept_loads_too(
@@ -214,7 +214,7 @@ def test_a_table_in_codes_with_rows_kept_loads_too(
 @pytest.mark.parametrize("resident", ["int8", "dense"])
 def test_the_form_a_head_runs_in_is_chosen_on_loading(resident: str, tmp_path: Path) -> None:
     model = dense("llama", CAUSAL)
-    substitute(model, made("per channel", "linear", vocab=97, dim=WIDTH), "tied")
+    substitute(model, made("trellis", "linear", vocab=97, dim=WIDTH), "tied")
     compact.save(model, tmp_path / "one", "tied")
 
     mine = loaded(tmp_path / "one", CAUSAL, orientc_resident=resident)

@@ -24,7 +24,7 @@ def factors_of(model: PreTrainedModel, activation: str | None = None) -> Factors
     return Factors.plain(fitted.latents, fitted.weight, fitted.bias, activation)
 
 
-def coded(coding: str = "per channel") -> Factors:
+def coded(coding: str = "trellis") -> Factors:
     """A random table in codes, of GPT-2's size."""
     table = build("gpt2").get_input_embeddings()
     return made(coding, "bias", vocab=table.num_embeddings, dim=table.embedding_dim, kept=4)
@@ -251,7 +251,7 @@ def test_a_model_runs_with_its_head_in_any_form_and_saves_its_codes(resident: st
     [
         ("row groups", "int8", "no scales by column"),
         ("plain", "int8", "no codes"),
-        ("per channel", "int4", "codes, int8"),
+        ("trellis", "int4", "codes, int8"),
     ],
 )
 def test_a_form_that_a_head_can_not_have_is_refused(coding: str, resident: str, message: str) -> None:

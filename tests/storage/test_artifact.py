@@ -556,7 +556,7 @@ def test_a_coding_that_does_not_fit_the_tensors_is_refused_without_much_memory(
     assert peak < 4 << 20
 
 
-@pytest.mark.parametrize("codec", ["plain", "codebook", "per-channel"])
+@pytest.mark.parametrize("codec", ["plain", "codebook", "trellis"])
 def test_tensors_of_another_codec_are_refused(grouped: Path, codec: str) -> None:
     with_header(grouped, lambda header: header["__metadata__"].update(codec=codec))
     refused(grouped, artifacts.read_description)

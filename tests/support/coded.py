@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, PER_CHANNEL, PER_GROUP, PLAIN, Layout
+from orientc.modeling.layout import CODED, CODES, FLOAT, HALF, PER_GROUP, PLAIN, TRELLIS, WHOLE, Layout
 from orientc.storage.artifact import Artifact
 from orientc.storage.description import Description
 from orientc.storage.table_info import TableInfo
@@ -20,7 +20,9 @@ CODINGS: dict[str, dict[str, Any]] = {
     "plain": {"codec": PLAIN},
     "one row group": {"codec": PER_GROUP, "group_size": 3, "bits": ((4, 3, 0, 2),)},
     "row groups": {"codec": PER_GROUP, "group_size": 4, "bits": ((8, 5, 1), (0, 7, 0), (2, 0, 6))},
-    "per channel": {"codec": PER_CHANNEL, "group_size": 4, "bits": ((8, 5, 2), (0, 3, 0), (2, 0, 6))},
+    "trellis": {"codec": TRELLIS, "group_size": 1, "window": 8, "bits": (
+        (0, 1, 0, 0, 8, 5, 2, 0, 3, 1), (2, 0, 0, 0, 0, 0, 0, 0, 0, 0), (7, 2, 1, 0, 3, 0, 0, 1, 2, 8)
+    )},  # its decoder is in 8 bits
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "bare": {"decoder": False},
@@ -43,6 +45,8 @@ def layout(coding: str, shape: str, *, kept: int = 0, vocab: int = VOCAB, dim: i
             rows - (row_groups - 1) * (rows // 4),
             *(rows // 4 for _ in range(row_groups - 1)),
         )
+    if entries["codec"] == TRELLIS:
+        entries["rounded"] = entries["decoder"]
     found = Layout(vocab, dim, rank, kept=kept, **entries)
     found.check()
     return found
@@ -56,10 +60,12 @@ def filled(shape: Layout, seed: int = 0) -> Factors:
         if name == "latents.row_groups":
             row_groups = torch.arange(len(shape.row_group_sizes)).repeat_interleave(torch.tensor(shape.row_group_sizes))
             tensors[name] = row_groups[torch.randperm(shape.rows, generator=generator)].to(torch.uint8)
+        elif kind == WHOLE:
+            tensors[name] = torch.randint(-127, 128, size, generator=generator, dtype=torch.int8)
         elif kind == CODES:
             tensors[name] = torch.randint(256, size, generator=generator, dtype=torch.uint8)
         elif kind in (FLOAT, HALF):
-            numbers = torch.randn(size, generator=generator) * (0.1 if name.endswith("scales") else 0.5)
+            numbers = torch.randn(size, generator=generator) * (0.1 if name.endswith("scales") else 0.5) * (0.05 if shape.codec == TRELLIS and name.endswith("scales") else 1)
             tensors[name] = numbers.half() if kind == HALF else numbers
         else:
             tensors[name] = torch.randperm(shape.vocab, generator=generator)[: shape.kept].sort().values.int()
