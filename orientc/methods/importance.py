@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from orientc.methods.linear_algebra import cholesky
+from orientc.methods.linear_algebra import STRIP, cholesky
 from orientc.methods.table_rows import TableRows
 from orientc.methods.token_statistics import TokenStatistics
-from orientc.modeling.factors import CHUNK, Factors
+from orientc.modeling.factors import Factors
 
 _DAMPING = 1e-3  # added to the diagonal, in shares of its mean: no direction counts for nothing
 # Added to the counts, in shares of their sum: other texts have other tokens, and the errors of a row without weight can
@@ -110,7 +110,7 @@ class Importance:
         """The product `A·X` with columns X, `[dim, n]`, in their type."""
         if self.given is None:
             return columns
-        return torch.cat([rows.to(columns) @ columns for rows in self.given.split(CHUNK)])
+        return torch.cat([rows.to(columns) @ columns for rows in self.given.split(STRIP)])
 
     def in_latents(self, decoder: Tensor | None) -> Tensor | None:
         """The importance matrix of latents, `Wᵀ A W` float64 `[rank, rank]`, for a linear decoder W `[dim, rank]`.
@@ -150,8 +150,8 @@ def _sum(measured: Sequence[tuple[float, Tensor, Tensor | None]], device: torch.
     diagonals = [weight * matrix.diagonal().to(device, torch.float64) for weight, matrix, _ in measured]
     damping = (_DAMPING * torch.stack(diagonals).sum(0).mean()).clamp_min(torch.finfo(torch.float32).tiny)
     total = torch.empty(dim, dim, device=device)
-    for start in range(0, dim, CHUNK):
-        strip = slice(start, start + CHUNK)
+    for start in range(0, dim, STRIP):
+        strip = slice(start, start + STRIP)
         rows = torch.zeros_like(total[strip], dtype=torch.float64)
         for weight, matrix, share in measured:
             for part in (matrix[strip], matrix[:, strip].T):
