@@ -223,7 +223,7 @@ def test_a_figure_that_was_not_measured_misses_its_gate(compare: Orientc, name: 
 @pytest.mark.parametrize("name", ["perplexty.tied", "mnli.accuracy", "arc_easy.acc", "perplexity.tied[limt=5]"])
 def test_a_gate_on_what_nothing_is_called_is_a_wrong_request_that_lists_the_names(compare: Orientc, name: str) -> None:
     line = one_line(compare("--require", f"{name} <= 2"), 2)
-    assert ("perplexity.input-only|tied|untied" in line) == ("[" not in name)
+    assert ("perplexity.input-only|head-only|both|tied" in line) == ("[" not in name)
 
 
 def test_that_no_row_is_left_is_said(compare: Orientc) -> None:
