@@ -187,7 +187,7 @@ def _sum(measured: Sequence[_Measured], device: torch.device) -> Tensor:
 
 def _trace_of_quotient(measured: _Measured, matrix: Tensor) -> float:
     """The trace of `matrix⁻¹ · measured`, for a positive definite matrix `[dim, dim]`."""
-    factor, total = torch.linalg.cholesky(matrix.double()), 0.0
+    factor, total = cholesky(matrix.double()), 0.0
     for strip in _strips(len(matrix)):
         total += float(torch.cholesky_solve(measured.rows(strip, matrix.device).T, factor).diagonal(-strip.start).sum())
     return total
