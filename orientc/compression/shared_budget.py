@@ -15,8 +15,9 @@ from orientc.models.table import Table
 from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
 
-GRID = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0)  # bits per weight that a table's losses are predicted at
-_FARTHEST = 2.9  # times what an equal share is; losses are not looked for beyond that
+# bits per weight that a table's losses are predicted at
+GRID = (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
+_FARTHEST = 2.0  # times what an equal share is; losses are not looked for beyond that
 _ROUNDS = 3
 _STEPS = 24  # shares that are told apart between two of these
 

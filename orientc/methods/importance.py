@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from orientc.methods.linear_algebra import cholesky
+from orientc.methods.linear_algebra import STRIP, cholesky
 from orientc.methods.table_rows import TableRows
 from orientc.methods.token_statistics import TokenStatistics
-from orientc.modeling.factors import CHUNK, Factors
+from orientc.modeling.factors import Factors
 
 _DAMPING = 1e-3  # added to the diagonal, in shares of its mean: no direction counts for nothing
 # Added to the counts, in shares of their sum: other texts have other tokens, and the errors of a row without weight can
 # be of any size.
 _PRIOR = 1.0  # the calibration's prior
 _EVEN = 0.1  # the same for all tokens
-_STRIP = 1024  # rows of a matrix that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Importance:
         """The product `A·X` with columns X, `[dim, n]`, in their type."""
         if self.given is None:
             return columns
-        return torch.cat([rows.to(columns) @ columns for rows in self.given.split(CHUNK)])
+        return torch.cat([rows.to(columns) @ columns for rows in self.given.split(STRIP)])
 
     def in_latents(self, decoder: Tensor | None) -> Tensor | None:
         """The importance matrix of latents, `Wᵀ A W` float64 `[rank, rank]`, for a linear decoder W `[dim, rank]`.
@@ -188,7 +187,7 @@ def _sum(measured: Sequence[_Measured], device: torch.device) -> Tensor:
 
 def _trace_of_quotient(measured: _Measured, matrix: Tensor) -> float:
     """The trace of `matrix⁻¹ · measured`, for a positive definite matrix `[dim, dim]`."""
-    factor, total = torch.linalg.cholesky(matrix.double()), 0.0
+    factor, total = cholesky(matrix.double()), 0.0
     for strip in _strips(len(matrix)):
         total += float(torch.cholesky_solve(measured.rows(strip, matrix.device).T, factor).diagonal(-strip.start).sum())
     return total
@@ -196,4 +195,4 @@ def _trace_of_quotient(measured: _Measured, matrix: Tensor) -> float:
 
 def _strips(dim: int) -> Iterator[slice]:
     """Rows that are worked on at once."""
-    yield from (slice(start, min(start + _STRIP, dim)) for start in range(0, dim, _STRIP))
+    yield from (slice(start, min(start + STRIP, dim)) for start in range(0, dim, STRIP))

@@ -14,6 +14,7 @@ from torch import Tensor
 from orientc.methods.table_rows import TableRows
 from orientc.modeling.factors import CHUNK, rows_at_once
 
+STRIP = 512  # rows or columns of a matrix [dim, dim] at a time
 _STRIPS = 8  # a Gram matrix is computed in strips from the diagonal on: 9/16 of the work
 
 
@@ -113,7 +114,7 @@ def principal_directions(covariance: Tensor, count: int | None = None) -> tuple[
     else:
         values, vectors = torch.linalg.eigh(covariance)
         values, vectors = values[:count], vectors[:, :count]
-    for column in vectors.split(CHUNK, dim=1):
+    for column in vectors.split(STRIP, dim=1):
         largest = column.gather(0, column.abs().argmax(dim=0, keepdim=True))
         column.mul_(largest.sign())
     return vectors, values.neg_().clamp_min_(0)

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from orientc.methods.linear_algebra import cholesky
+from orientc.methods.linear_algebra import STRIP, cholesky
 from orientc.methods.rounding import best_scale, float16_scale, nearest
 from orientc.methods.row_groups import CodedRows, coded_factors
 from orientc.methods.table_rows import TableRows, some_rows
-from orientc.modeling.factors import CHUNK, Factors
+from orientc.modeling.factors import Factors
 from orientc.modeling.layout import PER_GROUP, Layout, packed_bytes
 from orientc.modeling.packing import pack
 
@@ -41,7 +41,7 @@ def error_feedback(importance: Tensor | None) -> Tensor | None:
     diagonal = importance.diagonal().double()
     scale = diagonal.mean()
     apart = (diagonal - scale).abs().max()
-    for start, rows in zip(range(0, len(importance), CHUNK), importance.split(CHUNK), strict=True):
+    for start, rows in zip(range(0, len(importance), STRIP), importance.split(STRIP), strict=True):
         own = rows.clone()
         own.diagonal(start).zero_()
         apart = torch.maximum(apart, own.abs().max())
@@ -52,8 +52,8 @@ def error_feedback(importance: Tensor | None) -> Tensor | None:
     damped.diagonal().add_(_DAMPING * scale)
     factor = cholesky(damped)
     upper = torch.empty_like(importance, dtype=torch.float32)
-    for start in range(0, len(upper), CHUNK):
-        unit = torch.zeros(len(upper), min(CHUNK, len(upper) - start), dtype=torch.float64, device=upper.device)
+    for start in range(0, len(upper), STRIP):
+        unit = torch.zeros(len(upper), min(STRIP, len(upper) - start), dtype=torch.float64, device=upper.device)
         unit.diagonal(-start).fill_(1)
         columns = torch.linalg.solve_triangular(factor, unit, upper=False)
         end = len(upper) - start

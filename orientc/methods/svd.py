@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods.importance import Importance
-from orientc.methods.linear_algebra import congruent, gram, map_rows, principal_directions
+from orientc.methods.linear_algebra import STRIP, congruent, gram, map_rows, principal_directions
 from orientc.methods.table_rows import TableRows
 from orientc.modeling.factors import CHUNK, Factors
 
@@ -57,17 +57,37 @@ def principal_basis(
         directions, _ = principal_directions(covariance, rank)
         kept = directions.float().contiguous()
         return PrincipalBasis(kept, kept, mean)
-    factor, scale = importance.factor(), importance.scale
-    directions, _ = principal_directions(congruent(covariance, factor), rank)
-    del covariance
-    for columns in directions.split(CHUNK, dim=1):
+    return PrincipalBasis(*weighted_directions(covariance, importance, rank), mean)
+
+
+@torch.no_grad()
+def weighted_directions(covariance: Tensor, importance: Importance, rank: int | None = None) -> tuple[Tensor, Tensor]:
+    """The encoder and decoder of the principal directions V under an importance matrix A = LLᵀ, the largest first.
+
+    Beside the covariance and the importance matrix one matrix `[dim, dim]` is held at a time, and the decoder.
+
+    Args:
+        covariance: The rows' weighted Gram matrix, float64 `[dim, dim]`. Its numbers are lost.
+        importance: What a change of a row costs.
+        rank: How many directions; all unless given.
+
+    Returns:
+        `L·V`, float64 `[dim, rank]`, and `L^-ᵀ·V`, float32 `[dim, rank]`, scaled so that latents are as large as the
+        table.
+    """
+    scale = importance.scale
+    directions, _ = principal_directions(congruent(covariance, importance.factor()), rank)
+    if directions.shape == covariance.shape:
+        directions = covariance.T.copy_(directions)  # and are not held twice
+    factor = importance.factor()  # made again, which takes little, rather than held beside the eigenvectors
+    for columns in directions.split(STRIP, dim=1):
         columns.copy_(torch.linalg.solve_triangular(factor.T, columns, upper=True))
     del factor
     decoder = torch.empty_like(directions, dtype=torch.float32, memory_format=torch.contiguous_format)
     decoder.copy_(directions).mul_(scale)
-    for columns in directions.split(CHUNK, dim=1):
+    for columns in directions.split(STRIP, dim=1):
         columns.copy_(importance.product(columns)).div_(scale)
-    return PrincipalBasis(directions, decoder, mean)
+    return directions, decoder
 
 
 def _mean(table: TableRows, weights: Tensor | None) -> Tensor:

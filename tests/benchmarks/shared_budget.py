@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from support.untied import save_untied, word_pieces
+from support.untied import docstrings, save_untied, word_pieces
 
 import orientc
 from orientc import demo
@@ -39,8 +39,7 @@ def main() -> None:
         folder, start = Path(place) / "untied", time.perf_counter()
         save_untied(folder, word_pieces(options.vocab), width=options.width, steps=options.steps)
         print(f"trained in {time.perf_counter() - start:.0f} s", flush=True)
-        text = Text("docstrings", demo.calibration_text())
-        known = orientc.calibrate(folder, text=text, tokens=16384, out=place, device="cpu").calibration
+        known = orientc.calibrate(folder, text=docstrings(), tokens=16384, out=place, device="cpu").calibration
         tables = [read_table(folder, table=table) for table in ("input", "head")]
         budget, scored = SharedBudget(tables, known, "cpu"), Text("evaluation", demo.evaluation_text())
 

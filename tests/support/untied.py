@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.demo import corpus
+from orientc.evaluation.texts import Text
 from orientc.modeling.factors import Factors
 from orientc.modeling.swap import keep_apart, module_of, table_of
 from orientc.models.tables import tables_of
 from support.architectures import ARCHITECTURES, OTHERS, VOCAB, WIDTH, build
 
 ROWS = 10_000  # of Gemma 3n's embeddings for each layer: no fewer are a table
+KEPT = 400  # paragraphs that no model is trained on
 DECODER_ROWS = 61  # of Marian's decoder, which has a vocabulary of its own
 _GEMMA3N: dict[str, Any] = {
     "vocab_size": VOCAB, "vocab_size_per_layer_input": ROWS, "hidden_size": WIDTH, "hidden_size_per_layer_input": 4,
@@ -92,12 +95,22 @@ def word_pieces(size: int) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=["<s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator(corpus.training_paragraphs()[:4000], trainer)
+    tokenizer.train_from_iterator(_paragraphs()[KEPT : KEPT + 4000], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>")
 
 
+def docstrings() -> Text:
+    """Text like that which models are trained on, and none of it, for calibration."""
+    return Text("docstrings", "\n".join(_paragraphs()[:KEPT]))
+
+
+@cache
+def _paragraphs() -> list[str]:
+    return corpus.calibration_paragraphs()
+
+
 def _train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: int, length: int = 64) -> None:
-    ids = tokenizer("\n".join(corpus.training_paragraphs()), add_special_tokens=False, verbose=False)["input_ids"]
+    ids = tokenizer("\n".join(_paragraphs()[KEPT:]), add_special_tokens=False, verbose=False)["input_ids"]
     stream, draw = torch.tensor(ids), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)

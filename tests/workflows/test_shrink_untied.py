@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.data import SENTENCES
 from support.documents import valid
-from support.untied import save_untied, several, word_pieces
+from support.untied import docstrings, save_untied, several, word_pieces
 from transformers import PreTrainedTokenizerFast
 
 import orientc
@@ -112,8 +112,7 @@ def test_what_nothing_predicts_is_left(tmp_path: Path, model: Path) -> None:
 def test_sharing_a_size_out_loses_less_than_equal_bits(tmp_path: Path) -> None:
     """By prediction and as measured on another text, on a model that was trained for a minute."""
     folder = save_untied(tmp_path / "trained", word_pieces(1000), width=48, steps=500)
-    text = Text("docstrings", demo.calibration_text())
-    known = orientc.calibrate(folder, text=text, tokens=8192, out=tmp_path, device="cpu").calibration
+    known = orientc.calibrate(folder, text=docstrings(), tokens=8192, out=tmp_path, device="cpu").calibration
     tables = [read_table(folder, table=table) for table in ("input", "head")]
     asked = TargetConfig(target_bits=2)
     predicted, measured = [], []
