@@ -69,7 +69,8 @@ def stored(layout: Layout) -> list[tuple[str, str]]:
         else:
             found.append(("bits", _ranges(layout.bits[0])))
         per_group = f"per row and group of {layout.group_size} columns"
-        found.append(("scales", per_group if layout.codec == PER_GROUP else "per-channel"))
+        per_channel = f"per-channel, trellis codes with windows of {layout.window} bits"
+        found.append(("scales", per_group if layout.codec == PER_GROUP else per_channel))
     if layout.codec == GGML:
         kind = BLOCK_TYPES[layout.block]
         found.append(("blocks", f"ggml's {layout.block}, {kind.width} numbers in {kind.nbytes} bytes"))

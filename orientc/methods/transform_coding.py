@@ -29,7 +29,7 @@ _TRIAL = 10  # the window by which rows to keep are found
 _LEVELS_SHARE = 1 / 128  # of all bytes, for the table of levels at most
 _MOST_KEPT = 1 / 16  # of the rows
 _ID_BYTES = 4
-_SMALLEST = 64  # rows of a row group: the most frequent tokens differ most in how frequent they are
+_SMALLEST = 32  # rows of a row group: the most frequent tokens differ most in how frequent they are
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ import torch  # noqa: E402
 
 with atheris.instrument_imports(include=["orientc"]) if GUIDED else contextlib.nullcontext():
     from orientc.errors import OrientcError
-    from orientc.methods import per_channel, per_group
+    from orientc.methods import per_group
+    from orientc.methods.importance import Importance
+    from orientc.methods.transform_coding import transform_code
     from orientc.modeling.factors import Factors
     from orientc.storage import artifact as artifacts
     from orientc.storage import calibration, records
@@ -88,16 +90,16 @@ def _table(vocab: int, dim: int) -> TableInfo:
 
 def _sample_artifact(path: Path, kind: int) -> None:
     """Small ones of each type of number and in each coding, with rows kept and norms; and one of a megabyte."""
-    vocab, dim, rank = (4000, 64, 60) if kind % 8 == 7 else (11, 6, 3)
+    vocab, dim, rank = (4000, 64, 60) if kind % 8 == 7 else (300, 6, 6) if kind % 8 == 1 else (11, 6, 3)
     dtype = (torch.float32, torch.float16, torch.bfloat16)[kind % 3]
     bias = torch.ones(dim, dtype=dtype) if kind % 2 else None
     factors = Factors.plain(torch.ones(vocab, rank), torch.ones(dim, rank), bias, "elu" if kind % 5 == 4 else None)
     if kind % 8 == 1:
-        row_groups = [torch.arange(0, vocab, 2), torch.arange(1, vocab, 2)]
-        scales = [per_channel.channel_scales(factors.latents, rows, torch.ones(vocab)) for rows in row_groups]
-        factors = per_channel.quantize_per_channel(
-            factors, [[3, 0], [8, 2]], scales, group_size=-(-rank // 2), row_groups=row_groups
-        )
+        table = torch.randn(vocab, dim, generator=torch.Generator().manual_seed(0))
+        importance = Importance(torch.eye(dim, dtype=torch.float64), 1 / torch.arange(1, vocab + 1).double())
+        found = transform_code(table, 2000, importance, dtype=dtype)
+        assert found is not None
+        factors = found
     elif kind % 4 == 1:
         row_groups = [torch.arange(start, vocab, 3) for start in range(3)]
         factors = per_group.quantize_per_group(

@@ -25,7 +25,8 @@ import transformers
 from sections.modules import in_codes, wide
 from torch import Tensor, nn
 
-from orientc.methods import per_channel, svd
+from orientc.methods.importance import Importance
+from orientc.methods.transform_coding import transform_code
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedHead
 from orientc.modeling.resident import resident_form
@@ -35,7 +36,6 @@ from orientc.models.table import read_table
 
 TOKENS = (1, 16, 256)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-GROUP = 8  # columns that have the same bits
 
 
 @torch.inference_mode()
@@ -93,12 +93,9 @@ def _makers(table: Tensor) -> Iterator[tuple[str, Callable[[torch.dtype], nn.Mod
 
 
 def by_column(table: Tensor) -> Factors:
-    """Codes of 6 to 1 bits, the more the further rows spread in a direction, with scales by column."""
-    factors, rows = svd.truncated_svd(table, table.shape[1]), torch.arange(len(table))
-    groups = -(-table.shape[1] // GROUP)
-    scales = per_channel.channel_scales(factors.latents, rows, torch.ones(len(table)))
-    bits = [6 - group * 6 // groups for group in range(groups)]
-    coded = per_channel.quantize_per_channel(factors, [bits], [scales], group_size=GROUP, row_groups=[rows])
+    """Trellis codes of 3.5 bits on average, the more the further rows spread in a direction."""
+    coded = transform_code(table, int(3.5 * table.numel() / 8), Importance.plain(table), dtype=torch.float16)
+    assert coded is not None
     return coded.map(wide)
 
 

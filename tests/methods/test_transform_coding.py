@@ -39,7 +39,6 @@ def test_columns_without_bits_in_any_tier_are_not_stored() -> None:
     factors = transform_coding.transform_code(table, 9_000, importance, dtype=torch.float16)
     assert factors is not None
     assert factors.rank < 24
-    assert any(row_group[0] for row_group in factors.layout.bits)  # the column that varies least comes first
     assert factors.weight is not None
     assert factors.weight.shape == (24, factors.rank)
 
@@ -62,9 +61,9 @@ def test_more_effort_costs_less() -> None:
     assert costs[1] <= costs[0]
 
 
-def test_a_row_that_codes_can_not_hold_is_kept() -> None:
+def test_a_row_that_counts_for_more_than_codes_can_do_is_kept() -> None:
     table, importance = skewed()
-    table[700] *= 300
+    importance.weights[700] = 3e5
     factors = transform_coding.transform_code(table, 20_500, importance, dtype=torch.float16)
     assert factors is not None
     assert 700 in factors.tensors["kept.ids"]

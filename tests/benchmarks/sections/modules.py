@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from orientc.methods import per_channel, per_group, svd
+from orientc.methods import per_group, svd
+from orientc.methods.importance import Importance
+from orientc.methods.transform_coding import transform_code
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead
 from orientc.storage.sizes import MB
@@ -24,13 +26,11 @@ def in_codes(table: Tensor, rank: int, bits: int) -> Factors:
 
 
 def in_columns(table: Tensor, rank: int, bits: int) -> Factors:
-    """Latents in codes, a scale for each column."""
-    factors = svd.truncated_svd(table, rank)
-    rows = torch.arange(len(table))
-    scales = per_channel.channel_scales(factors.latents, rows, torch.ones(len(table)))
-    return per_channel.quantize_per_channel(
-        factors, [[bits] * -(-rank // 8)], [scales], group_size=8, row_groups=[rows]
-    ).map(wide)
+    """Latents in trellis codes of so many bits on average."""
+    nbytes = len(table) * rank * bits // 8 + table.shape[1] * (rank + 100)
+    factors = transform_code(table, nbytes, Importance.plain(table), dtype=torch.float16)
+    assert factors is not None
+    return factors.map(wide)
 
 
 def wide(tensor: Tensor) -> Tensor:
