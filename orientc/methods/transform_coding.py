@@ -99,9 +99,7 @@ def transform_code(
     left = budget(rank, len(source.row_groups), len(kept))
     final = source.moments()
     rates = _rates(final.deviations, source, left, window)
-    coded = [
-        code_row_group(source, number, final, rates[number], window) for number in range(len(source.row_groups))
-    ]
+    coded = [code_row_group(source, number, final, rates[number], window) for number in range(len(source.row_groups))]
     factors = assembled(Layout(vocab - len(kept), dim, rank, rounded=True), source, coded, window)
     with_decoder = {
         "decoder.weight": decoder.numbers[:, :rank].flip(1).contiguous(),
