@@ -231,5 +231,7 @@ def _scaled(factors: Factors, scale: float) -> Factors:
     if scale == 1:
         return factors
     return factors.map_named(
-        lambda name, tensor: tensor if name in ("decoder.weight", "decoder.scales") or not tensor.is_floating_point() else tensor * scale
+        lambda name, tensor: (
+            tensor if name in ("decoder.weight", "decoder.scales") or not tensor.is_floating_point() else tensor * scale
+        )
     )

@@ -5,8 +5,9 @@ number. Its own operator for codes of 4 bits reads half a byte. What it knows is
 each block of columns of a row; offsets and other widths come down to that:
 
 - of codes above 15 the upper 4 bits are a product of their own, times 16;
-- with `code · scale + offset` for each row and group, the sum of a group's states times `offset + 8 · scale` is added;
-- with scales of columns, states are multiplied by those first, and the offsets are one number for each state.
+- with `code · scale + offset` for each row and group, the sum of a group's states times `offset + 8 · scale` is added.
+
+Trellis codes have no such product: a runtime makes their levels as it starts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ OPERATOR = "com.microsoft::MatMulNBits"
 BITS = 4
 ZERO = 8  # what the operator takes from each code
 BLOCKS = (16, 32, 64, 128, 256)  # columns that can share a scale
-COLUMNS = 64  # in a block where every column has its own scale
 
 
 def heads(model: PreTrainedModel) -> list[CompressedHead]:
@@ -87,22 +87,16 @@ class _Block(NamedTuple):
     scale: int
 
 
-def _blocks(layout: Layout, row_group: int) -> tuple[int, list[_Block]]:
-    """Columns of a block, and the blocks: groups as they are, or, where columns have own scales, as they come."""
-    columns, offsets, bits, groups = [], [], [], []
+def _blocks(layout: Layout, row_group: int) -> list[_Block]:
+    """The groups of columns of a row group that have codes."""
+    groups = []
     for run in layout.runs(row_group):
         for group in range(run.groups):
             start = 8 * (run.byte + group * ((run.width * run.bits + 7) // 8))
             own = [run.start + group * run.width + place for place in range(run.width)]
             begins = [start + place * run.bits for place in range(run.width)]
             groups.append(_Block(own, begins, [run.bits] * run.width, run.scale + group))
-            columns += own
-            offsets += begins
-            bits += [run.bits] * run.width
-    if layout.codec == PER_GROUP:
-        return layout.group_size, groups
-    parts = [slice(at, at + COLUMNS) for at in range(0, len(columns), COLUMNS)]
-    return COLUMNS, [_Block(columns[part], offsets[part], bits[part], part.start) for part in parts]
+    return groups
 
 
 def _of_row_group(factors: Factors, row_group: int, narrow: Tensor) -> Tensor:
@@ -110,43 +104,32 @@ def _of_row_group(factors: Factors, row_group: int, narrow: Tensor) -> Tensor:
     layout = factors.layout
     codes, scales, offsets = (factors.tensors[f"latents.{row_group}.{name}"] for name in ("codes", "scales", "offsets"))
     scales, offsets = scales.to(narrow.dtype), offsets.to(narrow.dtype)
-    size, blocks = _blocks(layout, row_group)
-    if layout.codec == PER_GROUP:
-        sums = _parts(_gathered(narrow, blocks, size), len(blocks)).sum(-1)
-        added = sums @ offsets.T
-    else:
-        coded = narrow.index_select(-1, torch.tensor([column for block in blocks for column in block.columns]))
-        added = (coded * offsets).sum(-1, keepdim=True)
-        narrow = coded * scales
-        blocks = [block._replace(columns=list(range(block.scale, block.scale + len(block.bits)))) for block in blocks]
+    size, blocks = layout.group_size, _blocks(layout, row_group)
+    added = _parts(_gathered(narrow, blocks, size), len(blocks)).sum(-1) @ offsets.T
     for shift, chosen in ((0, blocks), (BITS, [block for block in blocks if max(block.bits) > BITS])):
         if chosen:
-            own = None if layout.codec == PER_CHANNEL else scales[:, [block.scale for block in chosen]]
+            own = scales[:, [block.scale for block in chosen]]
             added = added + _of_four_bits(codes, narrow, chosen, size, own, shift)
     return added
 
 
-def _of_four_bits(
-    codes: Tensor, narrow: Tensor, blocks: list[_Block], size: int, scales: Tensor | None, shift: int
-) -> Tensor:
+def _of_four_bits(codes: Tensor, narrow: Tensor, blocks: list[_Block], size: int, scales: Tensor, shift: int) -> Tensor:
     """Products with four bits of each code, from bit `shift` on; of all rows, `[..., rows]`.
 
-    `scales` are those of rows and blocks, `[rows, blocks]`, or None where they are 1.
+    `scales` are those of rows and blocks, `[rows, blocks]`.
     """
     rows, factor = len(codes), float(1 << shift)
-    whole = torch.ones(rows, len(blocks)) if scales is None else scales
     states = _gathered(narrow, blocks, size)
     found = torch.onnx.ops.symbolic(
         OPERATOR,
-        (states, _packed(codes, blocks, size, shift), (whole * factor).flatten()),
+        (states, _packed(codes, blocks, size, shift), (scales * factor).flatten()),
         {"K": len(blocks) * size, "N": rows, "bits": BITS, "block_size": size},
         dtype=states.dtype,
         shape=[*states.shape[:-1], rows],
         version=1,
     )
     sums = _parts(states, len(blocks)).sum(-1)
-    zeros = sums.sum(-1, keepdim=True) * (ZERO * factor) if scales is None else sums @ (scales * (ZERO * factor)).T
-    return torch.add(found, zeros)
+    return torch.add(found, sums @ (scales * (ZERO * factor)).T)
 
 
 def _gathered(states: Tensor, blocks: list[_Block], size: int) -> Tensor:

@@ -32,13 +32,15 @@ def gaussian_levels(window: int) -> Tensor:
     sequences = [(5 * _MULTIPLIERS[window], states // 7), (_MULTIPLIERS[window], states // 3)]
     places = torch.stack([(numbers * factor + start) % states for factor, start in sequences])
     quantiles = torch.special.ndtri((places.double() + 0.5) / states)
-    return (quantiles * UNIT).round().clamp(-127, 127).to(torch.int8)
+    levels: Tensor = (quantiles * UNIT).round().clamp(-127, 127).to(torch.int8)
+    return levels
 
 
 def widths(rates: Tensor) -> list[int]:
     """Whole bits of each column whose sum is always nearest to the sum of the rates so far."""
     ends = (rates.double().cumsum(0) + 0.5).floor().long()
-    return ends.diff(prepend=ends.new_zeros(1)).clamp(max=MOST_BITS).tolist()
+    found: list[int] = ends.diff(prepend=ends.new_zeros(1)).clamp(max=MOST_BITS).tolist()
+    return found
 
 
 @functools.cache

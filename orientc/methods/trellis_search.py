@@ -19,9 +19,7 @@ from torch.nn import functional
 _ROWS = 256  # rows at a time where torch searches
 
 
-def nearest_streams(
-    values: Tensor, bits: Sequence[int], weights: Tensor, levels: Tensor
-) -> tuple[Tensor, Tensor]:
+def nearest_streams(values: Tensor, bits: Sequence[int], weights: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Find the stream of bits of least weighted squared error for each row.
 
     Args:
@@ -136,7 +134,8 @@ def _compiled() -> tuple[Callable[..., None], Callable[[int], None]]:
         for column in range(columns):
             total += bits[column]
         for row in range(16):
-            state, at = least[row], total
+            at = total
+            state = np.int64(least[row])  # type: ignore[assignment]
             for column in range(columns - 1, -1, -1):
                 own = bits[column]
                 found[row, column] = numbers[min(own, 1), state]
@@ -145,8 +144,7 @@ def _compiled() -> tuple[Callable[..., None], Callable[[int], None]]:
                     streams[row, at >> 3] |= ((state >> bit) & 1) << (7 - (at & 7))
                 if own > 0:
                     low = state >> own
-                    high = np.int64(parents[(column * (states >> 1) + low) * 16 + row])
-                    state = low | (high << (window - own))
+                    state = low | (np.int64(parents[(column * (states >> 1) + low) * 16 + row]) << (window - own))
 
     compiled = numba.njit(nogil=True, inline="never", error_model="numpy")(search_block)
 

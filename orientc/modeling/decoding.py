@@ -148,10 +148,7 @@ def _latents_of_row_group(
     codes, scales, offsets = (tensors[f"latents.{row_group}.{name}"] for name in ("codes", "scales", "offsets"))
     find = _row_group_coding.__wrapped__ if torch.compiler.is_compiling() else _row_group_coding
     coding, dtype = find(layout, row_group, codes.device), float_type(tensors, scales)
-    scales, offsets = (
-        _chosen(part, rows).T.to(dtype).unsqueeze(1)
-        for part in (scales, offsets)
-    )
+    scales, offsets = (_chosen(part, rows).T.to(dtype).unsqueeze(1) for part in (scales, offsets))
     numbers = unpack(_chosen(codes, rows), coding.positions).to(dtype)
     parts, column = [], 0
     for start, end, width, scale in coding.scaled:
@@ -225,8 +222,8 @@ def _latents_of_streams(layout: Layout, tensors: Mapping[str, Tensor], ids: Tens
         byte, right, mask, table = (part.index_select(0, own) for part in windows)
     last = starts.unsqueeze(1) + byte
     word = torch.zeros_like(last, dtype=torch.int32)
-    for back in range(3):
-        taken = codes.index_select(0, (last - back).clamp_min(0).flatten()).view_as(last)
+    for back in range(3) if len(codes) else ():  # where bytes are not the row's own, the mask takes them away
+        taken = codes.index_select(0, (last - back).clamp(0, len(codes) - 1).flatten()).view_as(last)
         word = word | taken.to(torch.int32) << 8 * back
     places = (word >> right & mask) + table
     found = levels.to(dtype).flatten().index_select(0, places.flatten()).view_as(last)
@@ -244,7 +241,7 @@ def _levels_of_block(
     windows = _found_windows(layout, codes.device)
     own = codes[streams.start : streams.end].view(streams.rows, streams.size)[rows]
     if not streams.size:
-        return levels.new_full((layout.rank, len(own)), 1) * levels[0, 0]
+        return levels[0, :1].expand(layout.rank, streams.rows)[:, rows]
     word = codes.new_empty(streams.size, len(own), dtype=torch.int32)
     word.T.copy_(own)
     whole = word.clone()

@@ -32,7 +32,7 @@ from orientc.exporters.onnx_weights import narrowed
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import TRELLIS, PER_GROUP, Layout
+from orientc.modeling.layout import PER_GROUP, TRELLIS, Layout
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute

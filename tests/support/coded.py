@@ -20,9 +20,12 @@ CODINGS: dict[str, dict[str, Any]] = {
     "plain": {"codec": PLAIN},
     "one row group": {"codec": PER_GROUP, "group_size": 3, "bits": ((4, 3, 0, 2),)},
     "row groups": {"codec": PER_GROUP, "group_size": 4, "bits": ((8, 5, 1), (0, 7, 0), (2, 0, 6))},
-    "trellis": {"codec": TRELLIS, "group_size": 1, "window": 8, "bits": (
-        (0, 1, 0, 0, 8, 5, 2, 0, 3, 1), (2, 0, 0, 0, 0, 0, 0, 0, 0, 0), (7, 2, 1, 0, 3, 0, 0, 1, 2, 8)
-    )},  # its decoder is in 8 bits
+    "trellis": {
+        "codec": TRELLIS,
+        "group_size": 1,
+        "window": 8,
+        "bits": ((0, 1, 0, 0, 8, 5, 2, 0, 3, 1), (2, 0, 0, 0, 0, 0, 0, 0, 0, 0), (7, 2, 1, 0, 3, 0, 0, 1, 2, 8)),
+    },  # its decoder is in 8 bits
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "bare": {"decoder": False},
@@ -65,7 +68,8 @@ def filled(shape: Layout, seed: int = 0) -> Factors:
         elif kind == CODES:
             tensors[name] = torch.randint(256, size, generator=generator, dtype=torch.uint8)
         elif kind in (FLOAT, HALF):
-            numbers = torch.randn(size, generator=generator) * (0.1 if name.endswith("scales") else 0.5) * (0.05 if shape.codec == TRELLIS and name.endswith("scales") else 1)
+            size_of_scales = 0.1 if shape.codec != TRELLIS else 0.005  # levels are larger than codes
+            numbers = torch.randn(size, generator=generator) * (size_of_scales if name.endswith("scales") else 0.5)
             tensors[name] = numbers.half() if kind == HALF else numbers
         else:
             tensors[name] = torch.randperm(shape.vocab, generator=generator)[: shape.kept].sort().values.int()
