@@ -221,7 +221,7 @@ def _read_tensor(source: ModelSource, parameter: Tensor) -> _Stored:
     if not keys:
         raise ModelError(f"{source.id} lacks its token-embedding table: no {names[0]} in its weights")
     weight = checkpoint.read(keys[0])
-    coded = source.compact is not None and weight.dtype in (torch.uint8, torch.int32)  # codes and ids
+    coded = source.compact is not None and weight.dtype in (torch.uint8, torch.int8, torch.int32)  # no floats
     if not coded and (not weight.dtype.is_floating_point or weight.dtype.itemsize < 2):
         raise ModelError(f"{source.id} stores its table as {weight.dtype}: only 16- to 64-bit floats can be read")
     _check_shape(source, weight, parameter)

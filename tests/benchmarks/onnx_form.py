@@ -39,7 +39,7 @@ from orientc.evaluation import sentences, similarity
 from orientc.evaluation.glue.metrics import spearman
 from orientc.exporters import onnx
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import CODES, HALF, IDS, PER_CHANNEL, PER_GROUP, Layout
+from orientc.modeling.layout import CODES, HALF, IDS, PER_GROUP, TRELLIS, WHOLE, Layout
 from orientc.models.source import ModelSource
 from orientc.models.substitute import substitute
 from orientc.storage.sizes import MB
@@ -206,9 +206,9 @@ def of_table(options: argparse.Namespace) -> None:
         "4 bits in groups of 64": Layout(
             rows, width, width, False, codec=PER_GROUP, group_size=64, bits=((4,) * groups,), row_group_sizes=(rows,)
         ),
-        "8 to 0 bits by column": Layout(
-            rows, width, width, True, codec=PER_CHANNEL, group_size=64,
-            bits=(tuple(max(0, 8 - number) for number in range(groups)),), row_group_sizes=(rows,),
+        "trellis codes of 3 bits": Layout(
+            rows, width, width, True, codec=TRELLIS, group_size=1, window=12, rounded=True,
+            bits=((3,) * width,), row_group_sizes=(rows,),
         ),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
@@ -237,6 +237,7 @@ def _write(layout: Layout | None, rows: int, width: int, folder: Path) -> None:
             CODES: lambda shape: torch.randint(256, shape, dtype=torch.uint8),
             IDS: lambda shape: torch.zeros(shape, dtype=torch.int32),
             HALF: lambda shape: (0.01 * torch.rand(shape)).half(),
+            WHOLE: lambda shape: torch.randint(-127, 128, shape, dtype=torch.int8),
         }
         tensors = {
             name: draw.get(kind, lambda shape: 0.05 * torch.randn(shape))(shape)

@@ -32,7 +32,7 @@ from orientc.exporters.onnx_weights import narrowed
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import PER_GROUP, TRELLIS, Layout
+from orientc.modeling.layout import PER_GROUP, Layout
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -584,14 +584,6 @@ def test_a_body_of_which_nothing_is_quantized_is_refused(
 CODED: dict[str, dict[str, Any]] = {
     "as they are stored": {"rank": 32, "group_size": 16, "bits": ((4, 4),)},
     "of many widths": {"rank": 40, "group_size": 16, "bits": ((8, 3, 5), (2, 0, 4)), "kept": 7},
-    "with scales of columns": {
-        "rank": 70,
-        "codec": TRELLIS,
-        "group_size": 8,
-        "bits": ((8, 8, 5, 4, 4, 4, 0, 1, 1), (6, 6, 6, 2, 0, 0, 0, 0, 0)),
-        "decoder": True,
-        "bias": True,
-    },
 }
 
 
