@@ -93,7 +93,7 @@ def test_the_table_of_a_head_of_its_own_is_tuned(bytes_bpe: PreTrainedTokenizerF
     assert found.description.base == made.description.base
     assert found.description.settings["tuned_head"] == "head-only"
     assert found.evaluations[-1].loss < found.evaluations[0].loss
-    assert {entry.hidden for entry in found.evaluations} == {pytest.approx(0, abs=1e-6)}  # the states are the same
+    assert max(abs(entry.hidden) for entry in found.evaluations) < 1e-6  # the states are the same
 
 
 def test_an_encoder_without_a_head_is_tuned_by_its_sentence_vectors(bert_folder: Path, tmp_path: Path) -> None:

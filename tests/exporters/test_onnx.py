@@ -540,8 +540,8 @@ def test_a_body_in_few_bits_is_that_beside_floats_in_16(
 @pytest.mark.parametrize(
     ("tied", "head", "body"),
     [
-        pytest.param(False, "untied", "int8"),
-        pytest.param(False, "untied", "int4", marks=pytest.mark.slow),
+        pytest.param(False, "input-only", "int8"),
+        pytest.param(False, "input-only", "int4", marks=pytest.mark.slow),
         pytest.param(True, "input-only", "int8", marks=pytest.mark.slow),
         pytest.param(True, "input-only", "int4", marks=pytest.mark.slow),
     ],

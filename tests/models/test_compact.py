@@ -221,7 +221,7 @@ def test_the_configuration_says_how_the_table_is_held(tmp_path: Path) -> None:
             "input": {
                 "vocab": 97, "dim": 32, "rank": RANK, "decoder": True, "bias": True, "activation": None,
                 "kept": 0, "codec": "plain", "group_size": 0, "bits": [], "row_group_sizes": [],
-                "block": "",
+                "block": "", "window": 0, "rounded": False,
             },
         },
     }  # fmt: skip

@@ -15,8 +15,8 @@ def test_infinite_figures_are_read_as_they_were() -> None:
     """No form is so small; a perplexity left the range of a float."""
     outcome = Outcome(20.0, math.inf, math.inf, math.inf, {"kl": math.inf})
     made = Shrunk(
-        model="demo", folder=None, artifact=None, calibration=None, bits=2.0, head="tied", body="none", texts={},
-        table=10, base_table=20, weights=30, base_weights=40, halved=None,
+        model="demo", folder=None, artifact=None, artifacts=(), calibration=None, bits=2.0, head="tied", body="none",
+        texts={}, table=10, base_table=20, weights=30, base_weights=40, halved=None,
         verdict=Verdict("perplexity", "text", outcome, "1%", 0.01),
         tried=(Tried(1.0, None, math.inf, 0.0, -math.inf, False),), bounds=(), predicted=(), load="", loaded=None,
     )  # fmt: skip
