@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,12 @@ def nearest_streams(values: Tensor, bits: Sequence[int], weights: Tensor, levels
     size = -(-sum(bits) // 8)
     streams, found = np.zeros((len(blocks) * 16, size), np.uint8), np.empty((len(blocks) * 16, columns), np.int8)
     window = levels.shape[1].bit_length() - 1
-    search, set_threads = _compiled()
-    set_threads(torch.get_num_threads())
+    search, threads = _compiled(), torch.get_num_threads()
     widths, own = np.array(bits, np.int64), weights.float().contiguous().numpy()
-    search(blocks.numpy(), widths, own, levels.float().numpy(), levels.numpy(), window, streams, found)
+    given = blocks.numpy(), widths, own, levels.float().numpy(), levels.numpy(), window, streams, found
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(search, *given, first, threads) for first in range(threads)]:
+            done.result()
     return torch.from_numpy(streams[:rows]), torch.from_numpy(found[:rows])
 
 
@@ -81,8 +84,11 @@ def _searched(values: Tensor, bits: Sequence[int], weights: Tensor, levels: Tens
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., None], Callable[[int], None]]:
-    """The compiled search, and what sets its threads; compiled when it is first wanted, in some seconds."""
+def _compiled() -> Callable[..., None]:
+    """The search, compiled when it is first wanted, in some seconds.
+
+    It has no threads of numba's own, which would set those of torch, and leaves Python's free to run.
+    """
     import numba
 
     from orientc.methods.vectors import (
@@ -149,22 +155,18 @@ def _compiled() -> tuple[Callable[..., None], Callable[[int], None]]:
     compiled = numba.njit(nogil=True, inline="never", error_model="numpy")(search_block)
 
     def search(
-        blocks: Any, bits: Any, weights: Any, levels: Any, numbers: Any, window: Any, streams: Any, found: Any
-    ) -> None:
-        count, columns, states = blocks.shape[0], blocks.shape[1], 1 << window
-        threads = numba.get_num_threads()
-        for thread in numba.prange(threads):
-            before, after = np.empty(states * 16, np.float32), np.empty(states * 16, np.float32)
-            parents = np.empty(columns * (states >> 1) * 16, np.uint8)
-            for block in range(thread, count, threads):
-                rows = slice(block * 16, block * 16 + 16)
-                compiled(
-                    blocks[block].reshape(-1), bits, weights, levels, numbers, window,
-                    streams[rows], found[rows], before, after, parents,
-                )  # fmt: skip
+        blocks: Any, bits: Any, weights: Any, levels: Any, numbers: Any, window: Any,
+        streams: Any, found: Any, first: Any, step: Any,
+    ) -> None:  # fmt: skip
+        columns, states = blocks.shape[1], 1 << window
+        before, after = np.empty(states * 16, np.float32), np.empty(states * 16, np.float32)
+        parents = np.empty(columns * (states >> 1) * 16, np.uint8)
+        for block in range(first, blocks.shape[0], step):
+            rows = slice(block * 16, block * 16 + 16)
+            compiled(
+                blocks[block].reshape(-1), bits, weights, levels, numbers, window,
+                streams[rows], found[rows], before, after, parents,
+            )  # fmt: skip
 
-    most = numba.config.NUMBA_NUM_THREADS
-    return (
-        numba.njit(parallel=True, nogil=True, error_model="numpy")(search),
-        lambda threads: numba.set_num_threads(max(1, min(threads, most))),
-    )
+    found: Callable[..., None] = numba.njit(nogil=True, error_model="numpy")(search)
+    return found
