@@ -110,18 +110,18 @@ def test_what_nothing_predicts_is_left(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.slow
 def test_sharing_a_size_out_loses_less_than_equal_bits(tmp_path: Path) -> None:
-    """By prediction and as measured on another text, on a model that was trained for a minute."""
+    """By prediction and as measured on another text, at a loss as small as predictions are good for."""
     folder = save_untied(tmp_path / "trained", word_pieces(1000), width=48, steps=500)
     known = orientc.calibrate(folder, text=docstrings(), tokens=8192, out=tmp_path, device="cpu").calibration
     tables = [read_table(folder, table=table) for table in ("input", "head")]
-    asked = TargetConfig(target_bits=2)
+    asked = TargetConfig(target_bits=4)
     predicted, measured = [], []
     for number, configs in enumerate(([asked, asked], SharedBudget(tables, known, "cpu").shares(asked))):
         made = [
             orientc.compress(table, config=config, calibration=known, out=tmp_path / str(number), device="cpu")
             for table, config in zip(tables, configs, strict=True)
         ]
-        assert sum(each.description.nbytes for each in made) <= 2 * sum(t.info.vocab * t.info.dim for t in tables) / 8
+        assert sum(each.description.nbytes for each in made) <= 4 * sum(t.info.vocab * t.info.dim for t in tables) / 8
         scored = Text("evaluation", demo.evaluation_text())
         records = orientc.perplexity([each.path for each in made], text=scored, limit=8000, device="cpu").records
         predicted.append(sum(each.cost for each in made))
