@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.storage import artifact as artifacts
 
-LONG = ("workflows", "distillation", "comparison", "compression", "evaluation", "calibration")  # rooms
+LONG = ("workflows", "exporters", "comparison", "distillation", "calibration", "evaluation", "compression")  # rooms
 LAUNCHER = "torchrun --nproc_per_node 2 -m "
 
 

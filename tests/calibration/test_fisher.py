@@ -101,6 +101,7 @@ def predicted(change: Tensor, importance: Tensor) -> float:
     return float(((rows @ importance) * rows).sum(1).mean()) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MASKED, *CAUSAL])
 def test_the_metrics_predict_what_a_change_of_the_table_costs(name: str) -> None:
     """Of the lookup alone M, of the head alone H, of both their sum; scales, soft caps and narrow tables included."""

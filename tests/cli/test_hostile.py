@@ -43,6 +43,7 @@ def with_metadata(artifact: Path, **changed: str) -> None:
     artifact.write_bytes(struct.pack("<Q", len(encoded)) + encoded + content[8 + length :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["base_id", "base_revision", "base_dtype", "base_sha256", "method", "version", "codec"])
 def test_the_strings_of_an_artifact_do_nothing_to_a_terminal(
     orientc: Callable[..., Ended], evaluated: Path, tmp_path: Path, bert_folder: Path, text_file: Path, key: str

@@ -104,6 +104,7 @@ def sentences(tmp_path: Path, bert_folder: Path) -> Path:
     return tmp_path / "one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["compact", "dense", "onnx"])
 @pytest.mark.parametrize("make", [bert, sentences])
 def test_no_file_names_code_but_ours(
@@ -270,6 +271,7 @@ assert len(tokenizer("the quick fox")["input_ids"]) == 5
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ['"out-compact"', '"out-compact", trust_remote_code=False'])
 def test_the_tokenizer_of_a_compact_folder_loads_with_nobody_to_ask(
     arguments: str, tmp_path: Path, bert_folder: Path

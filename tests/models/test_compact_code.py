@@ -647,6 +647,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "orientc"]
 """
 
 
+@pytest.mark.slow
 def test_it_loads_where_there_is_no_orientc(gpt2_folder: Path, tmp_path: Path) -> None:
     source = ModelSource.resolve(str(gpt2_folder))
     model = source.load(None, dtype=torch.float32)

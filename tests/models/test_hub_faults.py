@@ -94,6 +94,7 @@ def cases(bert_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathF
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_hub_that_goes_wrong_is_one_line_and_nothing_stays_of_it(cases: dict[str, Case], name: str) -> None:
     case = cases[name]
