@@ -66,7 +66,8 @@ class ImportanceMatrices:
         positions: how many input positions they are the mean over.
         input_shrinkage: the share of M's diagonal in what to use of it, float32 `[]`, from 0 to 1.
         head_shrinkage: the same of H; None without one.
-        head_counts: G of this module's docstring, float64 `[vocab]`, on the CPU; None where no head is compressed.
+        head_counts: G of this module's docstring, float64 `[vocab]`, on the CPU; None where no head is compressed,
+            or each of its predictions is certain.
     """
 
     input_importance: Tensor
@@ -251,7 +252,7 @@ def _measured(
         sum(positions),
         inputs.shrinkage(positions),
         heads.shrinkage(positions) if heads.sums else None,
-        counts,
+        counts if counts is not None and counts.any() else None,  # none where every prediction is certain
     )
 
 

@@ -96,7 +96,7 @@ def measure(
     head = table_info(source, HEAD) if own_head else None
     found = _importance(source, tokenized, config, table.tied, place, progress) if tokenized else None
     tensors = found.present if found else {}
-    if found and found.head_counts is not None and found.head_counts.any():  # none where every prediction is certain
+    if found and found.head_counts is not None:
         tensors["head_counts"] = _as_many(found.head_counts, counts)
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)

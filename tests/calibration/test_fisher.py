@@ -259,6 +259,15 @@ def test_padding_and_batches_leave_the_heads_metric_as_it_is() -> None:
     torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-5)
 
 
+def test_a_head_that_is_certain_of_all_expects_no_token_in_particular() -> None:
+    model = model_of("llama-untied")
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(1e6)
+    found = measured(model, 20, masked=False, head=True)
+    assert found.head_counts is None
+    assert "head_counts" not in found.present
+
+
 def test_an_untied_head_has_no_metric() -> None:
     found = measured(model_of("llama-untied"), 20, masked=False, head=False)
     assert (found.head_importance, found.head_shrinkage) == (None, None)
