@@ -10,11 +10,9 @@ import pytest
 import torch
 import transformers
 from support import quantized
-from support.architectures import inputs_of
 from support.data import SENTENCES
 from support.documents import valid
-from support.untied import DECODER_ROWS, SPECIAL, lossless, save_untied, several
-from torch import Tensor
+from support.untied import SPECIAL, lossless, outputs, save_untied, several
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
@@ -28,15 +26,6 @@ from orientc.models.tables import tables_of
 from orientc.storage import artifact as artifacts
 
 HEADER = 8_000  # bytes of a weight file's header, at most
-
-
-def outputs(model: PreTrainedModel) -> Tensor:
-    batch = inputs_of(model, padded=False)
-    if "decoder_input_ids" in batch:
-        batch["decoder_input_ids"] = batch["decoder_input_ids"] % DECODER_ROWS
-    with torch.no_grad():
-        found: Tensor = model(**batch).logits
-    return found
 
 
 def saved(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

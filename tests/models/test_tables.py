@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.architectures import ARCHITECTURES, VOCAB, WIDTH, build, inputs_of
-from support.untied import DECODER_ROWS, OWN_HEAD, ROWS, SPECIAL, lossless, several
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from support.architectures import ARCHITECTURES, VOCAB, WIDTH, build
+from support.untied import DECODER_ROWS, OWN_HEAD, ROWS, SPECIAL, lossless, outputs, several
+from torch import nn
 
 from orientc.errors import NoTableError, SubstitutionError, UsageError
 from orientc.modeling.factors import Factors
@@ -22,16 +21,6 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute, substituted
 from orientc.models.table import read_table, table_info
 from orientc.models.tables import LEAST_ROWS, tables_of
-
-
-def outputs(model: PreTrainedModel) -> Tensor:
-    batch = inputs_of(model, padded=False)
-    if "decoder_input_ids" in batch:
-        batch["decoder_input_ids"] = batch["decoder_input_ids"] % DECODER_ROWS
-    with torch.no_grad():
-        found: Tensor = model(**batch).logits
-    return found
-
 
 # -- what there is
 

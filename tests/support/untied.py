@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.demo import corpus
@@ -17,7 +17,7 @@ from orientc.evaluation.texts import Text
 from orientc.modeling.factors import Factors
 from orientc.modeling.swap import keep_apart, module_of, table_of
 from orientc.models.tables import tables_of
-from support.architectures import ARCHITECTURES, OTHERS, VOCAB, WIDTH, build
+from support.architectures import ARCHITECTURES, OTHERS, VOCAB, WIDTH, build, inputs_of
 
 ROWS = 10_000  # of Gemma 3n's embeddings for each layer: no fewer are a table
 KEPT = 400  # paragraphs that no model is trained on
@@ -121,3 +121,13 @@ def _train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: in
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+
+
+def outputs(model: PreTrainedModel) -> Tensor:
+    """A model's logits on a batch, whose targets are within Marian's own vocabulary."""
+    batch = inputs_of(model, padded=False)
+    if "decoder_input_ids" in batch:
+        batch["decoder_input_ids"] = batch["decoder_input_ids"] % DECODER_ROWS
+    with torch.no_grad():
+        found: Tensor = model(**batch).logits
+    return found
