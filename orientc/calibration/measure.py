@@ -94,7 +94,7 @@ def measure(
         counted = int(counts.sum())
     own_head = measures_own_head(source, tokenized, config)
     head = table_info(source, HEAD) if own_head else None
-    found = _importance(source, tokenized, config, table.tied, place, progress) if tokenized else None
+    found = _importance(source, tokenized, config, table.tied or own_head, place, progress) if tokenized else None
     tensors = found.present if found else {}
     if found and found.head_counts is not None:
         tensors["head_counts"] = _as_many(found.head_counts, counts)
@@ -130,7 +130,7 @@ def _importance(
     source: ModelSource,
     tokenized: TokenizedMixture,
     config: CalibrationConfig,
-    tied: bool,
+    head: bool,
     place: torch.device | DeviceMap,
     progress: Progress,
 ) -> ImportanceMatrices:
@@ -163,7 +163,6 @@ def _importance(
     else:
         model = perplexity.load(source, "float32", place)
         check_gradients(model)
-        head = tied or measures_own_head(source, tokenized, config)
         found = fisher.of_language_model(model, examples, head=head, **common)
     if found.positions < PER_DIMENSION * len(found.input_importance):
         progress.warn(_thin(found, "measure more `tokens`" if positions >= config.tokens else "name a longer text"))
