@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import pytest
 import transformers
 from huggingface_hub import ModelCard
 from support.commands import Ended, files_in, one_line, run_here
-from support.data import SENTENCES
 from support.documents import valid
 
 import orientc as library
@@ -31,15 +29,6 @@ from orientc.workflows.ruler import Outcome, Ruler
 from orientc.workflows.shrunk import Shrunk
 
 Orientc = Callable[..., Ended]
-WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = random.Random(0)
-    path = tmp_path_factory.mktemp("text") / "village.txt"
-    path.write_text("\n".join(" ".join(draw.choices(WORDS, k=24)) for _ in range(240)))
-    return path
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import random
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 from support import quantized
-from support.data import SENTENCES
 from support.models import save_bert
 from transformers import PreTrainedTokenizerFast
 
@@ -22,17 +20,8 @@ from orientc.storage.sizes import MB
 from orientc.workflows.shrunk import Shrunk
 from orientc.workflows.sizes import Sizes
 
-WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
 PACKAGES = {"int8": "torchao", "int4": "bitsandbytes"}
 LARGEST = {"int8": 0.09, "int4": 0.08}  # MB; with a body of floats the model has 0.21
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = random.Random(0)
-    path = tmp_path_factory.mktemp("text") / "village.txt"
-    path.write_text("\n".join(" ".join(draw.choices(WORDS, k=24)) for _ in range(240)))
-    return path
 
 
 @pytest.fixture(scope="module")

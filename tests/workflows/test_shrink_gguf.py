@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from orientc.workflows.fresh_process import Loaded
 
 gguf_file = pytest.importorskip("orientc.storage.gguf_file")
 pytest.importorskip("gguf")
-WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
 BITS = 4.5, 5.0, 5.5, 6.0, 8.5  # of the types with blocks of 32
 
 
@@ -29,14 +27,6 @@ BITS = 4.5, 5.0, 5.5, 6.0, 8.5  # of the types with blocks of 32
 def base(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedTokenizerFast) -> Path:
     place = tmp_path_factory.mktemp("base")
     return quantized.gguf_file(quantized.llama(place / "plain", bytes_bpe), place / "base.gguf")
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = random.Random(0)
-    path = tmp_path_factory.mktemp("text") / "village.txt"
-    path.write_text("\n".join(" ".join(draw.choices(WORDS, k=24)) for _ in range(240)))
-    return path
 
 
 @pytest.fixture

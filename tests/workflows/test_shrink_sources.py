@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 from support import quantized
 from support.commands import Client, files_in, run_here
-from support.data import SENTENCES
 from support.hub import Hub
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = random.Random(0)
-    path = tmp_path_factory.mktemp("text") / "village.txt"
-    path.write_text("\n".join(" ".join(draw.choices(WORDS, k=24)) for _ in range(240)))
-    return path
 
 
 @pytest.mark.slow

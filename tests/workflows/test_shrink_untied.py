@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data import SENTENCES
 from support.documents import valid
 from support.untied import docstrings, save_untied, several, word_pieces
 from transformers import PreTrainedTokenizerFast
@@ -29,20 +27,10 @@ from orientc.workflows.request import tables_for
 from orientc.workflows.shrunk import Shrunk
 from orientc.workflows.tolerance import PERPLEXITY, SIMILARITY
 
-WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedTokenizerFast) -> Path:
     return save_untied(tmp_path_factory.mktemp("models") / "untied", bytes_bpe)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = random.Random(0)
-    path = tmp_path_factory.mktemp("text") / "village.txt"
-    path.write_text("\n".join(" ".join(draw.choices(WORDS, k=24)) for _ in range(240)))
-    return path
 
 
 @pytest.fixture
