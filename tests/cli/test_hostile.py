@@ -270,7 +270,7 @@ def test_no_value_of_an_option_is_more_than_one_line(
     """With a model that is not there: what the command line alone shows to be wrong."""
     monkeypatch.chdir(tmp_path)
     given = ARGUMENTS.get(command, ("./none",))
-    for option, value in _hostile(command, every=8):
+    for option, value in _hostile(command, every=16):
         ended = orientc(command, *given, option, value)
         assert _ends_well(ended, (command, option, value))
         assert ended.code

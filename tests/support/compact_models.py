@@ -29,6 +29,7 @@ PLAIN_PARAMETERS = (
 )  # parameters of one that has no codes and keeps no rows
 LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModel")
 TASKS = ("AutoModelForSequenceClassification", "AutoModelForQuestionAnswering")
+_ALIKE = {f"{family}-untied" for family in ("qwen2", "qwen3", "gemma3")} | {"qwen3"}  # to llama and gemma2
 
 
 def class_of(name: str, auto_name: str) -> type[PreTrainedModel] | None:
@@ -48,7 +49,7 @@ def cases() -> list[tuple[str, str]]:
     """
     found: dict[tuple[str, ...], tuple[str, str]] = {}
     for number, (name, (own, config, arguments)) in enumerate(ARCHITECTURES.items()):
-        for auto_name in (*LANGUAGE, *TASKS):
+        for auto_name in (*LANGUAGE, *TASKS) if name not in _ALIKE else ():
             kind = class_of(name, auto_name)
             if kind and (kind.__name__ == own or auto_name == TASKS[number % 2]):
                 found.setdefault((kind.__name__, config, str(arguments)), (name, auto_name))
