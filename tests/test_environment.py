@@ -56,8 +56,7 @@ def test_odd_values_are_all_taken_out() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("without", [(), ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "LC_ALL", "LANG")])
-def test_tests_pass_in_an_odd_environment(without: tuple[str, ...], tmp_path: Path) -> None:
+def test_tests_pass_in_an_odd_environment(tmp_path: Path) -> None:
     """Of those that might not, a few of each kind."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
@@ -65,7 +64,7 @@ def test_tests_pass_in_an_odd_environment(without: tuple[str, ...], tmp_path: Pa
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=inherited | {name: value for name, value in ODD.items() if name not in without},
+        env=inherited | ODD,
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-5000:]
