@@ -188,6 +188,6 @@ def low_rank(table: TableRows, nbytes: int, importance: Importance, *, dtype: to
     ids = kept_rows.weightiest(importance.weights, plan.count)
 
     def fit(rest: TableRows, own: Importance) -> Factors:
-        return svd.truncated_svd(rest, plan.rank, importance=own, dtype=dtype, covariance=plan.covariance)
+        return svd.truncated_svd(rest, plan.rank, importance=own, dtype=dtype, directions=plan.directions)
 
     return kept_rows.around(table, ids, importance, fit, dtype=dtype)
