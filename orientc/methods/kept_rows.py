@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from orientc.methods.importance import Importance
-from orientc.methods.linear_algebra import add_gram, congruent, eigenvalues
+from orientc.methods.linear_algebra import add_gram, congruent, principal_directions
 from orientc.methods.table_rows import TableRows, some_rows
 from orientc.modeling.factors import Factors
 
 Fit = Callable[[TableRows, Importance], Factors]  # compresses rows of a table, given their importance
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many of the heaviest rows to keep, and the rank of the others.
+
+    Attributes:
+        count: Number of kept rows.
+        rank: Rank of the others.
+        directions: The principal directions of the others, as `svd.principal_basis` takes them; None where there was no
+            choice.
+    """
+
+    count: int
+    rank: int
+    directions: Tensor | None = None
+
+
 @torch.no_grad()
-def best(
-    table: TableRows, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4
-) -> tuple[int, int] | None:
+def best(table: TableRows, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4) -> Plan | None:
     """Choose how many of the heaviest rows to keep, and the rank of the others, for the least cost at a size.
 
-    Nothing is fitted: a truncated SVD costs the sum of the eigenvalues it leaves out.
+    Nothing is fitted: a truncated SVD costs the sum of the eigenvalues it leaves out. Ever fewer kept rows are tried
+    for as long as they cost less: the fewer, the less the rank saves that their bytes pay for.
 
     Args:
         table: `[vocab, dim]` of any float type.
@@ -31,34 +48,37 @@ def best(
         id_size: Bytes of the id of a kept row.
 
     Returns:
-        Number of kept rows and rank; None where not even rank 1 fits.
+        What costs least; None where not even rank 1 fits.
     """
     vocab, dim = table.shape
     order = importance.weights.argsort(descending=True, stable=True)
-    counts = sorted(
-        {0, *(vocab >> shift for shift in range(2, 12))} if importance.weights.max() > importance.weights.min() else {0}
-    )
+    counts = {0, *(vocab >> shift for shift in range(2, 12))}
+    if importance.weights.max() == importance.weights.min():
+        counts = {0}
     ranks = {
-        count: _rank(vocab - count, dim, _left(nbytes, count, dim, itemsize, id_size), itemsize) for count in counts
+        count: _rank(vocab - count, dim, _left(nbytes, count, dim, itemsize, id_size), itemsize)
+        for count in sorted(counts, reverse=True)
     }
     ranks = {count: rank for count, rank in ranks.items() if rank >= 1}
     if len(ranks) < 2:
-        return next(iter(ranks.items()), None)
-    found: tuple[float, int, int] | None = None
+        return next((Plan(count, rank) for count, rank in ranks.items()), None)
     factor = None if importance.even else importance.factor()
-    covariance = torch.zeros(dim, dim, dtype=torch.float64, device=table.device)
-    later = vocab
-    for count in sorted(ranks, reverse=True):  # ever fewer kept rows, so that rows are added to the covariance
+
+    covariance, later = torch.zeros(dim, dim, dtype=torch.float64, device=table.device), vocab
+    least, plan = math.inf, None
+    for count, rank in ranks.items():  # ever fewer kept rows, so that rows are added to the covariance
         added = order[count:later].sort().values
         add_gram(covariance, some_rows(table, added), weights=importance.weights[added])
         later = count
-        turned = covariance.clone()
-        values = eigenvalues(turned if factor is None else congruent(turned, factor))
+        turned = covariance.clone() if factor is None else congruent(covariance.clone(), factor)
+        total = turned.trace()
+        directions, values = principal_directions(turned, rank)
         del turned
-        cost = float(values[: dim - ranks[count]].sum())
-        if found is None or cost < found[0]:
-            found = cost, count, ranks[count]
-    return found and found[1:]
+        cost = float(total - values.sum()) if rank < dim else 0.0
+        if plan is not None and cost >= least:
+            break
+        least, plan = cost, Plan(count, rank, directions)
+    return plan
 
 
 def _left(nbytes: int, count: int, dim: int, itemsize: int, id_size: int) -> int:

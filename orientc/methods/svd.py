@@ -10,7 +10,7 @@ from torch import Tensor
 from orientc.methods.importance import Importance
 from orientc.methods.linear_algebra import STRIP, congruent, gram, map_rows, principal_directions
 from orientc.methods.table_rows import TableRows
-from orientc.modeling.factors import CHUNK, Factors
+from orientc.modeling.factors import Factors, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class PrincipalBasis:
 
 @torch.no_grad()
 def principal_basis(
-    table: TableRows, rank: int | None = None, *, center: bool = False, importance: Importance | None = None
+    table: TableRows,
+    rank: int | None = None,
+    *,
+    center: bool = False,
+    importance: Importance | None = None,
+    directions: Tensor | None = None,
 ) -> PrincipalBasis:
     """The basis of `truncated_svd`, without the latents of any row.
 
@@ -49,36 +54,41 @@ def principal_basis(
         rank: Width of the latents; all of `dim` unless given.
         center: Subtract the mean row.
         importance: What a change of a row costs; the same for all rows and directions unless given.
+        directions: The principal directions, float64 `[dim, rank]`, where they are known: those of the weighted Gram
+            matrix C, or of `LᵀCL` with the importance matrix LLᵀ. Their numbers are lost.
     """
     weights = None if importance is None else importance.weights
     mean = _mean(table, weights) if center else None
-    covariance = gram(table, mean, weights)
+    if directions is None:
+        directions = _directions(gram(table, mean, weights), importance, rank)
     if importance is None or importance.even:
-        directions, _ = principal_directions(covariance, rank)
         kept = directions.float().contiguous()
         return PrincipalBasis(kept, kept, mean)
-    return PrincipalBasis(*weighted_directions(covariance, importance, rank), mean)
+    return PrincipalBasis(*_turned_back(directions, importance), mean)
 
 
-@torch.no_grad()
-def weighted_directions(covariance: Tensor, importance: Importance, rank: int | None = None) -> tuple[Tensor, Tensor]:
-    """The encoder and decoder of the principal directions V under an importance matrix A = LLᵀ, the largest first.
+def _directions(covariance: Tensor, importance: Importance | None, rank: int | None) -> Tensor:
+    """The principal directions of a Gram matrix under an importance matrix; all of them are in its place."""
+    if importance is not None and not importance.even:
+        congruent(covariance, importance.factor())
+    directions, _ = principal_directions(covariance, rank)
+    return covariance.T.copy_(directions) if directions.shape == covariance.shape else directions
 
-    Beside the covariance and the importance matrix one matrix `[dim, dim]` is held at a time, and the decoder.
+
+def _turned_back(directions: Tensor, importance: Importance) -> tuple[Tensor, Tensor]:
+    """The encoder and decoder of the principal directions V under an importance matrix A = LLᵀ.
+
+    Beside the directions and the importance matrix one matrix `[dim, dim]` is held at a time, and the decoder.
 
     Args:
-        covariance: The rows' weighted Gram matrix, float64 `[dim, dim]`. Its numbers are lost.
+        directions: V, float64 `[dim, rank]`. Its numbers are lost.
         importance: What a change of a row costs.
-        rank: How many directions; all unless given.
 
     Returns:
         `L·V`, float64 `[dim, rank]`, and `L^-ᵀ·V`, float32 `[dim, rank]`, scaled so that latents are as large as the
         table.
     """
     scale = importance.scale
-    directions, _ = principal_directions(congruent(covariance, importance.factor()), rank)
-    if directions.shape == covariance.shape:
-        directions = covariance.T.copy_(directions)  # and are not held twice
     factor = importance.factor()  # made again, which takes little, rather than held beside the eigenvectors
     for columns in directions.split(STRIP, dim=1):
         columns.copy_(torch.linalg.solve_triangular(factor.T, columns, upper=True))
@@ -93,7 +103,8 @@ def weighted_directions(covariance: Tensor, importance: Importance, rank: int | 
 def _mean(table: TableRows, weights: Tensor | None) -> Tensor:
     """The mean row by weight, float64 `[dim]`."""
     masses = torch.ones(len(table), dtype=torch.float64, device=table.device) if weights is None else weights
-    parts = zip(masses.split(CHUNK), table.split(CHUNK), strict=True)
+    size = rows_at_once(table.shape[1])
+    parts = zip(masses.split(size), table.split(size), strict=True)
     total: Tensor = torch.stack([part @ rows.double() for part, rows in parts]).sum(0) / masses.sum()
     return total
 
@@ -105,6 +116,7 @@ def truncated_svd(
     center: bool = False,
     importance: Importance | None = None,
     dtype: torch.dtype = torch.float32,
+    directions: Tensor | None = None,
 ) -> Factors:
     """The best approximation of a table at a rank in the least-squares sense (Eckart and Young 1936).
 
@@ -118,10 +130,11 @@ def truncated_svd(
         center: Subtract the mean row, which becomes `decoder.bias`; otherwise the mean is 0.
         importance: What a change of a row costs; the same for all rows and directions unless given.
         dtype: Type of the latents.
+        directions: Those of `principal_basis`.
 
     Returns:
         Factors in float32 but for the latents.
     """
-    basis = principal_basis(table, rank, center=center, importance=importance)
+    basis = principal_basis(table, rank, center=center, importance=importance, directions=directions)
     latents = map_rows(table, basis.rank, basis.latents, dtype=dtype)
     return Factors.plain(latents, basis.decoder, None if basis.mean is None else basis.mean.float())

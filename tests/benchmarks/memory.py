@@ -74,10 +74,10 @@ sys.exit(os.waitstatus_to_exitcode(status))
 COMMANDS = {
     "svd": ["svd", "--rank", "RANK"],
     "quantize": ["quantize", "--bits", "4"],
-    "target": ["compress", "--target-bits", "2"],
+    "target": ["compress", "--target-bits", "BITS"],
     "svd-calibrated": ["svd", "--rank", "RANK", "--calibration", "FILE"],
     "quantize-calibrated": ["quantize", "--bits", "4", "--calibration", "FILE"],
-    "target-calibrated": ["compress", "--target-bits", "2", "--calibration", "FILE"],
+    "target-calibrated": ["compress", "--target-bits", "BITS", "--calibration", "FILE"],
     "compress": ["compress", "--rank", "RANK"],
     "inspect": ["inspect"],
 }
@@ -153,7 +153,7 @@ def measured(scratch: Path, vocab: int, options: argparse.Namespace) -> dict[str
 def _line(command: str, model: Path, calibration: Path, scratch: Path, options: argparse.Namespace) -> list[str]:
     """The command line of a command."""
     name, *arguments = COMMANDS[command]
-    words = {"RANK": str(options.rank), "FILE": str(calibration)}
+    words = {"RANK": str(options.rank), "BITS": f"{options.target_bits:g}", "FILE": str(calibration)}
     line = [sys.executable, "-m", "orientc", name, str(model), *(words.get(word, word) for word in arguments)]
     if command == "inspect":
         return line
@@ -267,6 +267,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--others-gb", type=float, default=4)
     parser.add_argument("--bound-gb", type=float, default=3)
     parser.add_argument("--rank", type=int, default=128)
+    parser.add_argument("--target-bits", type=float, default=2)
     parser.add_argument("--epochs", type=int, help="of compress --rank [default: its own]")
     parser.add_argument("--folder", type=Path, help="where the checkpoints are made [default: the system's]")
     return parser.parse_args()
