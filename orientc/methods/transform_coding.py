@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods.bit_rates import rates_within
+from orientc.methods.effort import FAST, WIDEST
 from orientc.methods.importance import Importance
 from orientc.methods.per_group import error_feedback
 from orientc.methods.row_groups import row_groups_of
@@ -24,7 +25,6 @@ from orientc.methods.trellis import Moments, Source, assembled, code_row_group
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import WINDOWS, Layout
 
-EFFORTS = {"fast": 12, "best": 14}  # the widest window of each effort
 _TRIAL = 10  # the window by which rows to keep are found
 _LEVELS_SHARE = 1 / 128  # of all bytes, for the table of levels at most
 _MOST_KEPT = 1 / 16  # of the rows
@@ -49,7 +49,7 @@ class _Decoder:
 
 @torch.no_grad()
 def transform_code(
-    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = "fast"
+    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = FAST
 ) -> Factors | None:
     """Compress a table to a number of bytes by transform coding.
 
@@ -65,7 +65,7 @@ def transform_code(
     """
     vocab, dim = table.shape
     window = max((own for own in WINDOWS if 2 << own <= nbytes * _LEVELS_SHARE), default=WINDOWS[0])
-    window = min(window, EFFORTS[effort])
+    window = min(window, WIDEST[effort])
     basis = principal_basis(table, importance=importance)
     encoder, weight = basis.encoder, basis.decoder.double()
     decoder = _rounded(weight, importance.matrix)
