@@ -17,11 +17,14 @@ from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
 from orientc.storage.table_info import TableInfo
 
+_MOST = 1 << 26  # numbers in a table that a target is fitted to for the sake of a hint: it takes about a minute
+
 
 def alternative(made: Compressed, *, out: str | Path | None = None) -> str | None:
     """Say in one line what a calibration would do for an artifact of this size, or how to get one.
 
-    None where the artifact was made by a calibration, or for a target.
+    Where a calibration is at hand, a target of the size is fitted by it to say what it would lose, unless the table is
+    so large that this takes long. None where the artifact was made by a calibration, or for a target.
 
     Args:
         made: The artifact.
@@ -39,6 +42,11 @@ def alternative(made: Compressed, *, out: str | Path | None = None) -> str | Non
             f"{base.id} measures one; orientc shrink {base.id} does so and finds the smallest within a tolerance"
         )
     path, calibration = found
+    if described.base.vocab * described.base.dim > _MOST:
+        return (
+            f"made without a calibration, by which a table of this size loses less as a rule: {path} is one; compress "
+            f"with `target_mb` {described.nbytes / MB:.4g} and that as `calibration`"
+        )
     config = TargetConfig(target_mb=described.nbytes / MB)
     try:
         table = read_table(base.id, table=base.table, revision=base.revision)

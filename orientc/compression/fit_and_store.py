@@ -147,6 +147,7 @@ def fit_and_store(
         configs = [*SharedBudget(tables, check_shared(known, tables), device).shares(config)]
         progress.advance(1)
     fits = [Fit.prepare(each, own, calibration=known, init=init) for each, own in zip(tables, configs, strict=True)]
+    del known  # a fit has its importance of it, and the matrices of a wide table take hundreds of MB
     return run_and_store(fits, log_with=log_with, device=device, out=out, overwrite=overwrite, progress=progress)
 
 

@@ -67,7 +67,7 @@ def _rows_that_pay(config: RankConfig, table: Table, bias: bool, calibration: To
     budget = int(table.info.vocab * table.info.dim / config.ratio) - (table.info.dim if bias else 0)  # numbers
     importance = importance_of(config, table.weight, calibration)
     found = kept_rows.best(table.weight, budget, importance, itemsize=1, id_size=1)
-    return found[0] if found else 0
+    return found.count if found else 0
 
 
 def _laid_out(config: RankConfig, plain: Layout, rank: int) -> Layout:

@@ -138,8 +138,18 @@ class Importance:
 
     def weighted(self, changes: Tensor, ids: Tensor | slice) -> float:
         """The sum `Σ weights_i · δe_iᵀ A δe_i` for changes `[rows, dim]` of the rows `ids`."""
-        turned = changes if self.given is None else changes @ self.given.to(changes)
-        return float((self.weights[ids] * (turned * changes).sum(1).double()).sum())
+        squares = (changes * changes).sum(1) if self.given is None else self._squares(changes)
+        return float((self.weights[ids] * squares.double()).sum())
+
+    def _squares(self, changes: Tensor) -> Tensor:
+        """`δeᵀ A δe` of changes `[rows, dim]` in strips of A on and below its diagonal: little more than half of it."""
+        assert self.given is not None
+        total = changes.new_zeros(len(changes))
+        for strip in _strips(len(self.given)):
+            own, matrix = changes[:, strip], self.given[strip].to(changes)
+            turned = own @ matrix[:, strip] / 2 + changes[:, : strip.start] @ matrix[:, : strip.start].T
+            total += (turned * own).sum(1)
+        return 2 * total
 
 
 def _expected(counts: Tensor, calibration: TokenStatistics) -> Tensor:

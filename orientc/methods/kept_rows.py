@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,13 +16,27 @@ from orientc.modeling.factors import Factors
 Fit = Callable[[TableRows, Importance], Factors]  # compresses rows of a table, given their importance
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many of the heaviest rows to keep, and the rank of the others.
+
+    Attributes:
+        count: Number of kept rows.
+        rank: Rank of the others.
+        covariance: The weighted Gram matrix of the others, float64 `[dim, dim]`; None where there was no choice.
+    """
+
+    count: int
+    rank: int
+    covariance: Tensor | None = None
+
+
 @torch.no_grad()
-def best(
-    table: TableRows, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4
-) -> tuple[int, int] | None:
+def best(table: TableRows, nbytes: int, importance: Importance, *, itemsize: int, id_size: int = 4) -> Plan | None:
     """Choose how many of the heaviest rows to keep, and the rank of the others, for the least cost at a size.
 
-    Nothing is fitted: a truncated SVD costs the sum of the eigenvalues it leaves out.
+    Nothing is fitted: a truncated SVD costs the sum of the eigenvalues it leaves out. Ever fewer kept rows are tried
+    for as long as they cost less: the fewer, the less the rank saves that their bytes pay for.
 
     Args:
         table: `[vocab, dim]` of any float type.
@@ -31,34 +46,40 @@ def best(
         id_size: Bytes of the id of a kept row.
 
     Returns:
-        Number of kept rows and rank; None where not even rank 1 fits.
+        What costs least; None where not even rank 1 fits.
     """
     vocab, dim = table.shape
     order = importance.weights.argsort(descending=True, stable=True)
-    counts = sorted(
-        {0, *(vocab >> shift for shift in range(2, 12))} if importance.weights.max() > importance.weights.min() else {0}
-    )
+    counts = {0, *(vocab >> shift for shift in range(2, 12))}
+    if importance.weights.max() == importance.weights.min():
+        counts = {0}
     ranks = {
-        count: _rank(vocab - count, dim, _left(nbytes, count, dim, itemsize, id_size), itemsize) for count in counts
+        count: _rank(vocab - count, dim, _left(nbytes, count, dim, itemsize, id_size), itemsize)
+        for count in sorted(counts, reverse=True)
     }
     ranks = {count: rank for count, rank in ranks.items() if rank >= 1}
     if len(ranks) < 2:
-        return next(iter(ranks.items()), None)
-    found: tuple[float, int, int] | None = None
+        return next((Plan(count, rank) for count, rank in ranks.items()), None)
     factor = None if importance.even else importance.factor()
-    covariance = torch.zeros(dim, dim, dtype=torch.float64, device=table.device)
-    later = vocab
-    for count in sorted(ranks, reverse=True):  # ever fewer kept rows, so that rows are added to the covariance
-        added = order[count:later].sort().values
-        add_gram(covariance, some_rows(table, added), weights=importance.weights[added])
-        later = count
-        turned = covariance.clone()
-        values = eigenvalues(turned if factor is None else congruent(turned, factor))
-        del turned
-        cost = float(values[: dim - ranks[count]].sum())
-        if found is None or cost < found[0]:
-            found = cost, count, ranks[count]
-    return found and found[1:]
+
+    def add_rows(covariance: Tensor, first: int, last: int) -> Tensor:
+        rows = order[first:last].sort().values
+        return add_gram(covariance, some_rows(table, rows), weights=importance.weights[rows])
+
+    def cost(covariance: Tensor, rank: int) -> float:
+        values = eigenvalues(covariance if factor is None else congruent(covariance, factor))
+        return float(values[: dim - rank].sum())
+
+    count, *others = ranks
+    covariance = add_rows(torch.zeros(dim, dim, dtype=torch.float64, device=table.device), count, vocab)
+    least = cost(covariance.clone(), ranks[count])
+    for fewer in others:
+        own = cost(add_rows(covariance.clone(), fewer, count), ranks[fewer])
+        if not own < least:
+            break
+        add_rows(covariance, fewer, count)
+        count, least = fewer, own
+    return Plan(count, ranks[count], covariance)
 
 
 def _left(nbytes: int, count: int, dim: int, itemsize: int, id_size: int) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods.table_rows import TableRows
-from orientc.modeling.factors import CHUNK, rows_at_once
+from orientc.modeling.factors import rows_at_once
 
 STRIP = 512  # rows or columns of a matrix [dim, dim] at a time
 _STRIPS = 8  # a Gram matrix is computed in strips from the diagonal on: 9/16 of the work
@@ -60,12 +60,12 @@ def gram(table: TableRows, mean: Tensor | None = None, weights: Tensor | None = 
 def add_gram(total: Tensor, table: TableRows, mean: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
     """Add a Gram matrix to `total`, float64 `[dim, dim]`, in place; the other arguments are those of `gram`."""
     dim = table.shape[1]
-    width = -(-dim // _STRIPS)
-    for start in range(0, len(table), CHUNK):
-        rows = table[start : start + CHUNK].double()
+    width, size = -(-dim // _STRIPS), rows_at_once(dim)
+    for start in range(0, len(table), size):
+        rows = table[start : start + size].double()
         if mean is not None:
             rows = rows - mean
-        weighted = rows if weights is None else rows * weights[start : start + CHUNK].unsqueeze(1)
+        weighted = rows if weights is None else rows * weights[start : start + size].unsqueeze(1)
         for left in range(0, dim, width):
             strip = slice(left, left + width)
             total[strip, left:].addmm_(rows[:, strip].T, weighted[:, left:])

@@ -10,7 +10,7 @@ from torch import Tensor
 from orientc.methods.importance import Importance
 from orientc.methods.linear_algebra import STRIP, congruent, gram, map_rows, principal_directions
 from orientc.methods.table_rows import TableRows
-from orientc.modeling.factors import CHUNK, Factors
+from orientc.modeling.factors import Factors, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class PrincipalBasis:
 
 @torch.no_grad()
 def principal_basis(
-    table: TableRows, rank: int | None = None, *, center: bool = False, importance: Importance | None = None
+    table: TableRows,
+    rank: int | None = None,
+    *,
+    center: bool = False,
+    importance: Importance | None = None,
+    covariance: Tensor | None = None,
 ) -> PrincipalBasis:
     """The basis of `truncated_svd`, without the latents of any row.
 
@@ -49,10 +54,13 @@ def principal_basis(
         rank: Width of the latents; all of `dim` unless given.
         center: Subtract the mean row.
         importance: What a change of a row costs; the same for all rows and directions unless given.
+        covariance: The rows' weighted Gram matrix, without the mean row, float64 `[dim, dim]`, where it is known. Its
+            numbers are lost.
     """
     weights = None if importance is None else importance.weights
     mean = _mean(table, weights) if center else None
-    covariance = gram(table, mean, weights)
+    if covariance is None:
+        covariance = gram(table, mean, weights)
     if importance is None or importance.even:
         directions, _ = principal_directions(covariance, rank)
         kept = directions.float().contiguous()
@@ -93,7 +101,8 @@ def weighted_directions(covariance: Tensor, importance: Importance, rank: int | 
 def _mean(table: TableRows, weights: Tensor | None) -> Tensor:
     """The mean row by weight, float64 `[dim]`."""
     masses = torch.ones(len(table), dtype=torch.float64, device=table.device) if weights is None else weights
-    parts = zip(masses.split(CHUNK), table.split(CHUNK), strict=True)
+    size = rows_at_once(table.shape[1])
+    parts = zip(masses.split(size), table.split(size), strict=True)
     total: Tensor = torch.stack([part @ rows.double() for part, rows in parts]).sum(0) / masses.sum()
     return total
 
@@ -105,6 +114,7 @@ def truncated_svd(
     center: bool = False,
     importance: Importance | None = None,
     dtype: torch.dtype = torch.float32,
+    covariance: Tensor | None = None,
 ) -> Factors:
     """The best approximation of a table at a rank in the least-squares sense (Eckart and Young 1936).
 
@@ -118,10 +128,11 @@ def truncated_svd(
         center: Subtract the mean row, which becomes `decoder.bias`; otherwise the mean is 0.
         importance: What a change of a row costs; the same for all rows and directions unless given.
         dtype: Type of the latents.
+        covariance: That of `principal_basis`.
 
     Returns:
         Factors in float32 but for the latents.
     """
-    basis = principal_basis(table, rank, center=center, importance=importance)
+    basis = principal_basis(table, rank, center=center, importance=importance, covariance=covariance)
     latents = map_rows(table, basis.rank, basis.latents, dtype=dtype)
     return Factors.plain(latents, basis.decoder, None if basis.mean is None else basis.mean.float())

@@ -183,13 +183,12 @@ def _cells(table: TableRows, rows: Tensor, weights: Tensor, width: int) -> list[
 @torch.no_grad()
 def low_rank(table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
     """Truncated SVD with as many of the heaviest rows kept as pays; None where `nbytes` is too small."""
-    best = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
-    if best is None:
+    plan = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
+    if plan is None:
         return None
-    count, rank = best
-    ids = kept_rows.weightiest(importance.weights, count)
+    ids = kept_rows.weightiest(importance.weights, plan.count)
 
     def fit(rest: TableRows, own: Importance) -> Factors:
-        return svd.truncated_svd(rest, rank, importance=own, dtype=dtype)
+        return svd.truncated_svd(rest, plan.rank, importance=own, dtype=dtype, covariance=plan.covariance)
 
     return kept_rows.around(table, ids, importance, fit, dtype=dtype)

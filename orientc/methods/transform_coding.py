@@ -9,7 +9,8 @@ them. Rows that would cost more in codes than the bytes they take are kept as th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,11 +18,12 @@ from torch import Tensor
 from orientc.methods.bit_rates import rates_within
 from orientc.methods.effort import FAST, WIDEST
 from orientc.methods.importance import Importance
+from orientc.methods.linear_algebra import STRIP, cholesky, mirror
 from orientc.methods.per_group import error_feedback
 from orientc.methods.row_groups import row_groups_of
 from orientc.methods.svd import principal_basis
 from orientc.methods.table_rows import TableRows
-from orientc.methods.trellis import Moments, Source, assembled, code_row_group
+from orientc.methods.trellis import Moments, Source, code_row_group, code_rows, costs_of_rows
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import WINDOWS, Layout
 
@@ -29,6 +31,7 @@ _TRIAL = 10  # the window by which rows to keep are found
 _LEVELS_SHARE = 1 / 128  # of all bytes, for the table of levels at most
 _MOST_KEPT = 1 / 16  # of the rows
 _ID_BYTES = 4
+_ROWS = 128  # of a decoder, rounded before the rows behind them are changed
 _SMALLEST = 32  # rows of a row group: the most frequent tokens differ most in how frequent they are
 
 
@@ -39,12 +42,29 @@ class _Decoder:
     numbers: Tensor
     scales: Tensor
 
-    def encoder(self, rank: int, matrix: Tensor) -> Tensor:
-        """What gives the latents of least cost for the first columns, the last of them first; float32 `[dim, rank]`."""
-        weight = (self.numbers.double() * self.scales.double())[:, :rank].flip(1)
-        taken = matrix @ weight
-        found: Tensor = torch.linalg.solve(weight.T @ taken, taken.T).T
-        return found.float().contiguous()
+    def columns(self, strip: slice) -> Tensor:
+        """Some columns of the weight, float64 `[dim, n]`."""
+        return self.numbers[:, strip].double() * self.scales[strip].double()
+
+    def encoder(self, importance: Importance) -> Tensor:
+        """What gives the latents of least cost, `AW (WᵀAW)⁻¹`, float32 `[dim, rank]`.
+
+        The latents' own matrix WᵀAW is close to a multiple of the identity, so that AW may be held in float32; beside
+        it there is one matrix in float64.
+        """
+        dim, rank = self.numbers.shape
+        strips = [slice(start, min(start + STRIP, rank)) for start in range(0, rank, STRIP)]
+        found = torch.empty(dim, rank, dtype=torch.float32, device=self.numbers.device)  # AW, and then the encoder
+        inner = torch.empty(rank, rank, dtype=torch.float64, device=self.numbers.device)
+        for number, strip in enumerate(strips):
+            found[:, strip] = turned = importance.product(self.columns(strip))
+            for above in strips[: number + 1]:
+                inner[above, strip] = self.columns(above).T @ turned
+        factor = cholesky(mirror(inner))
+        for rows in found.split(STRIP):
+            solved = torch.linalg.solve_triangular(factor, rows.double().T, upper=False)
+            rows.copy_(torch.linalg.solve_triangular(factor.T, solved, upper=True).T)
+        return found
 
 
 @torch.no_grad()
@@ -66,12 +86,7 @@ def transform_code(
     vocab, dim = table.shape
     window = max((own for own in WINDOWS if 2 << own <= nbytes * _LEVELS_SHARE), default=WINDOWS[0])
     window = min(window, WIDEST[effort])
-    basis = principal_basis(table, importance=importance)
-    encoder, weight = basis.encoder, basis.decoder.double()
-    decoder = _rounded(weight, importance.matrix)
     row_groups = row_groups_of(importance.weights, _SMALLEST)
-    whole = Source(table, encoder.float(), importance.weights, row_groups)
-    moments = whole.moments()
 
     def budget(rank: int, groups: int, kept: int) -> int:
         """Bytes that are left for streams."""
@@ -79,41 +94,51 @@ def transform_code(
         taken = dim * rank + 2 * rank + 4 * groups * rank + about_rows + (2 << window)
         return nbytes - taken - kept * (dim * dtype.itemsize + _ID_BYTES)
 
+    if 8 * budget(dim, len(row_groups), 0) < vocab:  # not a bit for a row
+        return None
+    basis = principal_basis(table, importance=importance)
+    encoder, weight = basis.encoder.float(), basis.decoder
+    del basis  # whose encoder is in float64
+    whole = Source(table, encoder, importance.weights, row_groups)
+    moments = [whole.moments(number) for number in range(len(row_groups))]
     rank = dim
     while True:
-        left = budget(rank, len(row_groups), 0)
-        if left * 8 < vocab:  # not a bit for a row
-            return None
-        rates = _rates(moments.deviations[:, :rank], whole, left, window)
+        rates = _rates([own.deviations[:rank] for own in moments], row_groups, budget(rank, len(row_groups), 0), window)
         if not bool(rates.any()):
             return None
         used = int(rates.any(0).nonzero().max()) + 1
         if used == rank:
             break
         rank = used
-    own = decoder.encoder(rank, importance.matrix)
-    kept = _rows_to_keep(Source(table, own, importance.weights, row_groups), rates.flip(1), dtype)
+    del encoder, whole
+    weight = weight[:, :rank].flip(1)  # the last column first, as in a stream
+    decoder = _rounded(weight, importance.given)
+    del weight
+    source = Source(table, decoder.encoder(importance), importance.weights, row_groups)
+    moments = [source.moments(number) for number in range(len(row_groups))]
+    kept = _rows_to_keep(source, moments, rates.flip(1), dtype)
     marks = torch.zeros(vocab, dtype=torch.bool, device=table.device)
     marks[kept] = True
-    groups = [rows[~marks[rows]] for rows in row_groups]
-    source = Source(table, own, importance.weights, [rows for rows in groups if len(rows)])
-    left = budget(rank, len(source.row_groups), len(kept))
-    final = source.moments()
-    rates = _rates(final.deviations, source, left, window)
-    coded = [code_row_group(source, number, final, rates[number], window) for number in range(len(source.row_groups))]
-    factors = assembled(Layout(vocab - len(kept), dim, rank, rounded=True), source, coded, window)
-    with_decoder = {
-        "decoder.weight": decoder.numbers[:, :rank].flip(1).contiguous(),
-        "decoder.scales": decoder.scales[:rank].flip(0).contiguous(),
-    }
+    others = [(rows[~marks[rows]], len(rows), own) for rows, own in zip(row_groups, moments, strict=True)]
+    others = [group for group in others if len(group[0])]
+    row_groups = [rows for rows, _, _ in others]
+    source = replace(source, row_groups=row_groups)
+    moments = [
+        own if len(rows) == before else source.moments(number) for number, (rows, before, own) in enumerate(others)
+    ]
+    left = budget(rank, len(row_groups), len(kept))
+    rates = _rates([own.deviations for own in moments], row_groups, left, window)
+    factors = code_rows(Layout(vocab - len(kept), dim, rank, rounded=True), source, moments, rates, window)
+    with_decoder = {"decoder.weight": decoder.numbers, "decoder.scales": decoder.scales}
     factors = factors.with_tensors({**factors.tensors, **with_decoder})
     return factors.with_kept(kept, table[kept].float()) if len(kept) else factors
 
 
-def _rates(deviations: Tensor, source: Source, nbytes: int, window: int) -> Tensor:
+def _rates(deviations: Sequence[Tensor], row_groups: Sequence[Tensor], nbytes: int, window: int) -> Tensor:
     """Rates by which the streams fill whole bytes, and take `nbytes` at most; `[row groups, columns]`."""
-    counts = torch.tensor([len(rows) for rows in source.row_groups], dtype=torch.float64, device=deviations.device)
-    rates = rates_within(deviations, counts, 8 * nbytes, window)
+    costs = torch.stack([*deviations])
+    counts = torch.tensor([len(rows) for rows in row_groups], dtype=torch.float64, device=costs.device)
+    rates = rates_within(costs, counts, 8 * nbytes, window)
     bits = rates.sum(1)
     sizes = (bits / 8).floor()
     left = nbytes - float((sizes * counts).sum())
@@ -124,14 +149,13 @@ def _rates(deviations: Tensor, source: Source, nbytes: int, window: int) -> Tens
     return rates * (8 * sizes / bits.clamp_min(1e-9)).unsqueeze(1)
 
 
-def _rows_to_keep(source: Source, rates: Tensor, dtype: torch.dtype) -> Tensor:
+def _rows_to_keep(source: Source, moments: Sequence[Moments], rates: Tensor, dtype: torch.dtype) -> Tensor:
     """Ids, ascending, of the rows whose cost in codes is above what their bytes would save as codes of other rows."""
-    moments: Moments = source.moments()
     costs = torch.zeros_like(source.weights)
     sizes = torch.zeros_like(source.weights)
     for number, rows in enumerate(source.row_groups):
-        coded = code_row_group(source, number, moments, rates[number], _TRIAL)
-        costs[rows], sizes[rows] = coded.costs, float(coded.streams.shape[1])
+        coded = code_row_group(source, number, moments[number], rates[number], _TRIAL)
+        costs[rows], sizes[rows] = costs_of_rows(source, number, coded, _TRIAL), float(coded.streams.shape[1])
     counts = torch.tensor([len(rows) for rows in source.row_groups], device=rates.device)
     numbers = float(((rates > 0).sum(1) * counts).sum())
     worth = 2 * math.log(2) * 8 / numbers * float(costs.sum())  # of a byte: six decibels a bit, for all numbers
@@ -141,14 +165,24 @@ def _rows_to_keep(source: Source, rates: Tensor, dtype: torch.dtype) -> Tensor:
     return gains.sort().values
 
 
-def _rounded(weight: Tensor, matrix: Tensor) -> _Decoder:
-    """A decoder in 8 bits, rounded row by row with the error fed back to the rows to come, as the metric allows."""
+def _rounded(weight: Tensor, matrix: Tensor | None) -> _Decoder:
+    """A decoder in 8 bits, rounded row by row with the error fed back to the rows to come, as the metric allows.
+
+    Args:
+        weight: Float32 `[dim, rank]`. Its numbers are lost.
+        matrix: The importance matrix, `[dim, dim]`; None for the identity.
+    """
     scales = (weight.abs().amax(0) / 127).clamp_min(2.0**-24).half()
-    left, upper = (weight / scales.double()).float(), error_feedback(matrix)
-    numbers = torch.empty_like(left)
-    for row in range(len(left)):
-        numbers[row] = left[row].round().clamp(-127, 127)
-        if upper is not None and row + 1 < len(left):
-            error = (left[row] - numbers[row]) / upper[row, row]
-            left[row + 1 :] -= upper[row, row + 1 :].unsqueeze(1) * error
-    return _Decoder(numbers.to(torch.int8), scales)
+    left, upper = weight.div_(scales.float()), error_feedback(matrix)
+    numbers = torch.empty_like(left, dtype=torch.int8)
+    for start in range(0, len(left), _ROWS):
+        own, behind = left[start : start + _ROWS], slice(start + _ROWS, None)
+        for row in range(len(own)):
+            at = start + row
+            numbers[at] = whole = own[row].round().clamp(-127, 127)
+            if upper is not None:
+                own[row] = (own[row] - whole) / upper[at, at]  # the error, where the number was
+                own[row + 1 :] -= upper[at, at + 1 : start + len(own)].unsqueeze(1) * own[row]
+        if upper is not None:
+            left[behind].addmm_(upper[start : start + len(own), behind].T, own, alpha=-1)
+    return _Decoder(numbers, scales)

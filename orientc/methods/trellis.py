@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,10 +12,12 @@ from orientc.methods.bit_rates import STEP, UNIT, gaussian_errors, gaussian_leve
 from orientc.methods.row_groups import row_group_numbers, spread_sample
 from orientc.methods.table_rows import TableRows
 from orientc.methods.trellis_search import nearest_streams
+from orientc.modeling.decoding import latent_block
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import TRELLIS, Layout
 
 _BLOCK = 4096  # rows coded together
+_NUMBERS = 1 << 22  # at most of them
 _SAMPLE = 512  # rows of a row group that scales are fitted on before it is coded
 _TINY, _HUGE = 2.0**-24, 65504.0  # float16's smallest and largest numbers
 
@@ -42,34 +44,30 @@ class Source:
 
     def blocks(self, row_group: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Ids, latents and weights of a row group's rows, a block at a time."""
-        for rows in self.row_groups[row_group].split(_BLOCK):
+        size = max(1, min(_BLOCK, _NUMBERS // self.table.shape[1]))
+        for rows in self.row_groups[row_group].split(size):
             yield rows, self.latents(rows), self.weights[rows]
 
-    def moments(self) -> Moments:
-        """Weights, weighted means and weighted squared deviations of each row group."""
-        totals, means, deviations = [], [], []
-        for number in range(len(self.row_groups)):
-            total = self.weights.new_zeros(())
-            first = second = self.weights.new_zeros(self.encoder.shape[1])
-            shift = None
-            for _, latents, weights in self.blocks(number):
-                wide = latents.double()
-                shift = wide[0] if shift is None else shift
-                wide = wide - shift
-                total, first, second = total + weights.sum(), first + weights @ wide, second + weights @ wide.square()
-            assert shift is not None
-            mean = first / total
-            totals.append(total)
-            means.append(mean + shift)
-            deviations.append((second - total * mean.square()).clamp_min(0))
-        return Moments(torch.stack(totals), torch.stack(means), torch.stack(deviations))
+    def moments(self, row_group: int) -> Moments:
+        """The weight of a row group, and its weighted means and squared deviations."""
+        total = self.weights.new_zeros(())
+        first = second = self.weights.new_zeros(self.encoder.shape[1])
+        shift = None
+        for _, latents, weights in self.blocks(row_group):
+            wide = latents.double()
+            shift = wide[0] if shift is None else shift
+            wide = wide - shift
+            total, first, second = total + weights.sum(), first + weights @ wide, second + weights @ wide.square()
+        assert shift is not None
+        mean = first / total
+        return Moments(total, mean + shift, (second - total * mean.square()).clamp_min(0))
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Weights `[row groups]`, weighted means and squared deviations `[row groups, columns]`, float64."""
+    """The weight of a row group, `[]`, and its weighted means and squared deviations, `[columns]`; float64."""
 
-    totals: Tensor
+    total: Tensor
     means: Tensor
     deviations: Tensor
 
@@ -83,14 +81,12 @@ class Coded:
         streams: uint8 `[rows, bytes]`.
         scales: float16 `[columns]`, of the levels.
         offsets: float16 `[columns]`.
-        costs: Weighted squared error of each row, float64 `[rows]`.
     """
 
     widths: list[int]
     streams: Tensor
     scales: Tensor
     offsets: Tensor
-    costs: Tensor
 
 
 def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor, window: int) -> Coded:
@@ -99,15 +95,15 @@ def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor,
     Args:
         source: The rows.
         number: Which row group.
-        moments: Of the row groups.
+        moments: Of that row group.
         rates: Bits of each column, whole or not, `[columns]`.
         window: Bits of the code's window.
     """
     levels, own = gaussian_levels(window).to(rates.device), widths(rates)
-    variance = moments.deviations[number] / moments.totals[number]
+    variance = moments.deviations / moments.total
     share = gaussian_errors(window).to(rates.device)[(rates / STEP).round().long().clamp(0, round(8 / STEP))]
     scale = ((variance * (1 - share)).sqrt() / UNIT).float()
-    offset = moments.means[number].float()
+    offset = moments.means.float()
     scale, live = scale.clamp_min(_TINY), rates > 0
 
     def search(latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,21 +126,37 @@ def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor,
         slope, _ = fitted(_sums(latents, search(latents)[1], weights))
         low, high = 0.5 * scale, 2 * scale
         scale = torch.where(slope > 0, ((slope.float() + scale) / 2).clamp(low, high), scale)
-    streams, found, sums = [], [], None
-    for _, latents, weights in source.blocks(number):
-        stream, level = search(latents)
-        streams.append(stream)
-        found.append(level)
-        own_sums = _sums(latents, level, weights)
-        sums = own_sums if sums is None else sums + own_sums
-    assert sums is not None
+    streams = torch.empty(
+        len(source.row_groups[number]), -(-sum(own) // 8), dtype=torch.uint8, device=source.table.device
+    )
+    start, sums = 0, torch.zeros(5, len(own), dtype=torch.float64, device=source.table.device)
+    for rows, latents, weights in source.blocks(number):
+        streams[start : start + len(rows)], level = search(latents)
+        sums += _sums(latents, level, weights)
+        start += len(rows)
     slope, base = fitted(sums)
-    scales, offsets = slope.clamp(-_HUGE, _HUGE).half(), base.clamp(-_HUGE, _HUGE).half()
-    costs = [
-        weights * (latents - offsets.float() - level.float() * scales.float()).square().sum(1).double()
-        for (_, latents, weights), level in zip(source.blocks(number), found, strict=True)
-    ]
-    return Coded(own, torch.cat(streams), scales, offsets, torch.cat(costs))
+    return Coded(own, streams, slope.clamp(-_HUGE, _HUGE).half(), base.clamp(-_HUGE, _HUGE).half())
+
+
+def costs_of_rows(source: Source, number: int, coded: Coded, window: int) -> Tensor:
+    """The weighted squared error of each row of a row group in codes, float64 `[rows]`; arguments as above."""
+    count, rank = len(coded.streams), len(coded.widths)
+    layout = Layout(
+        count, rank, rank, decoder=False, codec=TRELLIS, group_size=1, window=window, bits=(tuple(coded.widths),),
+        row_group_sizes=(count,),
+    )  # fmt: skip
+    tensors = {
+        "latents.codes": coded.streams.flatten(),
+        "latents.scales": coded.scales.float().unsqueeze(0),
+        "latents.offsets": coded.offsets.float().unsqueeze(0),
+        "latents.levels": gaussian_levels(window).to(source.table.device),
+    }
+    start, costs = 0, torch.empty(count, dtype=torch.float64, device=source.table.device)
+    for rows, latents, weights in source.blocks(number):
+        decoded = latent_block(layout, tensors, 0, start, len(rows))
+        costs[start : start + len(rows)] = weights * (latents - decoded).square().sum(1).double()
+        start += len(rows)
+    return costs
 
 
 def _sums(latents: Tensor, levels: Tensor, weights: Tensor) -> Tensor:
@@ -155,27 +167,35 @@ def _sums(latents: Tensor, levels: Tensor, weights: Tensor) -> Tensor:
     )  # fmt: skip
 
 
-def assembled(plain: Layout, source: Source, coded: list[Coded], window: int) -> Factors:
+def code_rows(plain: Layout, source: Source, moments: Sequence[Moments], rates: Tensor, window: int) -> Factors:
     """The compressed table of rows in codes, without its decoder.
 
     Args:
         plain: The layout but for the codes.
         source: The rows.
-        coded: Each row group's.
+        moments: Of each row group.
+        rates: Bits of each column of each row group, whole or not, `[row groups, columns]`.
         window: Bits of the code's window.
     """
     layout = replace(
         plain, codec=TRELLIS, group_size=1, window=window,
-        bits=tuple(tuple(part.widths) for part in coded),
+        bits=tuple(tuple(widths(own)) for own in rates),
         row_group_sizes=tuple(len(rows) for rows in source.row_groups),
     )  # fmt: skip
+    codes = torch.empty(layout.streams[-1].end, dtype=torch.uint8, device=source.table.device)
+    scales, offsets = [], []
+    for number, place in enumerate(layout.streams):
+        coded = code_row_group(source, number, moments[number], rates[number], window)
+        codes[place.start : place.end] = coded.streams.flatten()
+        scales.append(coded.scales)
+        offsets.append(coded.offsets)
     tensors = {
-        "latents.codes": torch.cat([part.streams.flatten() for part in coded]),
-        "latents.scales": torch.stack([part.scales for part in coded]),
-        "latents.offsets": torch.stack([part.offsets for part in coded]),
+        "latents.codes": codes,
+        "latents.scales": torch.stack(scales),
+        "latents.offsets": torch.stack(offsets),
         "latents.levels": gaussian_levels(window).to(source.table.device),
     }
-    if len(coded) > 1:
+    if len(scales) > 1:
         numbers = row_group_numbers(source.row_groups, len(source.table))
         tensors["latents.row_groups"] = numbers[torch.cat(source.row_groups).sort().values]
     return Factors(layout, tensors)

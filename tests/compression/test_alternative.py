@@ -8,6 +8,7 @@ import pytest
 from support.data import SENTENCES
 
 import orientc
+from orientc.compression import alternative as module
 from orientc.compression.alternative import alternative
 from orientc.evaluation.texts import Text
 
@@ -31,6 +32,23 @@ def test_with_one_at_hand_it_says_what_a_target_of_the_size_would_lose(bert_fold
     size = made.description.nbytes / 1e6
     other = orientc.compress(bert_folder, target_mb=size, calibration=calibrated.path, out=tmp_path)
     assert f"{other.description.distances['cost']:.3g}; compress with `target_mb` {size:.4g}" in told
+
+
+def test_of_a_large_table_it_names_the_calibration_at_hand_and_fits_nothing(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated = orientc.calibrate(bert_folder, text=TEXT, tokens=256, out=tmp_path)
+    made = orientc.svd(bert_folder, rank=4, out=tmp_path)
+    base = made.description.base
+
+    def told() -> str:
+        return module.alternative(made, out=tmp_path) or ""
+
+    monkeypatch.setattr(module, "_MOST", base.vocab * base.dim)
+    assert "nats per token" in told()
+    monkeypatch.setattr(module, "_MOST", base.vocab * base.dim - 1)
+    monkeypatch.delattr(module, "fit_table")
+    assert f"{calibrated.path} is one; compress with `target_mb` {made.description.nbytes / 1e6:.4g}" in told()
 
 
 def test_of_another_model_no_calibration_is_taken(bert_folder: Path, gpt2_folder: Path, tmp_path: Path) -> None:

@@ -56,15 +56,15 @@ def test_as_many_rows_are_kept_as_cost_least_in_the_budget() -> None:
 
     made = {count: factors for count in (0, 1, 2, 4, 8, 16, 32, 64) if (factors := fitted(count))}
     costs = {count: importance.cost(factors, table) for count, factors in made.items()}
-    assert found[0] == min(costs, key=lambda count: costs[count]) > 0
-    assert made[found[0]].rank == found[1]
-    assert made[found[0]].nbytes <= nbytes
+    assert found.count == min(costs, key=lambda count: costs[count]) > 0
+    assert made[found.count].rank == found.rank
+    assert made[found.count].nbytes <= nbytes
 
 
 def test_of_rows_that_weigh_the_same_none_is_kept() -> None:
     table, _ = zipf(256, 8)
     found = kept_rows.best(table, 4 * 256 * 3, Importance.plain(table), itemsize=4)
-    assert found == (0, 2)
+    assert found == kept_rows.Plan(0, 2)
 
 
 def test_a_budget_below_one_number_per_row_has_no_best() -> None:

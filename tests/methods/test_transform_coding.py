@@ -79,7 +79,7 @@ def test_the_decoder_in_eight_bits_costs_next_to_nothing(monkeypatch: pytest.Mon
     table, importance = skewed()
     made = transform_coding.transform_code(table, 20_500, importance, dtype=torch.float16)
     monkeypatch.setattr(
-        transform_coding, "_rounded", lambda weight, _: transform_coding._Decoder(weight, torch.ones(len(weight)))
+        transform_coding, "_rounded", lambda weight, _: transform_coding._Decoder(weight, torch.ones(weight.shape[1]))
     )
     exact = transform_coding.transform_code(table, 20_500, importance, dtype=torch.float16)
     assert made is not None
