@@ -12,6 +12,7 @@ import typer
 
 from orientc.evaluation.option_values import KEEP, TRAIN_EMBEDDINGS
 from orientc.exporters.forms import BODIES
+from orientc.methods.effort import EFFORTS
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.storage.artifact import FLOAT_DTYPES
 
@@ -144,6 +145,15 @@ KeepRows = Annotated[
         help="Store the N most frequent rows uncompressed. [default: 0]",
         show_default=False,
         rich_help_panel=SIZE,
+    ),
+]
+Effort = Annotated[
+    str | None,
+    choice(
+        EFFORTS,
+        help="Of a target: how long to search for codes; best takes several times as long. [default: fast]",
+        show_default=False,
+        rich_help_panel=METHOD,
     ),
 ]
 StoredDtype = Annotated[

@@ -81,6 +81,7 @@ def shrink(
             rich_help_panel=options.SIZE,
         ),
     ] = None,
+    effort: options.Effort = None,
     table: options.AllTables = None,
     text: Annotated[
         Path | None,
@@ -169,6 +170,7 @@ def shrink(
             target_ratio=target_ratio,
             model_mb=model_mb,
             runtime=runtime,
+            effort=effort,
             table=table,
             text=text,
             sts=sts,

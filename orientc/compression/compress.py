@@ -28,6 +28,7 @@ def compress(
     target_ratio: float | None = None,
     target_mb: float | None = None,
     runtime: str | None = None,
+    effort: str | None = None,
     rank: int | None = None,
     ratio: float | None = None,
     bits: int | None = None,
@@ -81,7 +82,7 @@ def compress(
         raise UsageError(f"`init` must be subspace, random or an artifact's file, not {init!s:.60}")
     given: dict[str, object] = {
         "target_bits": target_bits, "target_ratio": target_ratio, "target_mb": target_mb, "runtime": runtime,
-        "rank": rank, "ratio": ratio,
+        "effort": effort, "rank": rank, "ratio": ratio,
         "bits": bits, "group_size": group_size, "keep_rows": keep_rows, "dtype": dtype, "preset": preset,
         "nonlinear": nonlinear, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "schedule": schedule, "halve_every": halve_every, "cosine_weight": cosine_weight, "power_weight": power_weight,

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 from orientc.errors import UsageError
+from orientc.methods.effort import EFFORTS, FAST
 from orientc.methods.recipe import PAPER, Recipe
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import WIDEST_GROUP
@@ -37,7 +38,7 @@ class Config(ABC):
     method: ClassVar[str]
     # Fields that an artifact's settings hold only where they are not the default; the others are always there.
     _if_changed: ClassVar[frozenset[str]] = frozenset(
-        ("ratio", "bits", "block", "group_size", "keep_rows", "head_weight", "runtime", *TARGETS)
+        ("ratio", "bits", "block", "group_size", "keep_rows", "head_weight", "runtime", "effort", *TARGETS)
     )
 
     dtype: str = "float32"
@@ -312,6 +313,8 @@ class TargetConfig(Config):
         target_mb: Size at most, in MB of 10⁶ bytes.
         runtime: What the table is to run in, where that allows some forms alone: "gguf", one of ggml's block types.
             Default: None.
+        effort: "fast", or "best" for a longer search for codes, which takes several times as long and loses less, of
+            tables of more than a few MB. Default: "fast".
         dtype: "float32", "float16" or "bfloat16", type of the stored numbers that are not rounded. Default: "float16".
         head_weight: With a calibration, the weight of the head's importance matrix beside the input's; 0 for a model
             that keeps its head. Default: 1.
@@ -324,12 +327,14 @@ class TargetConfig(Config):
     target_ratio: float | None = None
     target_mb: float | None = None
     runtime: str | None = None
+    effort: str = FAST
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that fits no table."""
         super().__post_init__()
         if self.runtime not in (None, *RUNTIMES):
             raise UsageError(f"`runtime` must be {' or '.join(RUNTIMES)}, not {self.runtime!r:.40}")
+        check_effort(self.effort, self.runtime)
         given = {name: value for name in TARGETS if (value := getattr(self, name)) is not None}
         if len(given) != 1:
             raise UsageError(f"give one target: {', '.join(f'`{name}`' for name in TARGETS)}")
@@ -352,6 +357,14 @@ class TargetConfig(Config):
         """Method and size as they go into a file's name."""
         runtime = f"-{self.runtime}" if self.runtime else ""
         return f"{self.method}-{self.target.removeprefix('target_')}{getattr(self, self.target):g}{runtime}"
+
+
+def check_effort(effort: str, runtime: str | None = None) -> None:
+    """Raise `UsageError` for an effort there is not, or for more than the least where nothing is searched for."""
+    if effort not in EFFORTS:
+        raise UsageError(f"`effort` must be {' or '.join(EFFORTS)}, not {effort!r:.40}")
+    if runtime is not None and effort != FAST:
+        raise UsageError("`effort` and `runtime` exclude each other: ggml's block types have no codes to search for")
 
 
 @cache

@@ -157,7 +157,9 @@ class Fit:
         )
         if config.runtime:
             return target_size.fit_blocks_to_size(weight, nbytes, importance)
-        return target_size.fit_to_size(weight, nbytes, importance, dtype=getattr(torch, config.dtype))
+        return target_size.fit_to_size(
+            weight, nbytes, importance, dtype=getattr(torch, config.dtype), effort=config.effort
+        )
 
 
 def _fit_rows(

@@ -11,6 +11,7 @@ from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_table import fit_table
 from orientc.errors import FitError, UsageError
 from orientc.methods.bit_allocation import Cell, allocate
+from orientc.methods.effort import FAST
 from orientc.models.table import Table
 from orientc.storage.calibration import Calibration
 from orientc.storage.sizes import MB
@@ -57,6 +58,7 @@ class SharedBudget:
         Each table's loss is predicted at a few sizes around an equal share; between them its logarithm is taken to be
         linear in the size, and bytes go where they save the most. What that comes to is fitted, which tells the curves
         better, and done again; of all shares that were fitted, equal ones among them, those that lose the least win.
+        Whatever the effort, the losses are those of the least: all tables gain by more of it in about the same way.
 
         Raises:
             FitError: No shares are that small.
@@ -64,6 +66,7 @@ class SharedBudget:
         """
         if config.runtime is not None:
             raise UsageError("`runtime` has forms of a few sizes alone: compress one table at a time, to its own size")
+        wanted, config = config, replace(config, effort=FAST)
         total = int(self.total(config))
         equal = 8 * total / self.numbers
         tried = {tuple(int(equal * table.info.vocab * table.info.dim / 8) for table in self.tables)}
@@ -80,7 +83,7 @@ class SharedBudget:
         best = min(losses, key=lambda sizes: losses[sizes])
         if math.isinf(losses[best]):
             raise FitError(f"the tables can't be made as small as {total / MB:.3g} MB together: choose more")
-        return [self._at(size, config) for size in best]
+        return [self._at(size, wanted) for size in best]
 
     def predicted(self, shares: Sequence[TargetConfig]) -> float:
         """The loss that tables of some shares are predicted to have together, in nats per token; each is fitted.

@@ -12,6 +12,7 @@ from torch import Tensor
 from orientc.errors import FitError
 from orientc.methods import kept_rows, per_group, svd, transform_coding
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
+from orientc.methods.effort import FAST
 from orientc.methods.ggml_fit import code_in_blocks
 from orientc.methods.importance import Importance
 from orientc.methods.rounding import squared_errors
@@ -41,7 +42,7 @@ class Choice:
 
 
 def fit_to_size(
-    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = "fast"
+    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = FAST
 ) -> Choice:
     """Compress a table to a number of bytes in the form that costs least.
 

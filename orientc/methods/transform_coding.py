@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods.bit_rates import rates_within
+from orientc.methods.effort import FAST, WIDEST
 from orientc.methods.importance import Importance
 from orientc.methods.linear_algebra import STRIP, cholesky, mirror
 from orientc.methods.per_group import error_feedback
@@ -26,7 +27,6 @@ from orientc.methods.trellis import Moments, Source, code_row_group, code_rows, 
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import WINDOWS, Layout
 
-EFFORTS = {"fast": 12, "best": 14}  # the widest window of each effort
 _TRIAL = 10  # the window by which rows to keep are found
 _LEVELS_SHARE = 1 / 128  # of all bytes, for the table of levels at most
 _MOST_KEPT = 1 / 16  # of the rows
@@ -69,7 +69,7 @@ class _Decoder:
 
 @torch.no_grad()
 def transform_code(
-    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = "fast"
+    table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype, effort: str = FAST
 ) -> Factors | None:
     """Compress a table to a number of bytes by transform coding.
 
@@ -85,7 +85,7 @@ def transform_code(
     """
     vocab, dim = table.shape
     window = max((own for own in WINDOWS if 2 << own <= nbytes * _LEVELS_SHARE), default=WINDOWS[0])
-    window = min(window, EFFORTS[effort])
+    window = min(window, WIDEST[effort])
     row_groups = row_groups_of(importance.weights, _SMALLEST)
 
     def budget(rank: int, groups: int, kept: int) -> int:

@@ -73,4 +73,4 @@ def _configs(study: Study) -> Iterator[tuple[Config, str]]:
             yield QuantizeConfig(block=block), ""
     if TARGET in study.methods:
         for target_bits in study.target_bits:
-            yield TargetConfig(target_bits=target_bits), ""
+            yield TargetConfig(target_bits=target_bits, effort=study.effort), ""

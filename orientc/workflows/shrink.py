@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from orientc.calibration.config import CalibrationConfig
+from orientc.compression.configs import check_effort
 from orientc.evaluation.setup import Setup
 from orientc.evaluation.texts import Text
 from orientc.exporters import bodies, gguf
 from orientc.exporters import push as hub
 from orientc.exporters.forms import COMPACT, NONE
+from orientc.methods.effort import FAST
 from orientc.models.source import ModelSource
 from orientc.storage import runs
 from orientc.utils import distributed
@@ -41,6 +43,7 @@ def shrink(
     target_ratio: float | None = None,
     model_mb: float | None = None,
     runtime: str | None = None,
+    effort: str | None = None,
     table: str | None = None,
     text: str | Path | Text | None = None,
     sts: str | Path | None = None,
@@ -79,6 +82,8 @@ def shrink(
         model_mb: Size of the whole model's weight files at most, in MB.
         runtime: "gguf" for a GGUF file, its table in one of ggml's block types; `body`, `dtype`, `name` and `push` are
             not for that.
+        effort: How long to search for codes: "fast" unless given, or "best", which takes several times as long for each
+            size that is tried and loses less.
         table: Which tables to compress: "all" unless given, that is the lookup's and that of a head which has its own,
             sizes being shared out by predicted loss; "input" or "head" alone. With `runtime`, and by a measure without
             a head, it is the lookup's.
@@ -123,6 +128,8 @@ def shrink(
     sizes = {"target_bits": target_bits, "target_mb": target_mb, "target_ratio": target_ratio, "model_mb": model_mb}
     asked = size_asked(sizes, within)
     check_runtime(runtime, {"body": None if body == NONE else body, "dtype": dtype, "name": name, "push": push})
+    effort = FAST if effort is None else effort
+    check_effort(effort, runtime)
     bodies.check_request(body, COMPACT)
     check_request(to, dtype, dry_run=dry_run, limit=limit, push=push, private=private)
     config = CalibrationConfig(tokens, seed=seed, languages=languages)
@@ -141,7 +148,7 @@ def shrink(
     )
     kind = Work if runtime is None else GgufWork
     names = tables_for(model, table, tolerance.measure, runtime=runtime, progress=progress)
-    work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place, names)
+    work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place, names, effort)
     if dry_run:
         return work.predicted()
     assert to is not None

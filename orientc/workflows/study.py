@@ -11,12 +11,13 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orientc.compression.configs import BITS, BLOCKS, PRESETS
+from orientc.compression.configs import BITS, BLOCKS, PRESETS, check_effort
 from orientc.compression.settings import settings_from
 from orientc.errors import UsageError
 from orientc.evaluation.configs import FinetuningConfig, SquadConfig, check_choice, check_counts
 from orientc.evaluation.glue.tasks import ALL, TASKS
 from orientc.evaluation.option_values import KEEP, NONE
+from orientc.methods.effort import FAST
 
 SQUAD = "squad"
 GLUE = "glue"  # a file's table for all GLUE tasks
@@ -39,6 +40,7 @@ class Study:
         blocks: Types of ggml's blocks of quantize, such as "IQ4_NL", beside or in the place of bits.
         target_bits: Bits per weight of target.
         presets: Recipes of ae: "default", "paper".
+        effort: How long target searches for codes: "fast" or "best".
         fit_seeds: Seeds of ae.
         calibration: What each artifact is made with, once for each: "none", "auto" (measured on the text that
             `calibrate` takes by default, and kept) or a calibration's file.
@@ -67,6 +69,7 @@ class Study:
     blocks: tuple[str, ...] = ()
     target_bits: tuple[float, ...] = (1.5, 2.0, 3.0)
     presets: tuple[str, ...] = ("default",)
+    effort: str = FAST
     fit_seeds: tuple[int, ...] = (0,)
     calibration: tuple[str | Path, ...] = (NONE,)
     perplexity: bool = False
@@ -99,6 +102,9 @@ class Study:
                 f"`ratios` must be at least 1, not {outside[0]:g}: at 1 as many numbers are stored as the table has"
             )
         check_choice("keep", self.keep, KEEP)
+        check_effort(self.effort)
+        if self.effort != FAST and TARGET not in self.methods:
+            raise UsageError("`effort` is for target: say its sizes with `target_bits`, or choose it with `methods`")
         check_counts(limit_train=self.limit_train, limit_eval=self.limit_eval)
         for task in self.task:
             self.config_of(task)
@@ -256,4 +262,5 @@ _PARSED: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
 }
 _NONE_TYPES: dict[str, type] = {
     "perplexity": bool, "similarity": bool, "limit": int, "limit_train": int, "limit_eval": int, "keep": str,
+    "effort": str,
 }  # fmt: skip

@@ -73,6 +73,7 @@ def sweep(
     target_bits: str | Sequence[float] | None = None,
     table: str | None = None,
     presets: str | Sequence[str] | None = None,
+    effort: str | None = None,
     fit_seeds: str | Sequence[int] | None = None,
     calibration: str | Path | Sequence[str | Path] | None = None,
     perplexity: bool | None = None,
@@ -118,6 +119,7 @@ def sweep(
         table: Which table to compress: "input" unless given; "head", an untied head's own; or "all", whose artifacts
             are measured together, by perplexity.
         presets: Recipes of ae, of "default" and "paper"; "default" unless given.
+        effort: How long target searches for codes: "fast" or "best"; "fast" unless given.
         fit_seeds: Seeds of ae; 0 unless given.
         calibration: "none", "auto" or a calibration's file, or several: each artifact is made with each. "auto" is
             measured as `calibrate` does by default, and kept. "none" unless given.
@@ -151,8 +153,9 @@ def sweep(
     distributed.check_alone("sweep")
     given: dict[str, Any] = {
         "methods": methods, "ratios": ratios, "bits": bits, "blocks": blocks, "target_bits": target_bits,
-        "presets": presets, "fit_seeds": fit_seeds, "calibration": calibration, "perplexity": perplexity,
-        "similarity": similarity, "task": task, "text": text, "limit": limit, "data": data, "squad_data": squad_data,
+        "presets": presets, "effort": effort, "fit_seeds": fit_seeds, "calibration": calibration,
+        "perplexity": perplexity, "similarity": similarity, "task": task, "text": text, "limit": limit, "data": data,
+        "squad_data": squad_data,
         "limit_train": limit_train, "limit_eval": limit_eval, "train_embeddings": train_embeddings, "epochs": epochs,
         "learning_rate": learning_rate, "seed": seed, "seeds": seeds, "precision": precision, "keep": keep,
     }  # fmt: skip

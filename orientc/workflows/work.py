@@ -27,6 +27,7 @@ from orientc.exporters import bodies, model_card
 from orientc.exporters import export as exporting
 from orientc.exporters.export import Exported, export
 from orientc.exporters.forms import NONE
+from orientc.methods.effort import FAST
 from orientc.modeling.table_names import INPUT
 from orientc.models.resolve import Subject
 from orientc.models.source import ModelSource
@@ -68,6 +69,7 @@ class Work:
     dtype: str | None
     out: Path | None
     names: tuple[str, ...] = (INPUT,)  # of the tables that are compressed
+    effort: str = FAST
 
     def check_place(self, folder: Path, *, overwrite: bool) -> None:
         """Refuse a place that is taken or can't be written."""
@@ -89,6 +91,7 @@ class Work:
             "body": self.body,
             "dtype": self.exported_dtype,
             "tables": self.names,
+            "effort": self.effort,
             "name": name,
             "folder": str(folder.resolve()),
             "device": self.setup.device.type,
@@ -190,7 +193,7 @@ class Work:
         wanted = self.sizes.wanted
         target, above, found = wanted, math.inf, None
         for _ in range(6):
-            made = self._made(calibration, TargetConfig(target_mb=target / MB))
+            made = self._made(calibration, TargetConfig(target_mb=target / MB, effort=self.effort))
             takes = sum(self._takes(each.artifact) for each in made.all)
             if takes > wanted:
                 above, target = target, target * wanted / takes if found is None else (target + found[0]) / 2
@@ -207,7 +210,7 @@ class Work:
 
     def _config(self, bits: float) -> TargetConfig:
         """How a table of so many bits per weight is made."""
-        return TargetConfig(target_bits=bits)
+        return TargetConfig(target_bits=bits, effort=self.effort)
 
     def _takes(self, artifact: Artifact) -> int:
         """Bytes that an artifact's table takes in what is exported."""

@@ -107,6 +107,8 @@ def test_the_same_number_in_another_type_is_the_same_setting() -> None:
         (TargetConfig, {"target_bits": 4, "target_mb": 1}, "one target"),
         (TargetConfig, {"target_ratio": 0}, "`target_ratio` must be above 0"),
         (TargetConfig, {"target_mb": float("inf")}, "`target_mb` must be above 0"),
+        (TargetConfig, {"target_bits": 4, "effort": "most"}, "`effort` must be fast or best, not 'most'"),
+        (TargetConfig, {"target_bits": 5, "effort": "best", "runtime": "gguf"}, "`effort` and `runtime` exclude"),
     ],
 )
 def test_a_value_that_fits_no_table_is_named(kind: type[Config], values: dict[str, Any], named: str) -> None:

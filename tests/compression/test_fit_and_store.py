@@ -127,6 +127,7 @@ def test_a_model_is_a_name_a_path_a_source_or_a_table(bert_folder: Path) -> None
         (orientc.svd, {"rank": 3, "center": True, "dtype": "float16"}, SvdConfig(rank=3, center=True, dtype="float16")),
         (orientc.quantize, {"bits": 4, "group_size": 4}, QuantizeConfig(bits=4, group_size=4)),
         (orientc.compress, {"target_mb": 0.001}, TargetConfig(target_mb=0.001)),
+        (orientc.compress, {"target_mb": 0.001, "effort": "best"}, TargetConfig(target_mb=0.001, effort="best")),
         (
             orientc.compress,
             {"rank": 3, "preset": "paper", "epochs": 1, "seed": 5},

@@ -52,6 +52,7 @@ def test_a_preset_on_top_of_an_artifacts_complete_settings_is_refused() -> None:
     [
         (COMPRESS, AutoencoderConfig(rank=4, epochs=3, nonlinear="both", dtype="float16", seed=5)),
         (COMPRESS, TargetConfig(target_bits=4, head_weight=0.5)),
+        (COMPRESS, TargetConfig(target_bits=4, effort="best")),
         (SVD, SvdConfig(rank=4, center=True, bits=4, keep_rows=3)),
         ((QuantizeConfig,), QuantizeConfig(bits=3)),
     ],
@@ -92,6 +93,7 @@ def test_a_size_takes_the_place_of_an_earlier_one(
         (COMPRESS, {"epochs": "3"}, "`epochs` must be of type int"),
         (COMPRESS, {"tuned_from_sha256": "1" * 64}, "orientc tune"),
         (COMPRESS, {"calibration_sha256": "1" * 64}, "`calibration`"),
+        (COMPRESS, {"effort": "best"}, "`effort` is for a target"),
     ],
 )
 def test_a_setting_that_does_not_belong_is_named(

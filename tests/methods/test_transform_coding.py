@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods import per_group, transform_coding
+from orientc.methods.effort import WIDEST
 from orientc.methods.importance import Importance
 from orientc.modeling.factors import Factors
 
@@ -48,17 +49,17 @@ def test_a_budget_below_one_bit_for_the_first_columns_has_no_such_form() -> None
     assert transform_coding.transform_code(table, 1_000, importance, dtype=torch.float16) is None
 
 
-def test_more_effort_costs_less() -> None:
+def test_more_effort_costs_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transform_coding, "_LEVELS_SHARE", 1.0)  # windows as wide as those of a table of some MB
     table, importance = skewed()
-    rows = table.repeat(30, 1) + 0.3 * torch.randn(60_000, 24, generator=torch.Generator().manual_seed(1))
-    weights = 1000 / torch.arange(1, 60_001).double()
-    own = Importance(importance.matrix, weights)
     costs = []
-    for effort in transform_coding.EFFORTS:
-        factors = transform_coding.transform_code(rows, 4_200_000 // 8, own, dtype=torch.float16, effort=effort)
+    for effort, window in WIDEST.items():
+        nbytes = 15_000 + (2 << window)  # beside the levels
+        factors = transform_coding.transform_code(table, nbytes, importance, dtype=torch.float16, effort=effort)
         assert factors is not None
-        costs.append(own.cost(factors, rows))
-    assert costs[1] <= costs[0]
+        assert factors.layout.window == window
+        costs.append(importance.cost(factors, table))
+    assert costs[1] < 0.99 * costs[0]
 
 
 def test_a_row_that_counts_for_more_than_all_others_is_hardly_changed() -> None:

@@ -70,6 +70,13 @@ def test_one_of_them_can_be_chosen(shrunk: Any) -> None:
     assert dry.base_table == done.base_table
 
 
+def test_the_effort_is_that_of_each_artifact(shrunk: Any) -> None:
+    fast, best = shrunk(target_bits=5), shrunk(target_bits=5, effort="best", overwrite=True)
+    settings = [artifacts.read_description(path).settings for path in (*fast.artifacts, *best.artifacts)]
+    assert [own.get("effort") for own in settings] == [None, None, "best", "best"]
+    assert [own["target_mb"] for own in settings[:2]] == [own["target_mb"] for own in settings[2:]]
+
+
 def test_a_tolerance_is_searched_in_bits_of_both(shrunk: Any) -> None:
     done = shrunk(within="20%")
     assert done.tried

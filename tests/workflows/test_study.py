@@ -12,9 +12,9 @@ from orientc.workflows.fits import fits
 from orientc.workflows.study import Study, read_study
 
 NAMES = (
-    "methods", "ratios", "bits", "target_bits", "presets", "fit_seeds", "calibration", "perplexity", "similarity",
-    "task", "text", "limit", "data", "squad_data", "limit_train", "limit_eval", "train_embeddings", "epochs",
-    "learning_rate", "seed", "seeds", "precision", "keep",
+    "methods", "ratios", "bits", "target_bits", "presets", "effort", "fit_seeds", "calibration", "perplexity",
+    "similarity", "task", "text", "limit", "data", "squad_data", "limit_train", "limit_eval", "train_embeddings",
+    "epochs", "learning_rate", "seed", "seeds", "precision", "keep",
 )  # fmt: skip
 
 
@@ -46,6 +46,13 @@ def study(tmp_path: Path, text: str = "", base: Study | None = None, **said: Any
 )  # fmt: skip
 def test_the_sizes_that_are_given_say_what_is_made(tmp_path: Path, said: dict[str, Any], names: list[str]) -> None:
     assert [fit.name for fit in fits(study(tmp_path, **said))] == names
+
+
+def test_targets_are_searched_with_the_effort_of_the_study(tmp_path: Path) -> None:
+    found = fits(study(tmp_path, "target-bits = 2\nratios = 4\neffort = 'best'\n"))
+    assert {fit.config.method: fit.config.settings.get("effort") for fit in found} == {
+        "svd": None, "autoencoder": None, "target": "best",
+    }  # fmt: skip
 
 
 def test_a_tasks_own_settings_go_over_gluess_and_those_over_all(tmp_path: Path) -> None:
@@ -94,6 +101,9 @@ def test_what_is_said_goes_over_a_base_and_its_tasks(tmp_path: Path) -> None:
         ("ratios = [true]\nfit-seeds = [[1]]", "`fit_seeds`"),
         ("task = 'rte'\nepochs = 'many'", "wrong type"),
         ("seeds = []", "`seeds`"),
+        ("target-bits = 2\neffort = 'most'", "`effort` must be fast or best"),
+        ("effort = 'best'", "`effort` is for target"),
+        ("target-bits = 2\neffort = 3", "`effort`"),
         ("= 3", "is not TOML"),
     ],
 )
