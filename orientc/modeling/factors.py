@@ -22,12 +22,20 @@ from orientc.modeling.layout import FLOAT, PLAIN, TRELLIS, Layout
 
 CHUNK = 2048  # rows at a time where a whole table is worked on: a few MB, which caches hold
 _BLOCK = 1 << 22  # numbers of a block of a wide table's rows
+_DECODED = 1 << 18  # numbers of a block that is decoded in steps: each finds it in a core's own cache
 FEW = 16  # states at a time, as in generating text
 
 
 def rows_at_once(width: int) -> int:
     """Rows at a time where a table of this width is worked on: `CHUNK`, and fewer of a wide one."""
     return max(1, min(CHUNK, _BLOCK // width))
+
+
+def rows_decoded(layout: Layout, device: torch.device) -> int:
+    """Rows of codes that are decoded at a time; `CHUNK` where each step has a cost of its own: on a GPU, in a graph."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return CHUNK
+    return min(CHUNK, max(64, _DECODED // layout.rank // 64 * 64))
 
 
 def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -331,7 +339,8 @@ class Factors:
             `[..., vocab]`.
         """
         if self.layout.codec == TRELLIS and not self.layout.activation:
-            levels = level_blocks(self.layout, self.tensors, product_type(states), CHUNK)
+            size = rows_decoded(self.layout, states.device)
+            levels = level_blocks(self.layout, self.tensors, product_type(states), size)
             blocks = products_by_levels(self, states, levels)
         else:
             blocks = self._products_by_block(states)
@@ -345,8 +354,10 @@ class Factors:
             dtype = product_type(states)
         narrow, shift = (wide, None) if layout.activation else narrowed(source, wide)
         narrow = narrow.to(dtype)
-        whole = layout.codec == PLAIN and not layout.activation
-        size = layout.rows if whole else CHUNK
+        if layout.codec == PLAIN:
+            size = CHUNK if layout.activation else layout.rows
+        else:
+            size = rows_decoded(layout, states.device)
         for row_group, start in latent_blocks(layout, size) if layout.rows else ():
             block = latent_block(layout, source.tensors, row_group, start, size)
             if layout.activation:
