@@ -7,7 +7,7 @@ row group by row group; within one, rows are in the order of their ids.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -63,14 +63,23 @@ def latent_block(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, 
     return _latents_of_row_group(layout, tensors, row_group, part)
 
 
-def whole_numbers(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, size: int) -> Tensor:
-    """The levels of a row group, int8 `[rows, rank]`, decoded `size` rows at a time."""
-    rows = layout.row_group_sizes[row_group]
-    numbers = torch.empty(rows, layout.rank, device=tensors["latents.codes"].device, dtype=torch.int8)
-    for start in range(0, rows, size):
-        part = slice(start, start + size)
-        numbers[part].T.copy_(_levels_of_block(layout, tensors, tensors["latents.levels"], row_group, part))
-    return numbers
+def level_blocks(
+    layout: Layout, tensors: Mapping[str, Tensor], dtype: torch.dtype, size: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The levels of streams block by block.
+
+    Args:
+        layout: How the tensors are laid out: as streams.
+        tensors: The tensors by name.
+        dtype: Type of the levels, which are whole numbers of 8 bits.
+        size: Rows of a block at most; all of them belong to one row group.
+
+    Yields:
+        The row group, and levels `[rows, rank]`, a view of a contiguous `[rank, rows]`.
+    """
+    levels = tensors["latents.levels"].to(dtype)
+    for row_group, start in latent_blocks(layout, size) if layout.rows else ():
+        yield row_group, _levels_of_block(layout, tensors, levels, row_group, slice(start, start + size)).T
 
 
 def block_positions(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
@@ -238,20 +247,18 @@ def _levels_of_block(
 ) -> Tensor:
     """The levels of some rows of a row group, `[rank, n]` in the type of `levels`, which are looked up."""
     streams, codes = layout.streams[row_group], tensors["latents.codes"]
-    windows = _found_windows(layout, codes.device)
+    byte, right, mask, table = (part[row_group].unsqueeze(1) for part in _found_windows(layout, codes.device))
     own = codes[streams.start : streams.end].view(streams.rows, streams.size)[rows]
-    if not streams.size:
-        return levels[0, :1].expand(layout.rank, streams.rows)[:, rows]
-    word = codes.new_empty(streams.size, len(own), dtype=torch.int32)
-    word.T.copy_(own)
-    whole = word.clone()
-    for back in range(1, min(3, streams.size)):
-        whole[back:] |= word[:-back] << 8 * back
-    byte, right, mask, table = (part[row_group] for part in windows)
-    places = whole.index_select(0, byte)
-    places >>= right.unsqueeze(1)
-    places &= mask.unsqueeze(1)
-    places += table.unsqueeze(1)
+    # columns first, so that each step passes over all rows at once; bytes are turned about before they are widened,
+    # which takes a third of the time
+    turned = codes.new_zeros(2 + max(1, streams.size), len(own))  # two bytes of nothing come before a stream
+    turned[2 : 2 + streams.size].T.copy_(own)
+    turned = turned.to(torch.int32)
+    word = torch.add(turned[2:], torch.add(turned[1:-1], turned[:-2], alpha=256), alpha=256)
+    places = word.index_select(0, byte.squeeze(1))
+    places >>= right
+    places &= mask
+    places += table
     return levels.flatten().index_select(0, places.flatten()).view_as(places)
 
 

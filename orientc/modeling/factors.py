@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,17 +16,26 @@ from orientc.modeling.decoding import (
     latent_block,
     latent_blocks,
     latents_of_rows,
+    level_blocks,
 )
-from orientc.modeling.layout import FLOAT, PLAIN, Layout
+from orientc.modeling.layout import FLOAT, PLAIN, TRELLIS, Layout
 
 CHUNK = 2048  # rows at a time where a whole table is worked on: a few MB, which caches hold
 _BLOCK = 1 << 22  # numbers of a block of a wide table's rows
+_DECODED = 1 << 18  # numbers of a block that is decoded in steps: each finds it in a core's own cache
 FEW = 16  # states at a time, as in generating text
 
 
 def rows_at_once(width: int) -> int:
     """Rows at a time where a table of this width is worked on: `CHUNK`, and fewer of a wide one."""
     return max(1, min(CHUNK, _BLOCK // width))
+
+
+def rows_decoded(layout: Layout, device: torch.device) -> int:
+    """Rows of codes that are decoded at a time; `CHUNK` where each step has a cost of its own: on a GPU, in a graph."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return CHUNK
+    return min(CHUNK, max(64, _DECODED // layout.rank // 64 * 64))
 
 
 def decode(latents: Tensor, weight: Tensor | None, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -91,6 +100,53 @@ def narrowed(factors: Factors, states: Tensor) -> tuple[Tensor, Tensor | None]:
         narrow = narrow * factors.tensors["decoder.scales"].to(wide.dtype)
     narrow = narrow.to(states.dtype)
     return narrow, None if bias is None else (wide @ bias.to(wide.dtype)).to(states.dtype)
+
+
+def _product(states: Tensor, levels: Tensor) -> Tensor:
+    """Multiply states with levels of any type."""
+    return functional.linear(states, levels.to(states.dtype))
+
+
+def products_by_levels(
+    factors: Factors,
+    states: Tensor,
+    blocks: Iterable[tuple[int, Tensor]],
+    product: Callable[[Tensor, Tensor], Tensor] = _product,
+) -> Iterator[Tensor]:
+    """Multiply states with rows by their levels; scales, offsets and the decoder are folded into the states.
+
+    With levels c, scales s and offsets o a product is `Σ h·(c·s + o) = Σ (h·s)·c + Σ h·o`: of the table's numbers none
+    is rounded, and none is scaled for each product.
+
+    Args:
+        factors: A compressed table of streams, whose decoder has no activation.
+        states: `[..., dim]`.
+        blocks: The row group and the levels `[n, rank]` of rows as they are stored.
+        product: How states `[..., rank]` are multiplied with levels.
+
+    Yields:
+        Products `[..., n]` with each block, then with kept rows.
+    """
+    dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
+    narrow, shift = narrowed(factors, wide)
+    scales, offsets = (factors.tensors[f"latents.{name}"].to(narrow.dtype) for name in ("scales", "offsets"))
+    for row_group, levels in blocks:
+        folded, offset = (narrow * scales[row_group]).to(dtype), narrow @ offsets[row_group]
+        whole = (offset if shift is None else offset + shift).unsqueeze(-1)
+        # in place: products are large, and no gradient needs them
+        yield _as_wanted(product(folded, levels).add_(whole), dtype, states.dtype)
+    yield from _products_with_kept(factors, wide, dtype, states.dtype)
+
+
+def _products_with_kept(factors: Factors, states: Tensor, dtype: torch.dtype, wanted: torch.dtype) -> Iterator[Tensor]:
+    """Products `[..., kept]` with kept rows, if there are any, computed in one type and wanted in another."""
+    if factors.layout.kept:
+        yield _as_wanted(functional.linear(states.to(dtype), factors.tensors["kept.rows"].to(dtype)), dtype, wanted)
+
+
+def _as_wanted(products: Tensor, dtype: torch.dtype, wanted: torch.dtype) -> Tensor:
+    """Products computed in one type in another one; what autocast has chosen a type for keeps it."""
+    return products if dtype == wanted else products.to(wanted)
 
 
 def concatenated(blocks: Iterator[Tensor], count: int, positions: Tensor | None) -> Tensor:
@@ -274,7 +330,7 @@ class Factors:
         """Multiply states with every row of the table, without building the table.
 
         With latents Z and a linear decoder W, b that is `(h·W)·Zᵀ + h·b`. Codes, and rows behind an activation, are
-        decoded block by block.
+        decoded block by block; of streams no more than the levels.
 
         Args:
             states: `[..., dim]`.
@@ -282,7 +338,13 @@ class Factors:
         Returns:
             `[..., vocab]`.
         """
-        return concatenated(self._products_by_block(states), self.vocab, block_positions(self.layout, self.tensors))
+        if self.layout.codec == TRELLIS and not self.layout.activation:
+            size = rows_decoded(self.layout, states.device)
+            levels = level_blocks(self.layout, self.tensors, product_type(states), size)
+            blocks = products_by_levels(self, states, levels)
+        else:
+            blocks = self._products_by_block(states)
+        return concatenated(blocks, self.vocab, block_positions(self.layout, self.tensors))
 
     def _products_by_block(self, states: Tensor) -> Iterator[Tensor]:
         """Products with the rows of each block of `latent_blocks`, then with kept rows."""
@@ -292,8 +354,10 @@ class Factors:
             dtype = product_type(states)
         narrow, shift = (wide, None) if layout.activation else narrowed(source, wide)
         narrow = narrow.to(dtype)
-        whole = layout.codec == PLAIN and not layout.activation
-        size = layout.rows if whole else CHUNK
+        if layout.codec == PLAIN:
+            size = CHUNK if layout.activation else layout.rows
+        else:
+            size = rows_decoded(layout, states.device)
         for row_group, start in latent_blocks(layout, size) if layout.rows else ():
             block = latent_block(layout, source.tensors, row_group, start, size)
             if layout.activation:
@@ -301,10 +365,8 @@ class Factors:
             products = functional.linear(narrow, block.to(dtype))
             if shift is not None:
                 products.add_(shift.unsqueeze(-1))  # in place: they are large, and no gradient needs them
-            yield products if dtype == states.dtype else products.to(states.dtype)
-        if layout.kept:
-            products = functional.linear(wide.to(dtype), source.tensors["kept.rows"].to(dtype))
-            yield products if dtype == states.dtype else products.to(states.dtype)
+            yield _as_wanted(products, dtype, states.dtype)
+        yield from _products_with_kept(source, wide, dtype, states.dtype)
 
     def chunks(self, rows: int | None = None) -> Iterator[Tensor]:
         """The reconstructed table in float32 blocks of at most `rows` rows, some MB unless given, in order."""

@@ -5,7 +5,7 @@ A form is never stored: it is made of the table's tensors at the first product, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.modeling.decoding import block_positions, whole_numbers
-from orientc.modeling.factors import CHUNK, Factors, concatenated, is_half_on_cpu, narrowed, product_type
+from orientc.modeling.decoding import block_positions, level_blocks
+from orientc.modeling.factors import CHUNK, Factors, concatenated, products_by_levels
 from orientc.modeling.layout import PLAIN, TRELLIS, Layout
 
 
@@ -42,17 +42,16 @@ class Resident:
 
 
 class Int8(Resident):
-    """Levels as whole numbers, one byte each; scales, offsets and the decoder are folded into the states.
+    """Levels as whole numbers, one byte each; see `products_by_levels`.
 
-    With levels c, scales s and offsets o a product is `Σ h·(c·s + o) = Σ (h·s)·c + Σ h·o`. What trains is read anew for
-    each product, and gets its gradient.
+    What trains is read anew for each product, and gets its gradient.
     """
 
     name = "int8"
 
     def __init__(self, factors: Factors) -> None:
-        row_groups = range(len(factors.layout.row_group_sizes))
-        self._row_groups = [whole_numbers(factors.layout, factors.tensors, number, CHUNK) for number in row_groups]
+        blocks = level_blocks(factors.layout, factors.tensors, torch.int8, CHUNK)
+        self._levels = [(row_group, levels.contiguous()) for row_group, levels in blocks]
         self._positions = block_positions(factors.layout, factors.tensors)
 
     @staticmethod
@@ -70,25 +69,8 @@ class Int8(Resident):
         return [tensor for tensor in factors.tensors.values() if not tensor.is_floating_point()]
 
     def products(self, factors: Factors, states: Tensor) -> Tensor:
-        """Multiply states with every row; many in bfloat16 on a CPU by the codes: folding would round them more."""
-        if is_half_on_cpu(states) and product_type(states) == states.dtype:
-            return factors.products(states)
-        return concatenated(self._by_block(factors, states), factors.vocab, self._positions)
-
-    def _by_block(self, factors: Factors, states: Tensor) -> Iterator[Tensor]:
-        dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
-        narrow, shift = narrowed(factors, wide)
-        scales, offsets = (factors.tensors[f"latents.{name}"].to(narrow.dtype) for name in ("scales", "offsets"))
-        for row_group, numbers in enumerate(self._row_groups):
-            folded = (narrow * scales[row_group]).to(dtype)
-            offset = narrow @ offsets[row_group]
-            whole = (offset if shift is None else offset + shift).unsqueeze(-1)
-            for block in numbers.split(CHUNK):
-                products = functional.linear(folded, block.to(dtype)).add_(whole)
-                yield products if dtype == states.dtype else products.to(states.dtype)
-        if factors.layout.kept:
-            products = functional.linear(wide.to(dtype), factors.tensors["kept.rows"].to(dtype))
-            yield products if dtype == states.dtype else products.to(states.dtype)
+        """Multiply states with every row."""
+        return concatenated(products_by_levels(factors, states, self._levels), factors.vocab, self._positions)
 
 
 class Dense(Resident):

@@ -130,6 +130,19 @@ def test_a_graph_gives_the_rows_whichever_are_asked_for(coding: str, kept: int) 
         torch.testing.assert_close(graph(ids), lookup(ids))
 
 
+@pytest.mark.usefixtures("short_blocks")
+@pytest.mark.parametrize("kept", [0, KEPT])
+@pytest.mark.parametrize("coding", ["one row group", "row groups", "trellis"])
+def test_a_graph_gives_the_products_of_any_number_of_states(coding: str, kept: int) -> None:
+    """Made from two states, given one."""
+    head = CompressedHead(made(coding, "bias", kept=kept))
+    states = torch.randn(2, DIM, generator=torch.Generator().manual_seed(1))
+    length = torch.export.Dim("length", min=1)
+    graph = torch.export.export(head, (states,), dynamic_shapes=({0: length},)).module()
+    for given in (states, states[:1]):
+        torch.testing.assert_close(graph(given), head(given))
+
+
 def test_a_table_of_nothing_but_kept_rows_is_a_table() -> None:
     factors = made("plain", "linear", kept=VOCAB)
     torch.testing.assert_close(factors.dense(), factors.tensors["kept.rows"])
