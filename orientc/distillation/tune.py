@@ -207,7 +207,7 @@ def _tuned(
     if next(plan.train.stream(plan.config.seed), None) is None:
         raise EvaluationError(f"{plan.train.text.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
     plan.train.tell_left_out(progress)
-    training = Training(plan, examples, place)
+    training = Training(plan, examples, table.weight, place)
     if state:
         try:
             training.restore(state)
