@@ -14,6 +14,7 @@ from support.untied import save_untied
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
+from orientc.calibration.mixture import Mixture
 from orientc.compression.configs import SvdConfig
 from orientc.compression.settings import read_config
 from orientc.demo import evaluation_text
@@ -257,11 +258,14 @@ def test_minutes_end_it_too(bert_folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_the_end_of_the_text() -> None:
-    train, held_out = data.split(TEXT)
+    def halves(text: Text) -> list[Text]:
+        return [part for mixture in data.split(Mixture(((text, 1.0),))) for part, _ in mixture.parts]
+
+    train, held_out = halves(TEXT)
     assert train.name == held_out.name == TEXT.name
     assert train.content + "\n" + held_out.content == TEXT.content
     assert 0.03 < len(held_out.content) / len(TEXT.content) < 0.08
-    train, held_out = data.split(Text("one line", "word " * 100))
+    train, held_out = halves(Text("one line", "word " * 100))
     assert train.content + " " + held_out.content == "word " * 100
 
 
@@ -281,7 +285,7 @@ def test_a_text_that_is_scored_is_refused(tmp_path: Path) -> None:
     scored = tmp_path / "scored.txt"
     scored.write_text(evaluation_text())
     with pytest.raises(EvaluationError, match="perplexity is measured on"):
-        data.tuning_text(ModelSource.resolve("demo"), scored)
+        data.tuning_texts(ModelSource.resolve("demo"), scored)
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
