@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from orientc.distillation.trainable import Trainable, pass_gradients, rounded
-from orientc.methods.bit_rates import UNIT
 from orientc.methods.table_rows import TableRows
 from orientc.methods.trellis_search import nearest_streams
 from orientc.modeling.decoding import whole_numbers
@@ -28,6 +27,7 @@ from orientc.modeling.layout import Layout
 _FIRST = 2.0  # caution with the first codes moved
 _LEAST = 0.5
 _EVIDENCE = 0.5  # share of a mean gradient's square that must be no noise
+_FEWEST = 6.0  # steps that a row's gradients must come from, by their lengths; a few of one passage are alike
 _BLOCK = 4096  # rows coded together
 _COLUMNS = "scales", "offsets"  # of each row group's columns
 
@@ -70,8 +70,10 @@ class TrellisTrainable(Trainable):
         if layout.kept:
             self._rows[tensors["kept.ids"].long().cpu()] = False
         self._table = table
+        self._take_units()
         size = layout.rows
         self._sums = torch.zeros(size, layout.rank, device=device)  # of the gradients of a row's latents
+        self._lengths = torch.zeros(size, device=device)  # of their lengths
         self._powers = torch.zeros(size, device=device)  # of the squares of their lengths
         self._counts = torch.zeros(size, device=device)  # steps
         self._caution = _FIRST
@@ -106,7 +108,9 @@ class TrellisTrainable(Trainable):
         gradient = parameters["latents"].grad
         if gradient is not None:
             self._sums += gradient
-            self._powers += gradient.square().sum(1)
+            powers = gradient.square().sum(1)
+            self._lengths += powers.sqrt()
+            self._powers += powers
             self._counts += 1
             for number, ids in enumerate(self._ids):
                 self.latents(number).backward(gradient[ids])
@@ -120,9 +124,9 @@ class TrellisTrainable(Trainable):
         self._learn(means)
         squares = means.square().sum(1)
         noise = (self._powers / self._counts.clamp_min(1) - squares) / (self._counts - 1).clamp_min(1)
-        evidence = torch.where((squares > 0) & (self._counts > 1), 1 - noise / squares.clamp_min(1e-38), 0)
-        decoder = self._with_decoder().get("decoder.weight")
-        encoder = None if decoder is None else torch.linalg.pinv(decoder.double()).T.float()
+        often = self._lengths.square() >= _FEWEST * self._powers
+        evidence = torch.where((squares > 0) & often, 1 - noise / squares.clamp_min(1e-38), 0)
+        encoder = self._encoder()
         moves = []
         for number, ids in enumerate(self._ids):
             chosen = (evidence[ids] > _EVIDENCE).nonzero().squeeze(1)
@@ -138,7 +142,7 @@ class TrellisTrainable(Trainable):
                 changed = change.any(1)
                 moves.append(_Moves(rows[changed], change[changed], means[rows[changed]], curvature[changed]))
         self._moves = _Moves(*(torch.cat(parts) for parts in zip(*moves, strict=True))) if moves else self._no_moves
-        for tensor in (self._sums, self._powers, self._counts):
+        for tensor in self._evidence.values():
             tensor[self._moves.rows] = 0
         return len(self._moves.rows)
 
@@ -172,7 +176,7 @@ class TrellisTrainable(Trainable):
         """Codes and evidence."""
         codes = {f"streams.{number}": part.cpu() for number, part in enumerate(self._streams)}
         levels = {f"levels.{number}": part.cpu() for number, part in enumerate(self._levels)}
-        evidence = {"sums": self._sums, "powers": self._powers, "counts": self._counts}
+        evidence = dict(self._evidence)
         evidence |= {f"moved.{name}": tensor for name, tensor in self._moves._asdict().items()}
         evidence["caution"] = torch.tensor(self._caution, dtype=torch.float64)
         return codes | levels | {name: tensor.cpu() for name, tensor in evidence.items()}
@@ -182,7 +186,7 @@ class TrellisTrainable(Trainable):
         for number in range(len(self._ids)):
             self._streams[number].copy_(state[f"streams.{number}"])
             self._levels[number].copy_(state[f"levels.{number}"])
-        for name, tensor in (("sums", self._sums), ("powers", self._powers), ("counts", self._counts)):
+        for name, tensor in self._evidence.items():
             tensor.copy_(state[name])
         self._caution = float(state["caution"])
         self._moves = _Moves(*(state[f"moved.{name}"].to(self._sums.device) for name in _Moves._fields))
@@ -190,13 +194,50 @@ class TrellisTrainable(Trainable):
     def _trains(self, name: str) -> bool:
         return super()._trains(name) or name == "decoder.weight"
 
-    def _unit(self, name: str) -> Tensor:
-        """Scales move in units of their own, offsets in units of a column's standard deviation."""
-        if name in ("latents.scales", "decoder.scales"):
-            return self._start[name].abs()
-        if name == "latents.offsets":
-            return self._start["latents.scales"].abs() * UNIT
-        return super()._unit(name)
+    @torch.no_grad()
+    def _take_units(self) -> None:
+        """Choose what steps are relative to, such that they cost about the same in all that trains.
+
+        That is the error which the codes of a row group have in a column: offsets move by it, scales as far that
+        latents do, kept rows in latents by that of the finest row group. The decoder W becomes `W + W · M`, which
+        changes latents as well, to `z + M · z`.
+        """
+        encoder = self._encoder()
+        groups = range(len(self._ids))
+        errors, sizes, spreads = [], [], []
+        for number in groups:
+            now = self.latents(number)
+            error = now - self._original(self._ids[number], encoder)
+            errors.append(_root_mean_square(error))
+            sizes.append(_root_mean_square(self._levels[number].float()))
+            spreads.append(_root_mean_square(now))
+        error, spread = torch.stack(errors), torch.stack(spreads)
+        self._units["latents.offsets"] = error
+        self._units["latents.scales"] = error / torch.stack(sizes).clamp_min(1)
+        counts = torch.tensor(self._factors.layout.row_group_sizes, device=error.device)
+        heavy = (counts / error.square().mean(1).clamp_min(1e-38)).unsqueeze(1)  # as bits were shared out
+        mean, wide = ((part.square() * heavy).sum(0).div(heavy.sum()).sqrt() for part in (error, spread))
+        if "decoder.weight" in self.shadows:
+            self._units["decoder.weight"] = torch.outer(mean, 1 / wide.clamp_min(1e-38)) / len(mean) ** 0.5
+            self.shadows["decoder.weight"] = nn.Parameter(torch.zeros(len(mean), len(mean), device=mean.device))
+            self.shadows.pop("decoder.scales", None)
+        if "kept.rows" in self.shadows:
+            self._units["kept.rows"] = error[0]
+            self.shadows["kept.rows"] = nn.Parameter(
+                torch.zeros(self._factors.layout.kept, len(mean), device=mean.device)
+            )
+
+    def _exact(self, name: str) -> Tensor:
+        if name not in self.shadows:
+            return self._start[name]
+        moved = self._units[name] * self.shadows[name]
+        weight = self._start.get("decoder.weight")
+        scales = self._start.get("decoder.scales", torch.ones((), device=moved.device))
+        if name == "decoder.weight":
+            moved = (self._start[name] * scales) @ moved / scales
+        elif name == "kept.rows" and weight is not None:
+            moved = moved @ (weight * scales).T
+        return self._start[name] + moved
 
     def latents(self, row_group: int, rows: Tensor | slice = slice(None)) -> Tensor:
         """The latents of some of a row group's rows, as stored; they pass gradients on to scales and offsets."""
@@ -216,9 +257,18 @@ class TrellisTrainable(Trainable):
         return straight
 
     @property
+    def _evidence(self) -> dict[str, Tensor]:
+        return {"sums": self._sums, "lengths": self._lengths, "powers": self._powers, "counts": self._counts}
+
+    @property
     def _no_moves(self) -> _Moves:
         empty = self._sums[:0]
         return _Moves(torch.zeros(0, dtype=torch.long, device=empty.device), empty, empty, empty.sum(1))
+
+    def _encoder(self) -> Tensor | None:
+        """What makes latents of rows, `[dim, rank]`."""
+        decoder = self._with_decoder().get("decoder.weight")
+        return None if decoder is None else torch.linalg.pinv(decoder.double()).T.float()
 
     def _original(self, rows: Tensor, encoder: Tensor | None) -> Tensor:
         """The latents of rows of the original table, by their numbers among those that are not kept."""
@@ -227,3 +277,8 @@ class TrellisTrainable(Trainable):
         bias = self._straight().get("decoder.bias")
         own = own if bias is None else own - bias
         return own if encoder is None else own @ encoder
+
+
+def _root_mean_square(rows: Tensor) -> Tensor:
+    """Of each column; 0 without rows."""
+    return (rows.square().sum(0) / max(1, len(rows))).sqrt()

@@ -1,6 +1,7 @@
 """What trains of a compressed table: the numbers that it stores, as floats that are rounded wherever they are used.
 
-Each number trained is `start + unit · shadow`, its shadow a float32 parameter that begins at 0. The student computes
+Each number trained is `start + unit · shadow`, its shadow a float32 parameter that begins at 0; the unit is the root
+mean square of a tensor's numbers. The student computes
 with what an artifact would store, so what is evaluated is what is kept; the gradient passes a rounding as if it were
 none (straight-through, Bengio, Léonard, Courville 2013, arXiv 1308.3432). The student's own parameters don't train:
 they are written anew from the shadows, and their gradients are passed on to these.
@@ -34,7 +35,7 @@ class Trainable:
         self._factors = factors.map(lambda tensor: tensor.to(device))
         self._dtypes = {name: tensor.dtype for name, tensor in self._factors.tensors.items() if self._trains(name)}
         self._start = {name: self._factors.tensors[name].float() for name in self._dtypes}
-        self._units = {name: self._unit(name) for name in self._dtypes}
+        self._units = {name: _size(numbers) for name, numbers in self._start.items()}
         self.shadows = {name: nn.Parameter(torch.zeros_like(tensor)) for name, tensor in self._start.items()}
 
     @property
@@ -79,17 +80,18 @@ class Trainable:
     def _trains(self, name: str) -> bool:
         return self._factors.tensors[name].is_floating_point()
 
-    def _unit(self, name: str) -> Tensor:
-        """What a step of 1 moves the numbers of a tensor by: their root mean square."""
-        numbers = self._start[name]
-        return (numbers.square().mean().sqrt() if numbers.numel() else numbers.new_zeros(())).clamp_min(_SMALLEST)
-
     def _straight(self) -> dict[str, Tensor]:
         """What would be stored, as floats that pass gradients on to the shadows."""
         return {name: rounded(self._exact(name), dtype) for name, dtype in self._dtypes.items()}
 
     def _exact(self, name: str) -> Tensor:
+        """The numbers of a stored tensor before they are rounded."""
         return self._start[name] + self._units[name] * self.shadows[name]
+
+
+def _size(numbers: Tensor) -> Tensor:
+    """What a step of 1 moves numbers by: their root mean square."""
+    return (numbers.square().mean().sqrt() if numbers.numel() else numbers.new_zeros(())).clamp_min(_SMALLEST)
 
 
 class _Rounded(torch.autograd.Function):
