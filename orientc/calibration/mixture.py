@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +120,15 @@ def weighted(named: str, field: str) -> tuple[str, float]:
     return name, value
 
 
+def _endless(text: TokenizedText, seed: int) -> Iterator[Example]:
+    for number in itertools.count(seed):
+        example = None
+        for example in text.stream(number):
+            yield example
+        if example is None:
+            return
+
+
 class TokenizedMixture:
     """The texts of a mixture as one model reads them; raises as `TokenizedText` does.
 
@@ -127,9 +137,11 @@ class TokenizedMixture:
         objective, settings: as those of a `TokenizedText`; they are the same for all texts.
     """
 
-    def __init__(self, source: ModelSource, mixture: Mixture, languages: str | None = None) -> None:
+    def __init__(
+        self, source: ModelSource, mixture: Mixture, languages: str | None = None, objective: str | None = None
+    ) -> None:
         self.texts = mixture
-        self._parts = [TokenizedText(source, text, languages=languages) for text, _ in mixture.parts]
+        self._parts = [TokenizedText(source, text, objective, languages) for text, _ in mixture.parts]
         self.objective, self.settings = self._parts[0].objective, self._parts[0].settings
 
     @cached_property
@@ -147,6 +159,26 @@ class TokenizedMixture:
             counts * (share * whole / counts.sum()) for counts, share in zip(found, self.texts.shares, strict=True)
         ]
         return torch.stack(scaled).sum(0)
+
+    def tell_left_out(self, progress: Progress) -> None:
+        """Say what of the texts no input has, as `counts` does too."""
+        for part in self._parts:
+            part.tell_left_out(progress)
+
+    def stream(self, seed: int) -> Iterator[Example]:
+        """Yield inputs without end, each text's as many that it has its share of the ids; none where a text has none.
+
+        Each pass over a text has an order and masks of its own, drawn by `seed` and the number of the pass.
+        """
+        streams = [_endless(part, seed) for part in self._parts]
+        taken = [0.0] * len(streams)  # ids by share
+        while True:
+            least = taken.index(min(taken))
+            example = next(streams[least], None)
+            if example is None:
+                return
+            taken[least] += len(example.input_ids) / self.texts.shares[least]
+            yield example
 
     def examples(self, tokens: int, seed: int, progress: Progress) -> tuple[list[Example], int]:
         """Take inputs until each text has its share of `tokens` positions, or all of its own; and how many they have.

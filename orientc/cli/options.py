@@ -199,22 +199,13 @@ HeadWeight = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
-TuningText = Annotated[
-    Path | None,
+TuningTexts = Annotated[
+    list[str] | None,
     typer.Option(
         "--text",
-        metavar="FILE",
-        help="UTF-8 text to tune on; not the one you score on. "
+        metavar="FILE[=WEIGHT]",
+        help="UTF-8 text to tune on; not the one you score on. Several have equal shares, or shares by weight. "
         "[default: WikiText-103 raw validation; docstrings for demo]",
-        show_default=False,
-        rich_help_panel=CALIBRATION,
-    ),
-]
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME[:CONFIG][:SPLIT]",
-        help="Text out of a data set, as the datasets library names it; the split is train unless given.",
         show_default=False,
         rich_help_panel=CALIBRATION,
     ),

@@ -60,8 +60,8 @@ def tune(
     seed: Annotated[
         int, typer.Option(help="Draws the order of the text and masks.", rich_help_panel=options.METHOD)
     ] = 0,
-    text: options.TuningText = None,
-    dataset: options.Dataset = None,
+    text: options.TuningTexts = None,
+    dataset: options.Datasets = None,
     column: options.Column = "text",
     resume: options.Resume = False,
     device: options.Device = None,

@@ -1,4 +1,4 @@
-"""Distil the original model into an artifact: train the artifact's floats until the model with it predicts the same.
+"""Distil the original model into an artifact: train the artifact until the model with it predicts the same.
 
 May import `calibration` and what lies below it. Public: `tune`.
 """

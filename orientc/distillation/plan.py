@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, TokenizedText, objective_of
+from orientc.calibration.mixture import Mixture, TokenizedMixture
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, objective_of
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.data import split
 from orientc.errors import EvaluationError
-from orientc.evaluation.texts import Text
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
@@ -29,8 +29,8 @@ class Plan:
         artifact: what is tuned.
         head: head policy that it is tuned under.
         config: options, with the batch size filled in.
-        train: the text that is trained on.
-        held_out: the text that is evaluated on.
+        train: the texts that are trained on.
+        held_out: the texts that are evaluated on.
         settings: the full settings of the artifact to be made: those of `artifact`, and the tuning's.
     """
 
@@ -39,8 +39,8 @@ class Plan:
     artifact: Artifact
     head: str
     config: TuningConfig
-    train: TokenizedText
-    held_out: TokenizedText
+    train: TokenizedMixture
+    held_out: TokenizedMixture
     settings: dict[str, Any]
 
     @property
@@ -49,7 +49,7 @@ class Plan:
         return {name: value for name, value in self.settings.items() if name != f"{_PREFIX}fingerprint"}
 
 
-def plan(source: ModelSource, artifact: Artifact, text: Text, config: TuningConfig, head: str | None) -> Plan:
+def plan(source: ModelSource, artifact: Artifact, texts: Mixture, config: TuningConfig, head: str | None) -> Plan:
     """Settle a tuning run; `head` None is tied where the head shares the table.
 
     Raises `EvaluationError` for a head policy that the model does not have.
@@ -60,11 +60,11 @@ def plan(source: ModelSource, artifact: Artifact, text: Text, config: TuningConf
     if policy not in allowed:
         raise EvaluationError(f"the head of {source.id} can be {' or '.join(allowed)}, not {policy}")
     objective = SENTENCE if objective_of(source) == CLASSES else None  # a classifier's body is tuned as an encoder
-    train, held_out = (TokenizedText(source, part, objective) for part in split(text))
+    train, held_out = (TokenizedMixture(source, part, objective=objective) for part in split(texts))
     config = replace(config, batch_size=config.batch_size or _BATCH[train.objective])
     tuning = {name: value for name, value in asdict(config).items() if value is not None}
     tuning |= {"from_sha256": artifact.sha256, "fingerprint": teacher, "head": policy}
-    tuning |= {"text": text.name, "text_sha256": text.sha256, **train.settings}
+    tuning |= {"text": texts.name, "text_sha256": texts.sha256, **train.settings}
     fitted = {name: value for name, value in artifact.description.settings.items() if not name.startswith(_PREFIX)}
     settings = fitted | {f"{_PREFIX}{name}": value for name, value in tuning.items()}
     return Plan(source, teacher, artifact, policy, config, train, held_out, settings)

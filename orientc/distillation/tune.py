@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from orientc._version import __version__
+from orientc.calibration.mixture import Mixture
 from orientc.distillation import data
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.plan import Plan, plan
@@ -77,8 +78,8 @@ class Tuned:
 def tune(
     artifact: str | Path,
     *,
-    text: str | Path | Text | None = None,
-    dataset: str | None = None,
+    text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
+    dataset: str | Sequence[str] | None = None,
     column: str = "text",
     head: str | None = None,
     steps: int = 300,
@@ -106,10 +107,10 @@ def tune(
 
     Args:
         artifact: the `.safetensors` file.
-        text: UTF-8 file or `Text` to tune on, its last 5 % held out; not the one that is scored. By default
-            WikiText-103's validation set, docstrings for "demo".
-        dataset: a text out of a data set instead, NAME[:CONFIG][:SPLIT].
-        column: the data set's column that holds the text.
+        text: UTF-8 file or `Text` to tune on, or several, each FILE or FILE=WEIGHT, the last 5 % of each held out; not
+            the one that is scored. By default WikiText-103's validation set, docstrings for "demo".
+        dataset: texts out of data sets, each NAME[:CONFIG][:SPLIT] or that and =WEIGHT, instead or beside.
+        column: the data sets' column that holds the text.
         head: head policy to tune under, "tied" or "input-only" where the head shares the table; tied by default. An
             artifact of a head with a table of its own has but one, "head-only".
         steps: steps at most.
@@ -137,7 +138,7 @@ def tune(
         Where the tuned artifact is, and what tuning did; the same settings again find the file that is there.
 
     Raises:
-        UsageError: for an option out of range, two texts, something that is no artifact, or several processes.
+        UsageError: for an option or weight out of range, something that is no artifact, or several processes.
         ModelError: where the model can't be read.
         ArtifactError: where the artifact is damaged, or made from another table.
         EvaluationError: where the text can't be had or has too little, or the model can't be tuned so.
@@ -162,7 +163,7 @@ def tune(
     source = found.source
     if source.is_encoder_decoder:
         raise EvaluationError(f"{source.id} is an encoder-decoder, whose artifacts can't be tuned")
-    read = data.tuning_text(source, text, dataset, column)
+    read = data.tuning_texts(source, text, dataset, column)
     planned = plan(source, found.artifact, read, config, head)
     table = read_table(source, table=found.artifact.description.base.table)
     check_base(found.artifact, table.info, force=force, progress=progress)
@@ -203,11 +204,11 @@ def _tuned(
     progress: Progress,
 ) -> Artifact:
     """Train to the end, from `state` if there is one; `keep` is handed the state after each evaluation."""
-    examples = data.held_out_examples(plan.held_out, plan.config.seed)
+    examples = data.held_out_examples(plan.held_out, plan.config.seed, progress)
     if next(plan.train.stream(plan.config.seed), None) is None:
-        raise EvaluationError(f"{plan.train.text.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
+        raise EvaluationError(f"{plan.train.texts.name} has nothing to train on before its last {data.HELD_OUT:.0%}")
     plan.train.tell_left_out(progress)
-    training = Training(plan, examples, place)
+    training = Training(plan, examples, table.weight, place)
     if state:
         try:
             training.restore(state)

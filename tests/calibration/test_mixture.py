@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from support.data import SENTENCES
 
 import orientc
 from orientc.calibration.mixture import Mixture, TokenizedMixture
+from orientc.calibration.tokenized_text import TokenizedText
 from orientc.errors import CalibrationError, UsageError
 from orientc.evaluation.texts import Text
 from orientc.models.source import ModelSource
@@ -82,6 +84,24 @@ def test_counts_and_measured_positions_follow_the_shares(bert_folder: Path) -> N
     short = positions - own[1]
     assert 0 < short < 300
     assert told == [f"short.txt has {short} tokens to measure, its share would be 300"]
+
+
+def test_the_stream_never_ends_and_has_the_shares_all_along(bert_folder: Path) -> None:
+    source, few = ModelSource.resolve(str(bert_folder)), Text("few.txt", "\n".join(SENTENCES[-12:]))
+    one, other = (TokenizedText(source, text) for text in (LONG, few))
+    mixed = TokenizedMixture(source, Mixture(((LONG, 1.0), (few, 3.0))))
+    passes = [[*other.stream(seed)] for seed in (7, 8)]  # the short one is begun again, in another order
+    of_few = [example for own in passes for example in own]
+    found = list(itertools.islice(mixed.stream(7), len(of_few)))
+    of_long = [*itertools.islice(one.stream(7), len(found))]
+    ids = [0, 0]
+    for example in found:
+        text = 0 if of_long and example == of_long[0] else 1
+        assert example == (of_long, of_few)[text].pop(0)
+        ids[text] += len(example.input_ids)
+    assert ids[1] == pytest.approx(3 * ids[0], rel=0.2)
+    nothing = TokenizedMixture(source, Mixture(((LONG, 1.0), (Text("nothing", "\n"), 1.0))))
+    assert len([*nothing.stream(7)]) < 2
 
 
 def test_a_calibration_of_several_texts_says_so_and_is_found_again(bert_folder: Path, files: list[Path]) -> None:

@@ -101,7 +101,7 @@ def test_a_tuned_artifact_is_inspected_scored_and_compared_as_any_other(
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--head", "both"], "--head"),
         (["--device", "gpu9"], "gpu9"),
-        (["--dataset", "imdb"], "--dataset"),
+        (["--text", "other.txt=0"], "--text"),
         (["--out", "x.bin"], "--out"),
     ],
 )

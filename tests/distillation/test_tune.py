@@ -14,21 +14,27 @@ from support.untied import save_untied
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
+from orientc.calibration.mixture import Mixture
 from orientc.compression.configs import SvdConfig
 from orientc.compression.settings import read_config
 from orientc.demo import evaluation_text
 from orientc.distillation import data
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.divergence import of_language_model
+from orientc.distillation.moving_codes import TrellisTrainable
 from orientc.distillation.resume import ResumeFile, ResumeState
 from orientc.distillation.tune import Tuned
 from orientc.errors import EvaluationError, FitError, OutputError, UsageError
 from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.texts import Text
+from orientc.methods.importance import Importance
+from orientc.methods.transform_coding import transform_code
+from orientc.modeling.decoding import whole_numbers
 from orientc.modeling.factors import Factors
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
+from orientc.storage.artifact import Artifact
 from orientc.utils.versions import versions
 
 TEXT = Text("sentences", "\n".join(SENTENCES * 3))
@@ -39,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stored(folder: Path, kind: str, tmp_path: Path) -> Path:
-    """A coarse artifact of a model: by "bits", "svd", or "kept" with some rows as they are."""
+    """A coarse artifact of a model: by "bits", "svd", "kept" with some rows as they are, or "trellis" with some too."""
     path = tmp_path / f"{kind}.safetensors"
     options = ("quantize", "--bits", 2, "--group-size", 16, "--dtype", "float16")
     if kind != "bits":
@@ -52,9 +58,22 @@ def stored(folder: Path, kind: str, tmp_path: Path) -> Path:
         latents = made.factors.tensors["latents"][others]
         assert made.factors.weight is not None
         factors = Factors.plain(latents, made.factors.weight).with_kept(ids, table.weight[ids].half())
-        description = replace(made.description, layout=factors.layout)
-        orientc.save(replace(made, factors=factors, description=description), path)
+        _replace(made, factors, path)
+    if kind == "trellis":
+        made, table = orientc.load(path), read_table(ModelSource.resolve(str(folder)))
+        weights = 100 / torch.arange(1, table.info.vocab + 1).double()
+        weights[7] = 1e6  # so that it is kept
+        importance = Importance(torch.eye(table.info.dim) + 0.5, weights)
+        coded = transform_code(table.weight, 4_500, importance, dtype=torch.float16)
+        assert coded is not None
+        _replace(made, coded.to(torch.float16), path)
     return path
+
+
+def _replace(made: Artifact, factors: Factors, path: Path) -> None:
+    """Store other factors in the place of an artifact's."""
+    description = replace(made.description, layout=factors.layout)
+    orientc.save(replace(made, factors=factors, description=description), path)
 
 
 def tuned(path: Path, out: str = "tuned.safetensors", **options: Any) -> Tuned:
@@ -62,7 +81,7 @@ def tuned(path: Path, out: str = "tuned.safetensors", **options: Any) -> Tuned:
 
 
 @pytest.mark.parametrize("kind", ["bits", "svd", "kept"])
-def test_the_held_out_loss_falls_and_codes_stay(bert_folder: Path, tmp_path: Path, kind: str) -> None:
+def test_the_held_out_loss_falls_and_codes_of_groups_stay(bert_folder: Path, tmp_path: Path, kind: str) -> None:
     path = stored(bert_folder, kind, tmp_path)
     made = tuned(path)
     assert [entry.step for entry in made.evaluations] == [0, 3, 6]
@@ -76,6 +95,42 @@ def test_the_held_out_loss_falls_and_codes_stay(bert_folder: Path, tmp_path: Pat
     assert (found.method, found.layout) == (before.description.method, before.description.layout)
     assert before.description.settings.items() < found.settings.items()
     assert found.distances["cosine"] != before.description.distances["cosine"]
+
+
+def test_trellis_codes_and_their_decoder_move_and_gain_more_than_floats_alone(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(bert_folder, "trellis", tmp_path)
+    longer: dict[str, Any] = {"steps": 18, "batch_size": 16}
+    made = tuned(path, **longer)
+    monkeypatch.setattr(TrellisTrainable, "move_codes", lambda _: 0)
+    floats = tuned(path, "floats.safetensors", **longer)
+    untuned = made.evaluations[0].loss
+    least = [min(entry.loss for entry in run.evaluations) for run in (floats, made)]
+    assert untuned > least[0] > 1.2 * least[1]
+    before, after = orientc.load(path).factors, made.artifact.factors
+    assert after.layout == before.layout
+    assert made.path.stat().st_size - path.stat().st_size < 2000  # settings and hashes in its header
+    moved = {name for name, tensor in after.tensors.items() if not torch.equal(tensor, before.tensors[name])}
+    assert {tensor.dtype for tensor in after.tensors.values()} == {tensor.dtype for tensor in before.tensors.values()}
+    assert moved >= {"latents.codes", "latents.scales", "latents.offsets", "decoder.weight"}
+    assert moved.isdisjoint({"latents.levels", "latents.row_groups", "kept.ids"})
+    assert made.artifact.factors.tensors["decoder.weight"].dtype == torch.int8
+
+
+def test_the_student_of_a_trellis_computes_with_what_is_stored(bert_folder: Path, tmp_path: Path) -> None:
+    factors = orientc.load(stored(bert_folder, "trellis", tmp_path)).factors
+    table = read_table(ModelSource.resolve(str(bert_folder))).weight
+    trained = TrellisTrainable(factors, CPU, table)
+    assert torch.equal(trained.student.dense(), factors.dense())
+    tensors = trained.stored()
+    assert all(torch.equal(tensor, factors.tensors[name]) for name, tensor in tensors.items())
+    for number in range(len(factors.layout.row_group_sizes)):  # its own latents are nearest to themselves
+        streams, levels = trained.nearest(number, trained.latents(number).detach())
+        again = torch.cat([streams.flatten()])
+        part = factors.layout.streams[number]
+        assert torch.equal(levels, whole_numbers(factors.layout, factors.tensors, number, 8))
+        assert torch.equal(again, factors.tensors["latents.codes"][part.start : part.end])
 
 
 def test_a_causal_model_is_tuned_under_either_head(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -132,7 +187,7 @@ def test_the_same_seed_gives_the_same_bytes(bert_folder: Path, tmp_path: Path) -
     assert first == again != other
 
 
-@pytest.mark.parametrize("kind", ["bits", "svd"])
+@pytest.mark.parametrize("kind", ["bits", "svd", "trellis"])
 def test_an_interrupted_run_goes_on_to_what_an_uninterrupted_one_gives(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -203,11 +258,14 @@ def test_minutes_end_it_too(bert_folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_the_end_of_the_text() -> None:
-    train, held_out = data.split(TEXT)
+    def halves(text: Text) -> list[Text]:
+        return [part for mixture in data.split(Mixture(((text, 1.0),))) for part, _ in mixture.parts]
+
+    train, held_out = halves(TEXT)
     assert train.name == held_out.name == TEXT.name
     assert train.content + "\n" + held_out.content == TEXT.content
     assert 0.03 < len(held_out.content) / len(TEXT.content) < 0.08
-    train, held_out = data.split(Text("one line", "word " * 100))
+    train, held_out = halves(Text("one line", "word " * 100))
     assert train.content + " " + held_out.content == "word " * 100
 
 
@@ -227,7 +285,7 @@ def test_a_text_that_is_scored_is_refused(tmp_path: Path) -> None:
     scored = tmp_path / "scored.txt"
     scored.write_text(evaluation_text())
     with pytest.raises(EvaluationError, match="perplexity is measured on"):
-        data.tuning_text(ModelSource.resolve("demo"), scored)
+        data.tuning_texts(ModelSource.resolve("demo"), scored)
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
