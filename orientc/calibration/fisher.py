@@ -18,7 +18,8 @@ sum of (1 − Σ_v p_v²) h hᵀ over predicted positions, per input position. G
 text happens to lack are in it. M and H are in nats, and add up for a table that serves both.
 
 *H, of a head with a table of its own.* Matrix and G are the same. Its loss adds up with the lookup's, which is in nats
-per input position, too.
+per input position, too. Where a decoder looks tokens up in the head's table, H has the M of these lookups in it, as it
+would be for a table that serves both.
 
 *M, of an encoder without a head.* What is used of it is the sentence vector v, its pooled states at unit length. A
 change of v counts as that of the mean of a Gaussian of unit variance: its divergence is ½ ‖δv‖² (1 − cosine, to second
@@ -26,7 +27,7 @@ order), its Fisher information JᵀJ. With u drawn from N(0, 1), g = ∇(u·v) h
 g gᵀ over input positions.
 
 *Of an encoder-decoder* M is the mean over the positions that its encoder and its decoder look up together, in the one
-table that they share; H is per such position too.
+table that they share; H is per such position too. Where they share none, nothing of M comes from a decoder's positions.
 
 Positions of special tokens are left out of M's mean: they are few, and unlike all others.
 
@@ -46,8 +47,10 @@ from transformers import PreTrainedModel
 from orientc.calibration import shrinkage
 from orientc.errors import CalibrationError
 from orientc.evaluation.scoring import PADDING, Example, collate, decoder_inputs, inputs_of, logits_only_at
+from orientc.methods.importance import share_of_head
 from orientc.modeling.modules import embedding_scale
-from orientc.modeling.swap import users_of
+from orientc.modeling.swap import lookups_of_parts, users_of
+from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.device_map import inputs_device
 
 Batch = dict[str, Tensor]
@@ -68,6 +71,8 @@ class ImportanceMatrices:
         head_shrinkage: the same of H; None without one.
         head_counts: G of this module's docstring, float64 `[vocab]`, on the CPU; None where no head is compressed,
             or each of its predictions is certain.
+        head_share: how much of what errors of the head's own table cost is the projection's, from 0 to 1; the rest is a
+            decoder's that looks tokens up in it.
     """
 
     input_importance: Tensor
@@ -76,6 +81,7 @@ class ImportanceMatrices:
     input_shrinkage: Tensor
     head_shrinkage: Tensor | None
     head_counts: Tensor | None
+    head_share: float = 1.0
 
     @property
     def present(self) -> dict[str, Tensor]:
@@ -219,33 +225,36 @@ def _measured(
 ) -> ImportanceMatrices:
     """Run `backward` on batches of examples of like length, and average what it gives over input positions."""
     model.eval()
-    embedding = model.get_input_embeddings()
-    scale = embedding_scale(embedding)  # the rows reach the hook multiplied by it
     device = inputs_device(model)
     generator = torch.Generator(device).manual_seed(seed)
-    inputs, heads, positions = _Parts(), _Parts(), [0] * shrinkage.PARTS
+    inputs, heads, decoded, positions = _Parts(), _Parts(), _Parts(), [0] * shrinkage.PARTS
     counts: Tensor | None = None
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
     with _frozen(model), _Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
             batch = {name: tensor.to(device) for name, tensor in collate(chosen, pad_id).items()}
-            seen.rows.clear()
+            seen.clear()
             gradients, head = backward(model, seen, batch, generator)
             looked_up = _looked_up(model, batch)
             parts = torch.tensor(numbers, device=device) % shrinkage.PARTS
             for part in parts.unique().tolist():
                 own = parts == part
-                for (ids, mask), gradient in zip(looked_up, gradients, strict=True):
+                for (ids, mask), lookup, gradient in zip(looked_up, seen.lookups, gradients, strict=True):
                     counted = input_positions(ids, mask, special_ids) & own.unsqueeze(1)
-                    inputs.add(part, scale * gradient[counted].float())
                     positions[part] += int(counted.sum())
+                    if lookup.table == INPUT:
+                        inputs.add(part, lookup.scale * gradient[counted].float())
+                    elif lookup.table == HEAD and head is not None:
+                        decoded.add(part, lookup.scale * gradient[counted].float())
                 if head is not None:
                     heads.add(part, head.states[own[batch["positions"].nonzero()[:, 0]]])
             if head is not None:
                 counts = head.counts if counts is None else counts + head.counts
             if on_batch:
                 on_batch(len(chosen))
+    share = share_of_head(decoded.mean(positions), heads.mean(positions)) if decoded.sums else 1.0
+    heads = heads.plus(decoded)
     return ImportanceMatrices(
         inputs.mean(positions),
         heads.mean(positions) if heads.sums else None,
@@ -253,6 +262,7 @@ def _measured(
         inputs.shrinkage(positions),
         heads.shrinkage(positions) if heads.sums else None,
         counts if counts is not None and counts.any() else None,  # none where every prediction is certain
+        share,
     )
 
 
@@ -300,6 +310,11 @@ class _Parts:
         own = (vectors.T @ vectors).cpu().double()
         self.sums[part] = self.sums[part] + own if part in self.sums else own
 
+    def plus(self, other: _Parts) -> _Parts:
+        """The sums of both."""
+        both = {part: [own.sums[part] for own in (self, other) if part in own.sums] for part in self.sums | other.sums}
+        return _Parts({part: torch.stack(sums).sum(0) for part, sums in both.items()})
+
     def mean(self, positions: Sequence[int]) -> Tensor:
         """The sum over all parts per position, exactly symmetric, float32.
 
@@ -317,13 +332,30 @@ class _Parts:
         )
 
 
+@dataclass(frozen=True)
+class _Lookup:
+    """In which table tokens are looked up, "" where that is neither the input's nor the head's, and the rows' factor.
+
+    Rows reach the hook multiplied by it.
+    """
+
+    table: str
+    scale: float
+
+
 @dataclass
 class _Seen:
     """What hooks see of a forward pass: looked-up rows, to take gradients of, and what enters and leaves the head."""
 
     rows: list[Tensor] = field(default_factory=list)
+    lookups: list[_Lookup] = field(default_factory=list)
     states: Tensor = field(init=False)
     projected: Tensor = field(init=False)
+
+    def clear(self) -> None:
+        """Forget the rows of the last forward pass."""
+        self.rows.clear()
+        self.lookups.clear()
 
     @contextmanager
     def lookup(self, model: PreTrainedModel) -> Iterator[_Seen]:
@@ -332,12 +364,16 @@ class _Seen:
         T5's encoder has two that share the table, and asks the one that `get_input_embeddings()` does not name.
         """
 
-        def looked_up(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        def looked_up(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             self.rows.append(output.detach().requires_grad_())
+            self.lookups.append(_Lookup(tables[module], embedding_scale(module)))
             return self.rows[-1]
 
-        lookups = [module for module in users_of(model).values() if isinstance(module, nn.Embedding)]
-        handles = [module.register_forward_hook(looked_up) for module in dict.fromkeys(lookups)]
+        tables = {module: "" for module in lookups_of_parts(model) if module is not None}
+        for table in (HEAD, INPUT):  # of a tied head the lookups are the input's
+            users = users_of(model, table).values()
+            tables |= {module: table for module in users if isinstance(module, nn.Embedding)}
+        handles = [module.register_forward_hook(looked_up) for module in tables]
         try:
             yield self
         finally:

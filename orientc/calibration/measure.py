@@ -36,7 +36,7 @@ def measures_own_head(source: ModelSource, tokenized: TokenizedMixture | None, c
     """
     if config.table == HEAD:
         table_named(source.skeleton, HEAD, source.id)
-    predicts = tokenized is not None and tokenized.objective in (MASKED, CAUSAL)
+    predicts = tokenized is not None and tokenized.objective in (MASKED, CAUSAL, SEQ2SEQ)
     return predicts and config.table != INPUT and HEAD in tables_of(source.skeleton)
 
 
@@ -97,7 +97,7 @@ def measure(
     found = _importance(source, tokenized, config, table.tied or own_head, place, progress) if tokenized else None
     tensors = found.present if found else {}
     if found and found.head_counts is not None:
-        tensors["head_counts"] = _as_many(found.head_counts, counts)
+        tensors["head_counts"] = _as_many(_looked_up_too(found, tokenized), counts)
     check_unchanged(source, fingerprint)
     prior = frequencies.zipf(source.tokenizer, table.vocab)
     description = CalibrationDescription(
@@ -119,6 +119,16 @@ def measure(
         description=description,
         **tensors,
     )
+
+
+def _looked_up_too(found: ImportanceMatrices, tokenized: TokenizedMixture | None) -> Tensor:
+    """How often a head expects each token, with how often a decoder looks it up where it does so in the same table."""
+    assert found.head_counts is not None
+    assert tokenized
+    if found.head_share == 1 or (looked_up := tokenized.decoder_counts()) is None:
+        return found.head_counts
+    expected = found.head_counts / found.head_counts.sum()
+    return found.head_share * expected + (1 - found.head_share) * looked_up / looked_up.sum()
 
 
 def _as_many(frequencies: Tensor, counts: Tensor) -> Tensor:

@@ -151,7 +151,15 @@ class TokenizedMixture:
 
     def counts(self, vocab: int, progress: Progress) -> Tensor:
         """Count each token as `TokenizedText.counts` does, the counts of each text scaled to its share of the sum."""
-        found = [part.counts(vocab, progress) for part in self._parts]
+        return self._mixed([part.counts(vocab, progress) for part in self._parts])
+
+    def decoder_counts(self) -> Tensor | None:
+        """The same of `TokenizedText.decoder_counts`."""
+        found = [part.decoder_counts() for part in self._parts]
+        return self._mixed([counts for counts in found if counts is not None]) if found[0] is not None else None
+
+    def _mixed(self, found: Sequence[Tensor]) -> Tensor:
+        """Counts of each text scaled to its share of the sum."""
         if len(found) == 1:
             return found[0]
         whole = sum(float(counts.sum()) for counts in found)

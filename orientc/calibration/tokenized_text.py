@@ -8,7 +8,7 @@ shuffled order, so that a part of the text is representative of all of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TypeVar
 
@@ -107,6 +107,8 @@ class TokenizedText:
     def counts(self, vocab: int, progress: Progress) -> Tensor:
         """Count each token in the inputs that the whole text makes, special ones too: float64 `[vocab]`.
 
+        Of pairs that is both sides, and the sources alone where a decoder looks tokens up in another table.
+
         Raises `ModelError` where the tokenizer gives a token that the table has no row for.
         """
         own = [self._bos if self.objective == CAUSAL else None, self._mask]
@@ -115,18 +117,28 @@ class TokenizedText:
             counts = np.bincount(self._stream, minlength=vocab)
             if self._bos is not None:
                 counts[self._bos] += -(-len(self._stream) // self.settings["window"])
+        elif self.objective == SEQ2SEQ:
+            apart, batches = self._source.decoder_rows is not None, self._pairs_ids(progress)
+            counts = _counted(vocab, (sources if apart else [*sources, *targets] for sources, targets in batches))
         else:
-            counts = np.zeros(vocab, dtype=np.int64)
-            read = self._pairs_ids if self.objective == SEQ2SEQ else self._lines_ids
-            for lines in read(progress):
-                found = np.bincount(np.concatenate([np.array(ids, dtype=np.int64) for ids in lines]))
-                counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
-                counts[: len(found)] += found
+            counts = _counted(vocab, self._lines_ids(progress))
         check_ids(self._source, [[len(counts) - 1]])
         total = torch.from_numpy(counts).double()
         if self._mask is not None:
             total[self._mask] += torch.round(_MASKS * total.sum())
         return total
+
+    def decoder_counts(self) -> Tensor | None:
+        """The counts of what a decoder looks up, float64 `[rows]`; None where that is no table of its own.
+
+        Raises `ModelError` as `counts` does.
+        """
+        rows = self._source.decoder_rows if self.objective == SEQ2SEQ else None
+        if rows is None:
+            return None
+        counts = _counted(rows, (targets for _, targets in self._pairs_ids(Progress())))  # `counts` tells what is cut
+        check_ids(self._source, [[len(counts) - 1]], decoded=True)
+        return torch.from_numpy(counts).double()
 
     def tell_left_out(self, progress: Progress) -> None:
         """Say what of the text no input has, as `counts` does too."""
@@ -155,7 +167,8 @@ class TokenizedText:
         kinds = {MASKED: self._masked, CAUSAL: self._windows, SEQ2SEQ: self._paired}
         kinds |= dict.fromkeys((SENTENCE, CLASSES), self._whole_lines)
         for example in kinds[self.objective](seed):
-            check_ids(self._source, [example.input_ids, example.targets])
+            check_ids(self._source, [example.input_ids])
+            check_ids(self._source, [example.targets], decoded=example.decoded)
             yield example
 
     @cached_property
@@ -182,17 +195,19 @@ class TokenizedText:
         pairs = parse(self.text.name, self.text.content)
         return [pair for pair in pairs if all(side.strip() for side in pair)]
 
-    def _pairs_ids(self, progress: Progress) -> Iterator[list[list[int]]]:
+    def _pairs_ids(self, progress: Progress) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
         """Ids that encoder and decoder look up, of all pairs, some at a time; at the end what was cut away is said."""
         progress.stage("counting tokens", len(self._pairs))
         lost = Cut()
         for pairs in _batches(self._pairs):
-            found: list[list[int]] = []
+            sources: list[list[int]] = []
+            targets: list[list[int]] = []
             for example, own in seq2seq.examples(self.tokenizer, pairs, self.settings["max_ids"]):
                 read = decoder_inputs(self._source.outline, torch.tensor([example.targets]))
-                found += [example.input_ids, read[0].tolist()]
+                sources.append(example.input_ids)
+                targets.append(read[0].tolist())
                 lost += own
-            yield found
+            yield sources, targets
             progress.advance(len(pairs))
         phrase = f"{{}} tokens of {lost.texts} sources or targets that are cut to {self.settings['max_ids']} tokens"
         if told := in_words(self.text.name, {f"{phrase} are left out": lost.tokens}):
@@ -237,6 +252,16 @@ class TokenizedText:
     def _whole_lines(self, seed: int) -> Iterator[Example]:
         for batch in _batches(_shuffled(self._lines, seed)):
             yield from (Example(ids, [], []) for ids in self._ids(batch))
+
+
+def _counted(vocab: int, batches: Iterable[Sequence[Sequence[int]]]) -> NDArray[np.int64]:
+    """How often each token is there, of as many as the table has rows, or the highest asks for."""
+    counts = np.zeros(vocab, dtype=np.int64)
+    for lines in batches:
+        found = np.bincount(np.concatenate([np.array(ids, dtype=np.int64) for ids in lines]))
+        counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
+        counts[: len(found)] += found
+    return counts
 
 
 def _shuffled(values: Sequence[T], seed: int) -> list[T]:

@@ -76,7 +76,7 @@ def shrink(
         options.choice(
             RUNTIMES,
             "--for",
-            help="Write a GGUF file with its table in the smallest of ggml's block types.",
+            help="Write a GGUF file with its tables in the smallest of ggml's block types.",
             show_default=False,
             rich_help_panel=options.SIZE,
         ),

@@ -49,7 +49,7 @@ Text = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option(
-        help="Perplexity on so many lines (masked) or tokens (causal). [default: all]",
+        help="Perplexity on so many lines (masked), tokens (causal) or pairs. [default: all]",
         show_default=False,
         rich_help_panel=options.EVALUATION,
     ),

@@ -11,7 +11,7 @@ from typing import Any
 from orientc.compression.configs import AutoencoderConfig, Config, TargetConfig
 from orientc.compression.fit_table import Fit, loaded
 from orientc.compression.gguf_tables import say_rough
-from orientc.compression.shared_budget import SharedBudget, check_shared
+from orientc.compression.shared_budget import SharedBudget, equal_shares
 from orientc.errors import UsageError
 from orientc.methods.autoencoder import Epoch
 from orientc.modeling.table_names import INPUT
@@ -109,7 +109,8 @@ def fit_and_store(
         model: Hub id, local folder, GGUF file or "demo"; or a model or table that was read already.
         config: How to compress the table.
         table: Which table: "input" unless given; "head", an untied head's own; another that `inspect` lists; or "all".
-            Of several each has an artifact of its own; a target's size is that of all of them together.
+            Of several each has an artifact of its own; a target's size is that of all of them together, shared out by
+            predicted loss with a calibration, else as many bits per weight for each.
         calibration: A calibration of the model, or its file.
         init: The artifact an autoencoder starts from, or its file, where the config's `init` is "artifact".
         log_with: Names of accelerate's trackers that an autoencoder's epochs are logged with.
@@ -141,14 +142,32 @@ def fit_and_store(
     hub = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     known = None if calibration is None else loaded(calibration)
     tables = _tables(model, table, hub)
-    configs = [config] * len(tables)
+    configs: Sequence[Config] = [config] * len(tables)
     if len(tables) > 1 and isinstance(config, TargetConfig):
-        progress.stage("sizes that the tables lose least at", 1)
-        configs = [*SharedBudget(tables, check_shared(known, tables), device).shares(config)]
-        progress.advance(1)
+        configs = _shares(tables, config, known, device, progress)
     fits = [Fit.prepare(each, own, calibration=known, init=init) for each, own in zip(tables, configs, strict=True)]
     del known  # a fit has its importance of it, and the matrices of a wide table take hundreds of MB
     return run_and_store(fits, log_with=log_with, device=device, out=out, overwrite=overwrite, progress=progress)
+
+
+def _shares(
+    tables: Sequence[Table], config: TargetConfig, known: Calibration | None, device: str | None, progress: Progress
+) -> Sequence[Config]:
+    """A target for each table: by the losses that a calibration predicts, else as many bits for all."""
+    if known is None:
+        found = equal_shares(tables, config)
+        names = " and ".join(table.info.table for table in tables)
+        progress.warn(
+            f"{found[0].target_bits:.3g} bits per weight for {names} each: without a `calibration` nothing says which "
+            "of them loses more; with one they share the size by predicted loss"
+        )
+        return found
+    for table in tables:
+        known.of_table(table.info.table)  # refuses one that it says nothing of, before any is fitted
+    progress.stage("sizes that the tables lose least at", 1)
+    shared = SharedBudget(tables, known, device).shares(config)
+    progress.advance(1)
+    return shared
 
 
 def run_and_store(

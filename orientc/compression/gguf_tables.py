@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from orientc.errors import CalibrationMismatchError, ModelError
+from orientc.errors import CalibrationMismatchError, FitError, ModelError
 from orientc.modeling.factors import CHUNK
+from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.table_names import INPUT
 from orientc.models.argument import is_gguf
 from orientc.models.table import Table, read_table
@@ -18,6 +19,21 @@ from orientc.utils.progress import Progress
 
 _CLOSE = 0.1  # root mean squared difference, in shares of the table's own; Q4_0 is about that far, other models 1.4
 _ROUGH = 6.0  # bits per weight of a table below which its own rounding is no small thing
+
+
+def block_sizes(info: TableInfo) -> list[int]:
+    """Bytes of a table in each of the block types that fit its width and make it smaller than it is, ascending.
+
+    Raises `FitError` where there are none.
+    """
+    numbers = info.vocab * info.dim
+    sizes = {round(kind.bits_per_weight * numbers / 8) for kind in BLOCK_TYPES.values() if info.dim % kind.width == 0}
+    if not sizes:
+        raise FitError(f"no block type goes into {info.dim} columns")
+    if not (smaller := sorted(size for size in sizes if size < info.nbytes)):
+        named = "the table" if info.table == INPUT else f"the table {info.table}"
+        raise FitError(f"{named} is in {info.dtype}, and no block type that goes into {info.dim} columns is less")
+    return smaller
 
 
 def check_calibration(calibration: Calibration, table: Table) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_table import fit_table
-from orientc.errors import FitError, UsageError
+from orientc.compression.gguf_tables import block_sizes
+from orientc.errors import FitError
 from orientc.methods.bit_allocation import Cell, allocate
 from orientc.methods.effort import FAST
 from orientc.models.table import Table
@@ -20,6 +21,7 @@ from orientc.storage.sizes import MB
 GRID = (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
 _FARTHEST = 2.0  # times what an equal share is; losses are not looked for beyond that
 _ROUNDS = 3
+_ROUNDING = 1e-3  # bytes: a size in bits or MB that comes of whole bytes may be less than they are by so little
 _STEPS = 24  # shares that are told apart between two of these
 
 
@@ -38,20 +40,6 @@ class SharedBudget:
     device: str | None = None
     _known: dict[tuple[int, int, TargetConfig], float | None] = field(default_factory=dict, repr=False)
 
-    @property
-    def numbers(self) -> int:
-        """Numbers in all the tables."""
-        return sum(table.info.vocab * table.info.dim for table in self.tables)
-
-    def total(self, config: TargetConfig) -> float:
-        """The bytes that a target allows all tables together."""
-        if config.target_bits is not None:
-            return config.target_bits * self.numbers / 8
-        if config.target_ratio is not None:
-            return sum(table.info.nbytes for table in self.tables) / config.target_ratio
-        assert config.target_mb is not None
-        return config.target_mb * MB
-
     def shares(self, config: TargetConfig) -> list[TargetConfig]:
         """A target for each table, which together are the one that is asked for.
 
@@ -59,16 +47,28 @@ class SharedBudget:
         linear in the size, and bytes go where they save the most. What that comes to is fitted, which tells the curves
         better, and done again; of all shares that were fitted, equal ones among them, those that lose the least win.
         Whatever the effort, the losses are those of the least: all tables gain by more of it in about the same way.
+        Of a runtime's forms, which have a few sizes alone, each is fitted that goes with some others.
 
         Raises:
             FitError: No shares are that small.
-            UsageError: The target is for a runtime, whose forms have no sizes between them.
         """
-        if config.runtime is not None:
-            raise UsageError("`runtime` has forms of a few sizes alone: compress one table at a time, to its own size")
         wanted, config = config, replace(config, effort=FAST)
-        total = int(self.total(config))
-        equal = 8 * total / self.numbers
+        total = int(total_bytes(self.tables, config) + _ROUNDING)
+        tried = self._together(total) if config.runtime else self._between(total, config)
+        losses = {sizes: self._loss(sizes, config) for sizes in sorted(tried)}
+        best = min(losses, key=lambda sizes: losses[sizes], default=())
+        if math.isinf(losses.get(best, math.inf)):
+            raise FitError(f"the tables can't be made as small as {total / MB:.3g} MB together: choose more")
+        return [self._at(number, size, wanted) for number, size in enumerate(best)]
+
+    def _together(self, total: int) -> set[tuple[int, ...]]:
+        """The sizes of block types, one for each table, that are within a total."""
+        sizes = [block_sizes(table.info) for table in self.tables]
+        return {each for each in itertools.product(*sizes) if sum(each) <= total}
+
+    def _between(self, total: int, config: TargetConfig) -> set[tuple[int, ...]]:
+        """Shares of a total that were fitted, equal ones among them."""
+        equal = 8 * total / numbers_of(self.tables)
         tried = {tuple(int(equal * table.info.vocab * table.info.dim / 8) for table in self.tables)}
         numbers = range(len(self.tables))
         for _ in range(_ROUNDS):
@@ -79,11 +79,7 @@ class SharedBudget:
             for sizes in tried:
                 for number in numbers:
                     self._point(number, sizes[number], config)
-        losses = {sizes: self._loss(sizes, config) for sizes in sorted(tried)}
-        best = min(losses, key=lambda sizes: losses[sizes])
-        if math.isinf(losses[best]):
-            raise FitError(f"the tables can't be made as small as {total / MB:.3g} MB together: choose more")
-        return [self._at(size, wanted) for size in best]
+        return tried
 
     def predicted(self, shares: Sequence[TargetConfig]) -> float:
         """The loss that tables of some shares are predicted to have together, in nats per token; each is fitted.
@@ -96,9 +92,14 @@ class SharedBudget:
         )
         return sum(float(artifact.description.distances["cost"]) for artifact in artifacts)
 
-    @staticmethod
-    def _at(nbytes: int, config: TargetConfig) -> TargetConfig:
-        """The same target but for its size."""
+    def _at(self, number: int, nbytes: int, config: TargetConfig) -> TargetConfig:
+        """The same target for one of the tables, but for its size.
+
+        A runtime's form is asked for by its bits: of its bytes in MB one could be lost.
+        """
+        if config.runtime is not None:
+            info = self.tables[number].info
+            return replace(config, target_ratio=None, target_mb=None, target_bits=8 * nbytes / (info.vocab * info.dim))
         return replace(config, target_bits=None, target_ratio=None, target_mb=nbytes / MB)
 
     def _loss(self, sizes: Sequence[int], config: TargetConfig) -> float:
@@ -115,13 +116,13 @@ class SharedBudget:
         known = {
             nbytes: cost
             for (of, nbytes, like), cost in self._known.items()
-            if of == number and like == self._at(1, config) and cost is not None
+            if of == number and like == _of_any_size(config) and cost is not None
         }
         if not known:
             raise FitError("the tables can't be made that small together: choose more")
         points = sorted(known.items())
         sizes, costs = [points[0][0]], [points[0][1]]
-        for (size, cost), (following, lower) in pairwise(points):
+        for (size, cost), (following, lower) in itertools.pairwise(points):
             for step in range(1, _STEPS + 1):
                 share = step / _STEPS
                 sizes.append(round(size + share * (following - size)))
@@ -132,25 +133,37 @@ class SharedBudget:
 
     def _point(self, number: int, nbytes: int, config: TargetConfig) -> float | None:
         """The predicted loss of a table of at most so many bytes; None where no form is that small."""
-        key = number, nbytes, self._at(1, config)
+        key = number, nbytes, _of_any_size(config)
         if key not in self._known:
             try:
-                share = [self._at(nbytes, config)]
+                share = [self._at(number, nbytes, config)]
                 self._known[key] = replace(self, tables=[self.tables[number]]).predicted(share)
             except FitError:
                 self._known[key] = None
         return self._known[key]
 
 
-def check_shared(calibration: Calibration | None, tables: Sequence[Table]) -> Calibration:
-    """Raise `UsageError` where the losses of tables that are to share a size can't be compared.
+def _of_any_size(config: TargetConfig) -> TargetConfig:
+    """The same target but for its size."""
+    return replace(config, target_bits=1.0, target_ratio=None, target_mb=None)
 
-    Raises `CalibrationError` for a table that the calibration says nothing of.
-    """
-    if calibration is None or not calibration.description.metrics:
-        raise UsageError(
-            "a size that several tables share is shared out by predicted loss: give `calibration`, measured on a text"
-        )
-    for table in tables:
-        calibration.of_table(table.info.table)
-    return calibration
+
+def equal_shares(tables: Sequence[Table], config: TargetConfig) -> list[TargetConfig]:
+    """A target for each table: as many bits per weight for all, which together are the size that is asked for."""
+    bits = 8 * total_bytes(tables, config) / numbers_of(tables)
+    return [replace(config, target_bits=bits, target_ratio=None, target_mb=None)] * len(tables)
+
+
+def numbers_of(tables: Sequence[Table]) -> int:
+    """Numbers in all the tables."""
+    return sum(table.info.vocab * table.info.dim for table in tables)
+
+
+def total_bytes(tables: Sequence[Table], config: TargetConfig) -> float:
+    """The bytes that a target allows all tables together."""
+    if config.target_bits is not None:
+        return config.target_bits * numbers_of(tables) / 8
+    if config.target_ratio is not None:
+        return sum(table.info.nbytes for table in tables) / config.target_ratio
+    assert config.target_mb is not None
+    return config.target_mb * MB

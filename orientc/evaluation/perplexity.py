@@ -192,7 +192,8 @@ class PerplexityMeasurement(Measurement):
     def _selection(self) -> Selection:
         source = self.setup.source
         found = _select(source, self.text, self.full_settings)
-        check_ids(source, (ids for example in found.examples for ids in (example.input_ids, example.targets)))
+        check_ids(source, (example.input_ids for example in found.examples))
+        check_ids(source, (example.targets for example in found.examples), decoded=source.is_encoder_decoder)
         if not found.examples:
             raise EvaluationError(
                 f"{self.text.name} has nothing to score: too little text for the {self.full_settings['protocol']} "

@@ -152,6 +152,15 @@ class Importance:
         return 2 * total
 
 
+def share_of_head(lookup: Tensor, head: Tensor) -> float:
+    """How much of what errors cost is a head's, in a table that serves lookup and head; both matrices `[dim, dim]`.
+
+    Where bits suffice errors have a covariance like the inverse of the matrices' sum.
+    """
+    both = [_Measured(lookup, None), _Measured(head, None)]
+    return _trace_of_quotient(both[1], _sum(both, head.device)) / len(head)
+
+
 def _expected(counts: Tensor, calibration: TokenStatistics) -> Tensor:
     """Weights of rows: the counts `[vocab]`, and what other texts than the calibration's may have."""
     weights = counts + _EVEN * counts.mean()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from orientc.modeling.factors import Factors
 from orientc.modeling.resident import Resident, ResidentTable
+from orientc.modeling.undecoded import Undecoded
 
 
 def embedding_scale(embedding: nn.Module) -> float:
@@ -135,6 +136,19 @@ class CompressedHead(CompressedTable):
         super().__init__(factors)
         self.bias = bias
         self.resident = ResidentTable(form)
+
+    @property
+    def weight(self) -> Tensor:
+        """The whole table `[vocab, dim]`; where nothing of it trains it is decoded when its numbers are first needed.
+
+        Some models ask for the type of their head's weight in each step, and never for a number of it.
+        """
+        tensors = self.factors.tensors.values()
+        # a function of autograd's that is given an undecoded table passes no gradient on, and says nothing
+        trains = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if trains or torch.compiler.is_compiling() or any(tensor.is_meta for tensor in tensors):
+            return super().weight
+        return Undecoded(self.factors, table_of(self))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.resident.drop()

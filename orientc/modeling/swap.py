@@ -30,15 +30,15 @@ def module_of(model: PreTrainedModel, table: str = INPUT) -> nn.Module | None:
 
     Args:
         model: The model.
-        table: "input", what `get_input_embeddings()` gives; "head", the output projection; else the name of an
-            embedding, or the end of it where no other embedding's name ends so.
+        table: "input", what `get_input_embeddings()` gives, or an encoder's where neither that nor the decoder uses it;
+            "head", the output projection; else the name of an embedding, or the end of it where no other embedding's
+            name ends so.
     """
     if table == INPUT:
-        try:
-            lookup: nn.Module | None = model.get_input_embeddings()
-        except NotImplementedError:
-            return None
-        return lookup
+        lookup, parts = lookup_of(model), lookups_of_parts(model)
+        if not isinstance(lookup, nn.Embedding) or not parts or None in parts:
+            return lookup
+        return lookup if {*parts} & {*_users(model, lookup).values()} else parts[0]
     if table == HEAD:
         head: nn.Module | None = model.get_output_embeddings()
         return head
@@ -51,11 +51,29 @@ def module_of(model: PreTrainedModel, table: str = INPUT) -> nn.Module | None:
     return found[0] if len(found) == 1 else None
 
 
+def lookup_of(part: nn.Module | None) -> nn.Module | None:
+    """What a model, or a part of one, says that it looks tokens up in."""
+    try:
+        lookup: nn.Module | None = part.get_input_embeddings() if isinstance(part, PreTrainedModel) else None
+    except NotImplementedError:
+        return None
+    return lookup
+
+
+def lookups_of_parts(model: PreTrainedModel) -> list[nn.Module | None]:
+    """What the encoder and the decoder of an encoder-decoder look tokens up in; one for sound is passed over."""
+    parts = (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ()
+    return [lookup for part in parts if not isinstance(lookup := lookup_of(part), nn.Conv1d)]
+
+
 def users_of(model: PreTrainedModel, table: str = INPUT) -> dict[str, nn.Module]:
     """All modules that hold one of the model's tables as their own parameter, by name; none where it lacks that."""
     anchor = module_of(model, table)
-    if anchor is None:
-        return {}
+    return {} if anchor is None else _users(model, anchor)
+
+
+def _users(model: PreTrainedModel, anchor: nn.Module) -> dict[str, nn.Module]:
+    """All modules that hold the table of one of them as their own parameter, by name."""
     parameter = table_of(anchor)
     modules = dict(model.named_modules(remove_duplicate=False))
     found = {name for name, module in modules.items() if shares(module, parameter)}

@@ -28,6 +28,7 @@ from orientc.modeling import (
     resident,
     swap,
     table_names,
+    undecoded,
 )
 from orientc.modeling.resident import Resident
 
@@ -35,7 +36,8 @@ FILE = "modeling_orientc.py"
 PREFIX = "orientc_"  # of a compact model's `model_type`
 RESIDENT = "orientc_resident"  # the setting that says how a head holds the table while it runs
 PARTS = (  # each needs those before
-    table_names, ggml_types, layout, packing, ggml_blocks, decoding, factors, resident, modules, swap, compact_model,
+    table_names, ggml_types, layout, packing, ggml_blocks, decoding, factors, resident, undecoded, modules, swap,
+    compact_model,
 )  # fmt: skip
 LEFT_OUT = {"pack"}  # functions that loading a model does not need
 AUTO_CLASSES = (

@@ -21,7 +21,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from orientc.errors import EvaluationError, ModelError, NoTableError, TrustError, UsageError
-from orientc.modeling.swap import keep_apart, text_tower
+from orientc.modeling.swap import keep_apart, lookups_of_parts, text_tower, users_of
 from orientc.models import compact, hub, quantized, sentence_transformers
 from orientc.models.argument import place_of
 from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
@@ -134,6 +134,13 @@ class ModelSource(ModelFiles):
         if rows is None:
             raise NoTableError(f"{self.id} ({self.config.model_type}) has no token-embedding table")
         return int(rows)
+
+    @cached_property
+    def decoder_rows(self) -> int | None:
+        """Rows of the table that a decoder looks tokens up in where its encoder has another one; else None."""
+        lookups = lookups_of_parts(self.skeleton)
+        shares = not lookups or lookups[-1] in users_of(self.skeleton).values()
+        return None if shares else getattr(lookups[-1], "num_embeddings", None)
 
     @cached_property
     def outline(self) -> PreTrainedModel:

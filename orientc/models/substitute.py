@@ -8,6 +8,8 @@ share one set of parameters, and the model's tied weights are updated, so that `
 from __future__ import annotations
 
 import contextlib
+import dis
+import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -18,12 +20,21 @@ from orientc.errors import NoTableError, SubstitutionError
 from orientc.modeling.factors import Factors
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
 from orientc.modeling.resident import Resident
-from orientc.modeling.swap import module_of, replacements, set_tied_weights, swap_in, unresized, users_of
+from orientc.modeling.swap import (
+    lookups_of_parts,
+    module_of,
+    replacements,
+    set_tied_weights,
+    swap_in,
+    unresized,
+    users_of,
+)
 from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.tables import table_named, tables_of
 from orientc.storage.artifact import Artifact
 from orientc.storage.sizes import BOTH, HEAD_ONLY, INPUT_ONLY, TIED
 
+_FACTS = {"dtype", "device", "shape"}  # that a compressed head's weight tells without being decoded
 Compressions = Artifact | Factors | Sequence[Artifact] | Mapping[str, Factors]  # of one table, or of several
 
 
@@ -163,19 +174,10 @@ def _check_table(model: PreTrainedModel, name: str, factors: Factors) -> None:
 
 
 def _check_lookups(model: PreTrainedModel) -> None:
-    """Raise `SubstitutionError` where encoder or decoder have a token table of their own; one for sound has none.
-
-    A decoder may look tokens up in the head's.
-    """
-    known = {id(module) for name in (INPUT, HEAD) for module in users_of(model, name).values()}
-    for part in (model.get_encoder(), model.get_decoder()) if model.config.is_encoder_decoder else ():
-        lookup = part.get_input_embeddings() if isinstance(part, PreTrainedModel) else None
-        if isinstance(lookup, nn.Conv1d):
-            continue
-        if lookup is None or id(lookup) not in known:
-            raise SubstitutionError(
-                f"{type(model).__name__} looks tokens up in several tables: only a shared one can be replaced"
-            )
+    """Raise `SubstitutionError` where encoder or decoder look tokens up in what is no table."""
+    known = {id(module) for name in tables_of(model) for module in users_of(model, name).values()}
+    if any(id(lookup) not in known for lookup in lookups_of_parts(model)):
+        raise SubstitutionError(f"{type(model).__name__} looks tokens up in what is no table: none can be replaced")
 
 
 def _checked_policy(model: PreTrainedModel, tables: Collection[str], head: str | None) -> str:
@@ -219,12 +221,15 @@ def _projects(head: nn.Module, table: Tensor) -> bool:
 def _called(model: PreTrainedModel, head: nn.Module, table: str) -> bool:
     """Whether the module that holds a head calls it, where the head uses the table.
 
-    MobileBERT's multiplies by the head's weight itself; Mamba's calls it and asks for its dtype.
+    MobileBERT's multiplies by the head's weight itself; Mamba's calls it, and asks for nothing but its type.
     """
     shared = head in users_of(model, table).values()
     for name, module in model.named_modules():
         if module is head and shared:
             holder, _, attribute = name.rpartition(".")
-            names = type(model.get_submodule(holder)).forward.__code__.co_names
-            return not {attribute, "weight"} <= set(names)
+            code = inspect.unwrap(type(model.get_submodule(holder)).forward)
+            read = [instruction.argval for instruction in dis.get_instructions(code)]
+            weights = [place for place, name in enumerate(read) if name == "weight"]
+            asks = all(read[place - 1] == attribute and read[place + 1] in _FACTS for place in weights)
+            return attribute not in read or asks
     return True

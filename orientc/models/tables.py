@@ -1,8 +1,9 @@
 """The tables of a model: what they are called, and which parameters and modules are theirs.
 
 A table is a matrix with a row for each token. "input" is the one that tokens are looked up in, "head" that of an output
-projection which does not share it; other large embeddings, such as Gemma 3n's for each layer, go by their modules'
-names. Small embeddings, of positions, types and the like, are none.
+projection which does not share it. A decoder's, where it shares neither, and other large embeddings, such as Gemma 3n's
+for each layer, go by their modules' names. Small embeddings, of positions, types and the like, are none; nor is one
+that a model keeps, but nothing in it uses, as BART's shared one where encoder and decoder have their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from orientc.errors import NoTableError
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead, table_of
-from orientc.modeling.swap import module_of, users_of
+from orientc.modeling.swap import lookup_of, lookups_of_parts, module_of, users_of
 from orientc.modeling.table_names import HEAD, INPUT
 
 LEAST_ROWS = 10_000  # of an embedding that is a table beside the model's own
@@ -49,17 +50,19 @@ class ModelTable:
 
 
 def tables_of(model: PreTrainedModel) -> dict[str, ModelTable]:
-    """The tables of a model by name: the input's, an untied head's, then others by size."""
-    lookup, head = module_of(model), module_of(model, HEAD)
+    """The tables of a model by name: the input's, an untied head's, a decoder's own, then others by size."""
+    lookup, head, parts = module_of(model), module_of(model, HEAD), lookups_of_parts(model)
     names = [INPUT] if isinstance(lookup, nn.Embedding | CompressedEmbedding) else []
     if head is not None and _is_table(model, head) and not (names and head in users_of(model).values()):
         names.append(HEAD)
     taken = {id(_parameter(module_of(model, name))) for name in names}
+    if lookup is not (unused := lookup_of(model)):
+        taken.add(id(_parameter(unused)))
     others: dict[str, int] = {}
     for place, module in model.named_modules():
         if not isinstance(module, nn.Embedding | CompressedEmbedding) or id(_parameter(module)) in taken:
             continue
-        large = module.num_embeddings >= LEAST_ROWS or isinstance(module, CompressedEmbedding)
+        large = module.num_embeddings >= LEAST_ROWS or isinstance(module, CompressedEmbedding) or module in parts
         if large and not any(word in place.rpartition(".")[2] for word in _OTHERS):
             taken.add(id(_parameter(module)))
             others[_short(model, place)] = module.num_embeddings * module.embedding_dim
@@ -85,14 +88,14 @@ def chosen(model: PreTrainedModel, name: str, id: str) -> tuple[str, ...]:
 
 
 def _is_table(model: PreTrainedModel, head: nn.Module) -> bool:
-    """Whether an output projection has a row for each token, as the lookup has, or one that shares its weight.
+    """Whether an output projection has a row for each token, as a lookup has, or one that shares its weight.
 
     DeBERTa's (legacy=False) is a layer before the product, which reads the lookup's weight.
     """
     if not isinstance(head, nn.Linear | CompressedHead):
         return False
-    lookup = module_of(model)
-    if isinstance(head, CompressedHead) or len(_parameter(head)) == getattr(lookup, "num_embeddings", None):
+    rows = {getattr(lookup, "num_embeddings", None) for lookup in (module_of(model), *lookups_of_parts(model))}
+    if isinstance(head, CompressedHead) or len(_parameter(head)) in rows:
         return True
     return any(isinstance(user, nn.Embedding) for user in users_of(model, HEAD).values())
 

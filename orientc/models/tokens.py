@@ -8,11 +8,15 @@ from orientc.errors import ModelError
 from orientc.models.source import ModelSource
 
 
-def check_ids(source: ModelSource, sequences: Iterable[Sequence[int]]) -> None:
-    """Raise `ModelError` where a token of some sequences has no row in the model's table."""
+def check_ids(source: ModelSource, sequences: Iterable[Sequence[int]], *, decoded: bool = False) -> None:
+    """Raise `ModelError` where a token of some sequences has no row in the model's table.
+
+    Of sequences that are `decoded` that is the decoder's table, where it has one of its own.
+    """
     highest = max((max(ids, default=0) for ids in sequences), default=0)
-    if highest >= source.rows:
-        raise ModelError(f"the tokenizer gives token {highest}, the table has {source.rows} rows")
+    rows = (source.decoder_rows if decoded else None) or source.rows
+    if highest >= rows:
+        raise ModelError(f"the tokenizer gives token {highest}, the table has {rows} rows")
 
 
 def padding_id(source: ModelSource) -> int:

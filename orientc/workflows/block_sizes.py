@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from orientc.compression.gguf_tables import block_sizes
 from orientc.errors import FitError
-from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.storage.sizes import MB
 from orientc.workflows.sizes import Sizes
 
@@ -20,39 +21,43 @@ class BlockSizes(Sizes):
 
     @cached_property
     def body(self) -> int:
-        """Bytes of the file without its table."""
-        return Path(str(self.source.gguf)).stat().st_size - self.info.nbytes + _KEYS
+        """Bytes of the file without its tables."""
+        return Path(str(self.source.gguf)).stat().st_size - self.nbytes + _KEYS
 
     @cached_property
     def all_bits(self) -> tuple[float, ...]:
-        """Bits per weight of the block types that fit the table's width and are smaller than it is, ascending.
+        """Bits per weight of all tables together, each in a block type that makes it smaller than it is; ascending.
 
-        Raises `FitError` where there are none.
+        Raises `FitError` where a table fits none.
         """
-        info = self.info
-        own = 8 * info.nbytes / (info.vocab * info.dim)
-        known = {kind.bits_per_weight for kind in BLOCK_TYPES.values() if info.dim % kind.width == 0}
-        if not known:
-            raise FitError(f"no block type goes into {info.dim} columns")
-        if not (smaller := sorted(bits for bits in known if bits < own)):
-            raise FitError(f"the table is in {info.dtype}, and no block type that goes into {info.dim} columns is less")
-        return tuple(smaller)
+        whole = {sum(sizes) for sizes in itertools.product(*map(block_sizes, self.infos))}
+        return tuple(8 * size / self.numbers for size in sorted(whole))
 
     @property
     def largest(self) -> float:
-        """Bits per weight of the largest block type that is as small as asked for. Raises `FitError` for none."""
+        """Bits per weight of the largest block types that are as small as asked for. Raises `FitError` for none."""
         allowed = self.wanted
-        numbers = self.info.vocab * self.info.dim
-        if not (fitting := [bits for bits in self.all_bits if bits * numbers / 8 <= allowed]):
+        if not (fitting := [bits for bits in self.all_bits if bits * self.numbers / 8 <= allowed]):
             raise FitError(
-                f"no block type makes the table as small as {allowed / MB:.2f} MB: the smallest for {self.info.dim} "
-                f"columns takes {self.all_bits[0]:g} bits per weight, {self.all_bits[0] * numbers / 8 / MB:.2f} MB"
+                f"no block type makes the {self._called} as small as {allowed / MB:.2f} MB: the smallest for "
+                f"{self._columns} takes {self.all_bits[0]:g} bits per weight, "
+                f"{self.all_bits[0] * self.numbers / 8 / MB:.2f} MB"
             )
         return fitting[-1]
 
     @property
+    def _called(self) -> str:
+        return "tables" if self.others else "table"
+
+    @property
+    def _columns(self) -> str:
+        return f"{' and '.join(dict.fromkeys(str(info.dim) for info in self.infos))} columns"
+
+    @property
     def _no_room(self) -> str:
-        return f"what is not the table takes {self.body / MB:.2f} MB, and stays as it is: `model_mb` must be more"
+        return (
+            f"what is not the {self._called} takes {self.body / MB:.2f} MB, and stays as it is: `model_mb` must be more"
+        )
 
     @property
     def shown_bits(self) -> tuple[float, ...]:
@@ -62,5 +67,7 @@ class BlockSizes(Sizes):
     @property
     def bounds(self) -> tuple[str, ...]:
         """Between which sizes is looked, a line."""
-        shown = ", ".join(f"{bits:g}" for bits in self.all_bits)
-        return (f"block types for {self.info.dim} columns, smaller than {self.info.dtype}: {shown} bits per weight",)
+        shown = ", ".join(f"{bits:.4g}" for bits in self.all_bits)
+        types = " and ".join(dict.fromkeys(info.dtype for info in self.infos))
+        both = " of both" if self.others else ""
+        return (f"block types for {self._columns}, smaller than {types}: {shown} bits per weight{both}",)

@@ -42,16 +42,13 @@ class Texts:
         return {"calibration": self.calibration.name, "search": self.search.name, "verdict": self.verdict.name}
 
 
-def tables_for(
-    source: ModelSource, table: str | None, measure: str, *, runtime: str | None, progress: Progress
-) -> tuple[str, ...]:
+def tables_for(source: ModelSource, table: str | None, measure: str, *, progress: Progress) -> tuple[str, ...]:
     """The names of the tables to compress.
 
     Args:
         source: The model.
         table: "input", "head" or "all"; None for all that can be.
         measure: What the model is measured by: a head is compressed where that is perplexity.
-        runtime: What the model is to run in; a GGUF file's lookup alone is made smaller.
         progress: Told of tables that stay as they are.
 
     Raises:
@@ -59,12 +56,11 @@ def tables_for(
         NoTableError: The model has no such table.
     """
     there = tables_of(source.skeleton)
-    predicted = [INPUT] if runtime is not None or measure != PERPLEXITY else [INPUT, HEAD]
+    predicted = [INPUT, HEAD] if measure == PERPLEXITY else [INPUT]
     if table not in (None, ALL):
         name = table_named(source.skeleton, str(table), source.id).name
         if name not in predicted:
-            why = f"with `runtime` {runtime}" if runtime else f"by {measure}"
-            raise UsageError(f"the table {name} can't be made smaller {why}: only {' and '.join(predicted)}")
+            raise UsageError(f"the table {name} can't be made smaller by {measure}: only {' and '.join(predicted)}")
         return (name,)
     if left := [name for name in there if name not in predicted and not (table is None and name == HEAD)]:
         progress.warn(f"nothing predicts what {', '.join(left)} would lose: left as in the original")

@@ -80,13 +80,13 @@ def shrink(
         target_mb: The table's size at most, in MB of 10⁶ bytes.
         target_ratio: Byte ratio at least.
         model_mb: Size of the whole model's weight files at most, in MB.
-        runtime: "gguf" for a GGUF file, its table in one of ggml's block types; `body`, `dtype`, `name` and `push` are
-            not for that.
+        runtime: "gguf" for a GGUF file, its tables each in one of ggml's block types; `body`, `dtype`, `name` and
+            `push` are not for that.
         effort: How long to search for codes: "fast" unless given, or "best", which takes several times as long for each
             size that is tried and loses less.
         table: Which tables to compress: "all" unless given, that is the lookup's and that of a head which has its own,
-            sizes being shared out by predicted loss; "input" or "head" alone. With `runtime`, and by a measure without
-            a head, it is the lookup's.
+            sizes being shared out by predicted loss; "input" or "head" alone. By a measure without a head it is the
+            lookup's.
         text: UTF-8 file, or a text, that is split for calibration, search and verdict; WikiText-103's validation and
             test texts unless given, for "demo" its own. An encoder-decoder's is pairs, as for `perplexity`.
         sts: Folder that STS-B is in, as for `similarity`, or "hub": the search is on its train set, the verdict on its
@@ -147,7 +147,7 @@ def shrink(
         model, tolerance.measure, text=text, sts=sts, data=data, seed=seed, progress=progress, languages=languages
     )
     kind = Work if runtime is None else GgufWork
-    names = tables_for(model, table, tolerance.measure, runtime=runtime, progress=progress)
+    names = tables_for(model, table, tolerance.measure, progress=progress)
     work = kind(setup, texts, tolerance, asked, limit, config, body, dtype, place, names, effort)
     if dry_run:
         return work.predicted()

@@ -95,7 +95,7 @@ class Shrunk:
         load: The line of Python that loads the folder.
         loaded: How it loaded in a process without orientc.
         needs: What has to be installed for that, as pip names it.
-        block: The block type of a GGUF file's table; None of a folder.
+        block: The block types of a GGUF file's tables, with commas between; None of a folder.
         url: Address on the hub; None where it was not pushed.
         fresh: False where all of it was done before.
         seconds: How long it took.

@@ -17,6 +17,7 @@ from orientc.errors import UsageError
 from orientc.evaluation.configs import FinetuningConfig, SquadConfig, check_choice, check_counts
 from orientc.evaluation.glue.tasks import ALL, TASKS
 from orientc.evaluation.option_values import KEEP, NONE
+from orientc.evaluation.pairs import languages_of
 from orientc.methods.effort import FAST
 
 SQUAD = "squad"
@@ -48,7 +49,9 @@ class Study:
         similarity: Whether to measure sentence vectors, on STS-B.
         task: GLUE tasks and "squad", to fine-tune on.
         text: Text for perplexity; None for the default one.
-        limit: Perplexity on so many lines (masked) or tokens (causal).
+        languages: Of an encoder-decoder's pairs, what source and target are called, and a multilingual tokenizer's
+            languages.
+        limit: Perplexity on so many lines (masked), tokens (causal) or pairs.
         data: Folder with GLUE's data; None for the hub.
         squad_data: Folder with SQuAD's data; None for the hub.
         limit_train: Train on so many examples.
@@ -76,6 +79,7 @@ class Study:
     similarity: bool = False
     task: tuple[str, ...] = ()
     text: Any = None
+    languages: str | None = None
     limit: int | None = None
     data: str | Path | None = None
     squad_data: str | Path | None = None
@@ -105,6 +109,7 @@ class Study:
         check_effort(self.effort)
         if self.effort != FAST and TARGET not in self.methods:
             raise UsageError("`effort` is for target: say its sizes with `target_bits`, or choose it with `methods`")
+        languages_of(self.languages)
         check_counts(limit_train=self.limit_train, limit_eval=self.limit_eval)
         for task in self.task:
             self.config_of(task)
@@ -262,5 +267,5 @@ _PARSED: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
 }
 _NONE_TYPES: dict[str, type] = {
     "perplexity": bool, "similarity": bool, "limit": int, "limit_train": int, "limit_eval": int, "keep": str,
-    "effort": str,
+    "effort": str, "languages": str,
 }  # fmt: skip

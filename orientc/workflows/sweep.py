@@ -80,6 +80,7 @@ def sweep(
     similarity: bool | None = None,
     task: str | Sequence[str] | None = None,
     text: str | Path | Text | None = None,
+    languages: str | None = None,
     limit: int | None = None,
     data: str | Path | None = None,
     squad_data: str | Path | None = None,
@@ -126,8 +127,11 @@ def sweep(
         perplexity: Whether to measure perplexity, on `text`.
         similarity: Whether to measure sentence vectors, on STS-B.
         task: GLUE tasks, "all" nine of them, or "squad", to fine-tune on.
-        text: UTF-8 text file for perplexity; WikiText-103's raw test set unless given, for "demo" its own.
-        limit: Perplexity on so many lines (masked) or tokens (causal).
+        text: UTF-8 text file for perplexity; WikiText-103's raw test set unless given, for "demo" its own. An
+            encoder-decoder's is pairs, as for `perplexity`.
+        languages: Of an encoder-decoder's pairs, what source and target are called in `text`, and a multilingual
+            tokenizer's languages, as "en,de".
+        limit: Perplexity on so many lines (masked), tokens (causal) or pairs.
         data: Folder with GLUE's data; from the hub unless given.
         squad_data: Folder with SQuAD's data; from the hub unless given.
         limit_train: Train on so many examples, the first after a seeded shuffle.
@@ -154,10 +158,10 @@ def sweep(
     given: dict[str, Any] = {
         "methods": methods, "ratios": ratios, "bits": bits, "blocks": blocks, "target_bits": target_bits,
         "presets": presets, "effort": effort, "fit_seeds": fit_seeds, "calibration": calibration,
-        "perplexity": perplexity, "similarity": similarity, "task": task, "text": text, "limit": limit, "data": data,
-        "squad_data": squad_data,
-        "limit_train": limit_train, "limit_eval": limit_eval, "train_embeddings": train_embeddings, "epochs": epochs,
-        "learning_rate": learning_rate, "seed": seed, "seeds": seeds, "precision": precision, "keep": keep,
+        "perplexity": perplexity, "similarity": similarity, "task": task, "text": text, "languages": languages,
+        "limit": limit, "data": data, "squad_data": squad_data, "limit_train": limit_train, "limit_eval": limit_eval,
+        "train_embeddings": train_embeddings, "epochs": epochs, "learning_rate": learning_rate, "seed": seed,
+        "seeds": seeds, "precision": precision, "keep": keep,
     }  # fmt: skip
     study = read_study(given, config)
     if table not in (None, INPUT) and (study.similarity or study.task):
@@ -166,7 +170,7 @@ def sweep(
     place = None if out is None else Path(out)
     trust = {"revision": revision, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     setup = setup_for(model, device, place, progress or Progress(), **trust)
-    return run_study(wanted, measures(study, setup), setup, place, table or INPUT)
+    return run_study(wanted, measures(study, setup), setup, place, table or INPUT, study.languages)
 
 
 def setup_for(
@@ -181,7 +185,12 @@ def setup_for(
 
 
 def run_study(
-    wanted: Sequence[Fit], taken: Sequence[Measure], setup: Setup, out: Path | None, table: str = INPUT
+    wanted: Sequence[Fit],
+    taken: Sequence[Measure],
+    setup: Setup,
+    out: Path | None,
+    table: str = INPUT,
+    languages: str | None = None,
 ) -> Sweep:
     """Make artifacts, and measure the uncompressed model and each of them, cell by cell.
 
@@ -191,6 +200,7 @@ def run_study(
         setup: The model, and how it is evaluated.
         out: Runs folder.
         table: The table that is compressed, or "all".
+        languages: Of the pairs that an encoder-decoder is calibrated on.
 
     Raises:
         ModelError: The model's table can't be read, or it has none of that name. Whatever goes wrong later fails its
@@ -204,7 +214,7 @@ def run_study(
     measured: list[Path] = []
 
     def calibration() -> tuple[list[Path], bool]:
-        made = calibrate(setup.source, **common)
+        made = calibrate(setup.source, languages=languages, **common)
         measured.append(made.path)
         return [], made.fresh
 

@@ -44,7 +44,7 @@ def measures(study: Study, setup: Setup) -> list[Measure]:
 
 
 def _perplexity(setup: Setup, study: Study) -> Measure:
-    config = PerplexityConfig(limit=study.limit)
+    config = PerplexityConfig(limit=study.limit, languages=study.languages)
     return _measuring("perplexity", lambda: PerplexityMeasurement(setup, config, study.text, several=True))
 
 

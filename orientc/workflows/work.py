@@ -15,7 +15,7 @@ from orientc.calibration.config import CalibrationConfig
 from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_and_store import Compressed, run_and_store
 from orientc.compression.fit_table import Fit, loaded
-from orientc.compression.shared_budget import SharedBudget, check_shared
+from orientc.compression.shared_budget import SharedBudget
 from orientc.errors import FitError
 from orientc.evaluation.glue.finetuned import Rows
 from orientc.evaluation.pairs import parse
@@ -146,7 +146,7 @@ class Work:
             texts=self.texts.names, table=exported.facts.table, base_table=self.sizes.nbytes, weights=exported.weights,
             base_weights=info.model_bytes, halved=exported.halved, verdict=verdict, tried=tried, bounds=bounds,
             predicted=(), load=exported.facts.load(str(folder)), loaded=load,
-            needs=exported.facts.needs, block=made.description.layout.block or None,
+            needs=exported.facts.needs, block=_blocks(made),
         )  # fmt: skip
 
     def predicted(self) -> Shrunk:
@@ -231,8 +231,7 @@ class Work:
     def _budget(self, calibration: Calibration) -> SharedBudget:
         """What tables of some sizes are predicted to lose; it is kept, as sizes are looked for."""
         if calibration.sha256 not in self._budgets:
-            budget = SharedBudget(self.tables, check_shared(calibration, self.tables), str(self.setup.device))
-            self._budgets[calibration.sha256] = budget
+            self._budgets[calibration.sha256] = SharedBudget(self.tables, calibration, str(self.setup.device))
         return self._budgets[calibration.sha256]
 
     @cached_property
@@ -300,3 +299,8 @@ class Work:
         if isinstance(text, Text) and reads_pairs(self.setup.source):
             return [first for first, _ in parse(text.name, text.content)]
         return list(text.first) if isinstance(text, Pairs) else text.content.split("\n")
+
+
+def _blocks(made: Compressed) -> str | None:
+    """The block types that tables are in, in the tables' order; None where they are in others."""
+    return ", ".join(each.description.layout.block for each in made.all if each.description.layout.block) or None

@@ -1,4 +1,4 @@
-"""The steps of `shrink` for llama.cpp: a GGUF file whose table is in one of ggml's block types."""
+"""The steps of `shrink` for llama.cpp: a GGUF file whose tables are each in one of ggml's block types."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ class GgufWork(Work):
 
     @cached_property
     def sizes(self) -> BlockSizes:
-        """What the table may take, and what the rest of the file does."""
-        return BlockSizes(self.setup.source, self.info, self.exported_dtype, self.asked)
+        """What the tables may take, and what the rest of the file does."""
+        others = tuple(table.info for table in self.tables[1:])
+        return BlockSizes(self.setup.source, self.info, self.exported_dtype, self.asked, others=others)
 
     def _smallest(self, search: SizeSearch) -> tuple[tuple[Tried, ...], Compressed]:
         return search.smallest_of(self.sizes.all_bits)
@@ -54,7 +55,7 @@ class GgufWork(Work):
 
     def _exported(self, made: Compressed, folder: Path, **options: Any) -> Exported:
         options.pop("name", None)  # a file has no card
-        return export(made.path, folder, form=GGUF, model=self.setup.source.id, **options)
+        return export(made.paths, folder, form=GGUF, model=self.setup.source.id, **options)
 
     def _loaded(self, folder: Path, exported: Exported, sentences: list[str]) -> Loaded:
         return llama_cpp.loaded(folder, sentences)

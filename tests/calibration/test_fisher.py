@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import VOCAB, build
+from support.architectures import OTHERS, VOCAB, build
+from support.untied import several
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 from torch.distributions import kl_divergence as kl
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import BertForSequenceClassification, MarianConfig, MarianMTModel, PreTrainedModel
 
 from orientc.calibration.fisher import (
     ImportanceMatrices,
@@ -121,11 +122,29 @@ def test_the_metrics_predict_what_a_change_of_the_table_costs(name: str) -> None
         assert predicted(change, importance) == pytest.approx(cost, rel=0.2), (lookup, head)
 
 
-@pytest.mark.parametrize("name", ["t5", "bart-scaled", "m2m-100"])
-def test_an_encoder_decoders_metrics_predict_what_a_change_costs(name: str) -> None:
-    """Of both its lookups together M, of the head H, where a target repeats its source's tokens in another order."""
-    model = build(name) if name == "t5" else model_of(name)  # its predictions are not even as they are
+def encoder_decoder(name: str) -> PreTrainedModel:
+    """One that shares one table, or has two of a size, or three."""
+    if name == "marian-two-tables":
+        config = MarianConfig(**OTHERS["marian"][2], share_encoder_decoder_embeddings=False)
+        torch.manual_seed(0)
+        model: PreTrainedModel = MarianMTModel(config).eval()
+    else:
+        model = several(name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1 and name != "t5":  # whose predictions are not even as they are
+                parameter.mul_(6)
     model.config.decoder_start_token_id = CLS
+    return model
+
+
+@pytest.mark.parametrize("name", ["t5", "bart-scaled", "m2m-100", "bart-untied", "marian-two-tables"])
+def test_an_encoder_decoders_metrics_predict_what_a_change_costs(name: str) -> None:
+    """M of all lookups in the input's table, H of the head, for targets that have their sources' tokens backwards.
+
+    Of a head's own table H is of all that use it, a decoder's lookup with them.
+    """
+    model = encoder_decoder(name)
     drawn, given = (
         [
             Example(found.input_ids, [*range(len(found.targets))], found.targets[::-1], decoded=True)
@@ -135,9 +154,12 @@ def test_an_encoder_decoders_metrics_predict_what_a_change_costs(name: str) -> N
     )
     found = of_language_model(model, drawn, head=True, **COMMON)
     assert found.head_importance is not None
+    assert (found.head_share < 1) == (name == "marian-two-tables")
     lookups = [module for module in users_of(model).values() if isinstance(module, nn.Embedding)]
     change, (head,) = changed(model, lookup=False, head=True)
-    for modules, importance in ((lookups, found.input_importance), ([head], found.head_importance)):
+    projecting = [head] if head in users_of(model).values() else [*users_of(model, "head").values()]
+    assert len(projecting) == (2 if name == "marian-two-tables" else 1)
+    for modules, importance in ((lookups, found.input_importance), (projecting, found.head_importance)):
         cost = divergence(model, change, modules, given)
         assert cost > 0
         assert predicted(change, importance) == pytest.approx(cost, rel=0.25)

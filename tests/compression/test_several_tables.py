@@ -20,12 +20,13 @@ import orientc
 from orientc.comparison.grid import grid
 from orientc.compression.configs import TargetConfig
 from orientc.compression.fit_and_store import Compressed
-from orientc.compression.shared_budget import SharedBudget
+from orientc.compression.shared_budget import SharedBudget, equal_shares, total_bytes
 from orientc.errors import (
     ArtifactMismatchError,
     CalibrationError,
     CalibrationMismatchError,
     EvaluationError,
+    FitError,
     NoTableError,
     UsageError,
 )
@@ -34,6 +35,7 @@ from orientc.models.table import read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
 from orientc.storage.calibration import Calibration
+from orientc.utils.progress import Progress
 
 TEXT = Text("sentences", "\n".join(SENTENCES))
 Run = Callable[..., Ended]
@@ -126,8 +128,6 @@ def test_what_is_wrong_is_refused(made: Callable[..., Compressed], model: Path, 
         orientc.svd(model, rank=4, table="all", out=tmp_path / "x.safetensors")
     with pytest.raises(NoTableError, match="has no table words: it has no such table; there are input, head"):
         made(table="words")
-    with pytest.raises(UsageError, match="shared out by predicted loss"):
-        orientc.compress(model, target_bits=4, table="all", out=tmp_path)
     both = made(table="all")
     with pytest.raises(ArtifactMismatchError, match="are both of the input table"):
         orientc.perplexity([both.path, _copied(both.path, tmp_path)], text=TEXT)
@@ -203,13 +203,50 @@ def test_a_size_is_shared_out_by_predicted_loss(model: Path, calibration: Path, 
     for config in (TargetConfig(target_bits=4.0), TargetConfig(target_mb=0.012), TargetConfig(target_ratio=9.0)):
         shares = budget.shares(config)
         sizes = [share.target_mb for share in shares]
-        assert sum(size for size in sizes if size) * 1e6 <= budget.total(config)
-        equal = TargetConfig(target_bits=8 * budget.total(config) / budget.numbers)
-        assert budget.predicted(shares) <= 1.01 * budget.predicted([equal, equal])
+        assert sum(size for size in sizes if size) * 1e6 <= total_bytes(tables, config)
+        assert budget.predicted(shares) <= 1.01 * budget.predicted(equal_shares(tables, config))
     made = orientc.compress(model, target_bits=4, table="all", calibration=known, out=tmp_path, device="cpu")
-    assert sum(each.description.nbytes for each in made.all) <= 4 * budget.numbers / 8
-    with pytest.raises(UsageError, match="`runtime` has forms of a few sizes"):
-        budget.shares(TargetConfig(target_bits=4.0, runtime="gguf"))
+    assert sum(each.description.nbytes for each in made.all) <= total_bytes(tables, TargetConfig(target_bits=4))
+
+
+@pytest.mark.parametrize(("bits", "pairs"), [(4.5, 1), (5.25, 10), (20.0, 25)])
+def test_block_types_share_a_size_as_loses_the_least(bits: float, pairs: int, model: Path, calibration: Path) -> None:
+    """Of all pairs of types that are as small; of 25 the largest two lose the least, of one there is no choice."""
+    known = calibrations.load(calibration)
+    tables = [read_table(model, table=table) for table in ("input", "head")]
+    budget, asked = SharedBudget(tables, known, "cpu"), TargetConfig(target_bits=bits, runtime="gguf")
+    types = 4.5, 5.0, 5.5, 6.0, 8.5
+    losses = {}
+    for own in ((one, other) for one in types for other in types if one + other <= 2 * bits):
+        losses[own] = budget.predicted([TargetConfig(target_bits=each, runtime="gguf") for each in own])
+    assert len(losses) == pairs
+    found = tuple(share.target_bits for share in budget.shares(asked))
+    assert losses[found] == min(losses.values())
+    with pytest.raises(FitError, match=r"can't be made as small as 0\.0115 MB together"):
+        budget.shares(TargetConfig(target_bits=4.49, runtime="gguf"))
+
+
+def test_without_a_calibration_each_table_has_as_many_bits(model: Path, tmp_path: Path) -> None:
+    """Which is said; the artifacts are those of each table alone."""
+    said: list[str] = []
+    options: dict[str, Any] = {"device": "cpu", "out": tmp_path}
+    both = orientc.compress(model, target_bits=3.5, table="all", progress=Progress(warn=said.append), **options)
+    (line,) = said
+    assert line.startswith("3.5 bits per weight for input and head each: without a `calibration` nothing says")
+    for each, table in zip(both.all, ("input", "head"), strict=True):
+        alone = orientc.compress(model, target_bits=3.5, table=table, **options)
+        assert (alone.path, alone.fresh) == (each.path, False)
+    counted = orientc.calibrate(model, frequency="zipf", device="cpu", out=tmp_path / "counted.safetensors").path
+    with pytest.raises(CalibrationError, match="nothing of the table head"):
+        orientc.compress(model, target_bits=3.5, table="all", calibration=counted, **options)
+    sizes = {"target_mb": 0.02, "target_ratio": 8, "target_bits": 4}
+    for field, value in sizes.items():
+        both = orientc.compress(model, table="all", **options, **{field: value})
+        tables = [each.description.base for each in both.all]
+        assert sum(each.description.nbytes for each in both.all) <= {
+            "target_mb": 20_000, "target_ratio": sum(table.nbytes for table in tables) / 8,
+            "target_bits": sum(table.vocab * table.dim for table in tables) / 2,
+        }[field]  # fmt: skip
 
 
 def test_a_calibration_of_another_head_is_refused(

@@ -12,7 +12,7 @@ import transformers
 from support import quantized
 from support.data import SENTENCES
 from support.documents import valid
-from support.untied import SPECIAL, lossless, outputs, save_untied, several
+from support.untied import OWN_HEAD, SPECIAL, UNTIED, lossless, outputs, save_untied, several
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
@@ -52,8 +52,12 @@ def loaded(made: Exported) -> PreTrainedModel:
     return model
 
 
+FEW = ["bert-untied", "llama-untied", "rembert-untied", "mamba2-untied", "bart-untied", *SPECIAL]
+MANY = [name for name in (*OWN_HEAD, *UNTIED) if name not in FEW]
+
+
 @pytest.mark.parametrize("form", ["compact", "dense"])
-@pytest.mark.parametrize("name", ["bert-untied", "llama-untied", "rembert-untied", *SPECIAL])
+@pytest.mark.parametrize("name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MANY)])
 def test_lossless_artifacts_give_the_models_own_logits(
     name: str, form: str, tmp_path: Path, bytes_bpe: PreTrainedTokenizerFast
 ) -> None:

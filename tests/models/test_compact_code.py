@@ -471,19 +471,12 @@ def test_a_class_that_is_not_in_the_map_is_refused_not_loaded_with_a_new_table(a
         getattr(transformers, auto_name).from_pretrained(tmp_path, trust_remote_code=True)
 
 
-@pytest.mark.parametrize(
-    ("model_class", "config"),
-    [
-        ("MobileBertForMaskedLM", transformers.MobileBertConfig(embedding_size=16, intra_bottleneck_size=WIDTH)),
-        ("MambaForCausalLM", transformers.MambaConfig(state_size=4)),
-    ],
-)
-def test_a_head_that_is_read_and_not_called_is_refused(model_class: str, config: Any) -> None:
+def test_a_head_that_is_read_and_not_called_is_refused() -> None:
     small = {"vocab_size": 97, "hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = type(config)(**config.to_diff_dict() | small)
-    model = getattr(transformers, model_class)(config)
+    config = transformers.MobileBertConfig(**small, embedding_size=16, intra_bottleneck_size=WIDTH)
+    model = transformers.MobileBertForMaskedLM(config)
     for head in ("input-only", "tied"):
-        with pytest.raises(SubstitutionError, match=f"the head of {model_class} reads the table's weight directly"):
+        with pytest.raises(SubstitutionError, match="head of MobileBertForMaskedLM reads the table's weight directly"):
             substitute(model, factors_of(model), head)
     assert not [module for module in model.modules() if isinstance(module, CompressedTable)]
 
@@ -494,7 +487,7 @@ def test_lookups_of_another_kind_are_refused_in_one_line() -> None:
     two = transformers.FSMTConfig(
         src_vocab_size=97, tgt_vocab_size=97, langs=["a", "b"], d_model=WIDTH, encoder_layers=1, decoder_layers=1
     )
-    for model, said in ((quantized, "QuantEmbedding does more"), (transformers.FSMTModel(two), "several tables")):
+    for model, said in ((quantized, "QuantEmbedding does more"), (transformers.FSMTModel(two), "what is no table")):
         with pytest.raises(SubstitutionError, match=said):
             substitute(model, Factors.plain(torch.zeros(97, RANK), torch.zeros(WIDTH, RANK)), "input-only")
 

@@ -181,13 +181,6 @@ def test_a_head_that_reads_the_tables_weight_is_refused(head: str) -> None:
     model(input_ids=torch.arange(5, 10)[None])  # still whole
 
 
-def test_separate_tables_of_encoder_and_decoder_are_refused() -> None:
-    config = transformers.BartConfig(**ARCHITECTURES["bart"][2], tie_word_embeddings=False)
-    model = transformers.BartForConditionalGeneration(config).eval()
-    with pytest.raises(SubstitutionError, match="several tables"):
-        substitute(model, factors_of(model), "input-only")
-
-
 def test_another_models_shape_is_refused() -> None:
     model = build("bert")
     with pytest.raises(SubstitutionError, match="97 × 16"):

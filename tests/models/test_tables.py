@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from support.architectures import ARCHITECTURES, VOCAB, WIDTH, build
-from support.untied import DECODER_ROWS, OWN_HEAD, ROWS, SPECIAL, lossless, outputs, several
+from support.untied import DECODER_ROWS, OWN_HEAD, ROWS, SPECIAL, THREE, UNTIED, lossless, outputs, several
 from torch import nn
 
 from orientc.errors import NoTableError, SubstitutionError, UsageError
@@ -40,6 +41,21 @@ def test_marians_decoder_looks_up_what_its_head_projects_to() -> None:
     }  # fmt: skip
     assert found["input"].modules == ("model.encoder.embed_tokens",)
     assert set(found["head"].modules) == {"model.decoder.embed_tokens", "lm_head"}
+
+
+@pytest.mark.parametrize("name", [*THREE, "marian-three-tables"])
+def test_a_decoder_that_shares_no_table_has_one_by_its_name(name: str) -> None:
+    """However few rows it has; one that these models keep for both, and nothing uses, is none."""
+    model = several(name)
+    found = tables_of(model)
+    assert {table: entry.modules for table, entry in found.items()} == {
+        "input": ("model.encoder.embed_tokens",),
+        "head": ("lm_head",),
+        "decoder.embed_tokens": ("model.decoder.embed_tokens",),
+    }
+    if not name.startswith("marian"):  # of which the encoder's is named
+        model.model.shared = nn.Embedding(LEAST_ROWS, 4)
+        assert [*tables_of(model)] == [*found]
 
 
 def test_large_embeddings_of_other_names_are_tables() -> None:
@@ -104,7 +120,7 @@ def test_a_head_is_read_alone_with_facts_of_its_own(name: str, tmp_path: Path) -
 # -- compressed tables in their places
 
 
-@pytest.mark.parametrize("name", [*OWN_HEAD, *SPECIAL])
+@pytest.mark.parametrize("name", [*OWN_HEAD, *UNTIED, *SPECIAL])
 def test_lossless_tables_leave_a_model_as_it_is(name: str, tmp_path: Path) -> None:
     """One by one and all together, in memory, and in a compact folder; other numbers make a difference each time."""
     model, expected = several(name), outputs(several(name))
@@ -137,10 +153,21 @@ def test_what_is_compressed_decides_the_policy_of_a_head_of_its_own() -> None:
     assert head_policies(build("gpt2"), ["input"]) == ("input-only", "tied")
 
 
-def test_a_head_whose_weight_is_read_at_each_step_is_refused() -> None:
-    model = build("mamba2-untied")
-    with pytest.raises(SubstitutionError, match="Mamba2ForCausalLM reads the table's weight directly"):
-        substitute(model, lossless(model))
+@pytest.mark.parametrize("name", ["mamba2-untied", "falcon-mamba"])
+def test_a_head_that_is_asked_for_its_type_at_each_step_is_not_decoded(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "falcon-mamba":
+        sizes = {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_hidden_layers": 1, "state_size": 4}
+        model = transformers.FalconMambaForCausalLM(transformers.FalconMambaConfig(**sizes))
+    else:
+        model = build(name)
+    expected = outputs(model)
+    substitute(model, lossless(model))
+    found = outputs(model)
+    monkeypatch.setattr(Factors, "table", lambda *_: pytest.fail("the table was decoded"))
+    assert torch.equal(outputs(model), found)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_table_that_a_model_lacks_is_refused() -> None:

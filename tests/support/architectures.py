@@ -173,9 +173,15 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def build(name: str) -> PreTrainedModel:
-    """A random model whose biases and norms are not the neutral values they start with."""
+def build(name: str, *, untied: bool = False) -> PreTrainedModel:
+    """A random model whose biases and norms are not the neutral values they start with.
+
+    With `untied` its head has a table of its own, whatever the case says.
+    """
     model_class, config_class, arguments = (ARCHITECTURES | OTHERS)[name]
+    if untied:
+        arguments = arguments | _UNTIED
+        arguments |= {"text_config": arguments["text_config"] | _UNTIED} if "text_config" in arguments else {}
     torch.manual_seed(0)
     model: PreTrainedModel = getattr(transformers, model_class)(getattr(transformers, config_class)(**arguments))
     with torch.no_grad():

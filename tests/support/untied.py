@@ -28,9 +28,19 @@ _GEMMA3N: dict[str, Any] = {
     "altup_num_inputs": 2, "laurel_rank": 4, "num_kv_shared_layers": 0, "max_position_embeddings": 64,
     "pad_token_id": 0, "layer_types": ["full_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0],
 }  # fmt: skip
-# Mamba reads the dtype of its head's weight at each step: a compressed one would be decoded for it
-OWN_HEAD = [name for name in (*ARCHITECTURES, *OTHERS) if name.endswith("-untied") and name != "mamba2-untied"]
-SPECIAL = ["mt5-two-tensors", "marian-two-tables", "gemma3n"]
+_CASES = [*ARCHITECTURES, *OTHERS]
+_WITHOUT_HEAD = ("-encoder", "-classifier")
+_ALWAYS_TIED = ("t5", "t5-unscaled", "mt5", "umt5")
+OWN_HEAD = [name for name in _CASES if name.endswith("-untied")]  # as the architecture is by default, or often
+UNTIED = [
+    f"{name}-untied"  # which no test elsewhere has
+    for name in _CASES
+    if not name.endswith(("-untied", "-scaled", *_WITHOUT_HEAD))
+    and name not in _ALWAYS_TIED
+    and f"{name}-untied" not in OWN_HEAD
+]
+THREE = [f"{name}-untied" for name in ("bart", "marian", "m2m-100", "mbart", "pegasus")]  # tables, and one unused
+SPECIAL = ["mt5-two-tensors", "marian-two-tables", "marian-three-tables", "gemma3n"]
 
 
 def several(name: str) -> PreTrainedModel:
@@ -41,14 +51,34 @@ def several(name: str) -> PreTrainedModel:
         keep_apart(model, ["lm_head.weight"])
         nn.init.normal_(model.lm_head.weight)
         return model
-    if name == "marian-two-tables":
+    if name in ("marian-two-tables", "marian-three-tables"):
         arguments = OTHERS["marian"][2] | {"decoder_vocab_size": DECODER_ROWS}
+        arguments |= {"tie_word_embeddings": name == "marian-two-tables"}
         arguments |= {"pad_token_id": 60, "decoder_start_token_id": 60, "eos_token_id": 0}
         config = transformers.MarianConfig(**arguments, share_encoder_decoder_embeddings=False)
         return _felt(transformers.MarianMTModel(config))
     if name == "gemma3n":
         return _felt(transformers.Gemma3nForCausalLM(transformers.Gemma3nTextConfig(**_GEMMA3N)))
-    return build(name)
+    return _felt(build(name.removesuffix("-untied"), untied=True)) if name in UNTIED else build(name)
+
+
+def save_translator(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """An encoder-decoder with two tables, "mt5-two-tensors" or "marian-two-tables", saved with its tokenizer.
+
+    Marian's decoder has more rows than its encoder.
+    """
+    torch.manual_seed(0)
+    size, model_class, config_class, arguments = len(tokenizer), *(ARCHITECTURES | OTHERS)[name.partition("-")[0]]
+    arguments |= {"vocab_size": size, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 4}
+    if name == "marian-two-tables":
+        arguments |= {"decoder_vocab_size": size + 8, "share_encoder_decoder_embeddings": False}
+    model = getattr(transformers, model_class)(getattr(transformers, config_class)(**arguments))
+    if name == "mt5-two-tensors":
+        keep_apart(model, ["lm_head.weight"])
+        nn.init.normal_(model.lm_head.weight)
+    _felt(model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @torch.no_grad()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import llama_cpp, quantized
 from support.commands import one_line, run_here
 from support.data import SENTENCES
 from support.documents import valid
+from support.untied import save_untied
 from transformers import PreTrainedTokenizerFast
 
 import orientc
 from orientc.errors import ExportError, FitError, OutputError, UsageError
-from orientc.models.table import GGUF_TABLE, read_table
+from orientc.models.table import GGUF_HEAD, GGUF_TABLE, read_table
+from orientc.storage import artifact as artifacts
 from orientc.workflows import llama_cpp as runs_there
 from orientc.workflows.fresh_process import Loaded
 
@@ -90,6 +93,44 @@ def test_the_whole_file_is_as_small_as_asked(base: Path, text: Path, tmp_path: P
         orientc.shrink(base, tmp_path / "no.gguf", text=text, runtime="gguf", target_bits=4.4, out=tmp_path / "runs")
     with pytest.raises(FitError, match=r"stays as it is: `model_mb` must be more$"):
         orientc.shrink(base, tmp_path / "no.gguf", text=text, runtime="gguf", model_mb=0.01, out=tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory: pytest.TempPathFactory, bytes_bpe: PreTrainedTokenizerFast) -> Path:
+    place = tmp_path_factory.mktemp("untied")
+    return quantized.gguf_file(save_untied(place / "plain", bytes_bpe), place / "untied.gguf")
+
+
+@pytest.mark.usefixtures("not_run")
+def test_both_tables_of_an_untied_file_share_the_tolerance(untied: Path, text: Path, tmp_path: Path) -> None:
+    """Of all pairs of types that are as large those that lose the least by prediction are measured, both together."""
+    options: dict[str, Any] = {"text": text, "runtime": "gguf", "tokens": 500, "device": "cpu", "limit": 600}
+    to, runs = tmp_path / "small.gguf", tmp_path / "runs"
+    done = orientc.shrink(untied, to, within="3%", out=runs, **options)
+    valid(json.loads(json.dumps(done.as_dict())))
+    assert (done.head, done.inside) == ("both", True)
+    means = {(one + other) / 2 for one in BITS for other in BITS}
+    assert {entry.bits for entry in done.tried} <= means
+    assert len(done.tried) <= 4  # of 13 sizes
+    assert done.bits == min(entry.bits for entry in done.tried if entry.inside)
+    assert done.block
+    own = dict(zip((GGUF_TABLE, GGUF_HEAD), done.block.split(", "), strict=True))
+    assert types_in(to) == types_in(untied) | own
+    described = [artifacts.read_description(path) for path in done.artifacts]
+    assert [about.base.table for about in described] == ["input", "head"]
+    assert done.table == sum(about.nbytes for about in described)
+
+    [row] = orientc.shrink(untied, dry_run=True, target_bits=5.3, out=runs, **options).predicted
+    assert row.bits == 5.25  # 5.5 and 5, or 6 and 4.5, whichever loses less
+    alone = orientc.shrink(untied, tmp_path / "head.gguf", target_bits=5.3, table="head", out=runs, **options)
+    assert (alone.head, alone.bits) == ("head-only", 5.0)
+    assert alone.folder
+    assert types_in(alone.folder) == types_in(untied) | {GGUF_HEAD: alone.block}
+    small = orientc.shrink(untied, tmp_path / "mb.gguf", model_mb=untied.stat().st_size * 0.7e-6, out=runs, **options)
+    assert small.folder
+    assert small.folder.stat().st_size <= 0.7 * untied.stat().st_size
+    with pytest.raises(FitError, match=r"makes the tables as small as .*: the smallest for 32 columns takes 4.5 bits"):
+        orientc.shrink(untied, tmp_path / "no.gguf", target_bits=4.4, out=runs, **options)
 
 
 def test_what_is_not_for_a_gguf_file_is_refused_at_once(base: Path, bert_folder: Path, tmp_path: Path) -> None:

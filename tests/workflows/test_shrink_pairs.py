@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
 import pytest
 import transformers
 from support.data import PAIRS, SENTENCES
+from support.untied import save_translator
+from transformers import PreTrainedTokenizerFast
 
 import orientc
 from orientc.errors import EvaluationError
 from orientc.evaluation.pairs import parse
 from orientc.models.source import ModelSource
+from orientc.models.table import read_table
+from orientc.storage import artifact as artifacts
 from orientc.storage import calibration as calibrations
+from orientc.storage.calibration import HeadTable
 from orientc.utils.progress import Progress
+from orientc.workflows import fresh_process
+from orientc.workflows.fresh_process import Loaded
 from orientc.workflows.three_texts import three_texts
 
 WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
@@ -48,6 +56,41 @@ def test_the_folder_writes_what_it_was_measured_to(t5_folder: Path, pairs: Path,
     assert found.loaded.sentences == 64
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "small", trust_remote_code=True)
     assert type(model).__name__ == "T5ForConditionalGeneration"
+
+
+@pytest.mark.parametrize("name", ["mt5-two-tensors", "marian-two-tables"])
+def test_two_tables_of_an_encoder_decoder_share_a_size(
+    name: str,
+    pairs: Path,
+    tmp_path: Path,
+    wordpiece: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each by an importance matrix of its own; Marian's head counts what its decoder looks up in the same table."""
+    monkeypatch.setattr(fresh_process, "loaded", lambda *_: Loaded(0, None, "of a test"))
+    model = save_translator(name, tmp_path / "model", wordpiece)
+    found = orientc.shrink(
+        model, tmp_path / "small", text=pairs, target_bits=5, tokens=1000, device="cpu", out=tmp_path / "runs"
+    )
+    assert found.calibration
+    known = calibrations.load(found.calibration)
+    head = read_table(model, table="head").info
+    assert known.description.metrics == ("input_importance", "head_importance")
+    assert known.description.head == HeadTable(head.sha256, head.vocab, head.dim)
+    assert known.head_counts is not None
+    start, apart = 4, name == "marian-two-tables"  # looked up by a decoder alone
+    assert (head.vocab, float(known.counts[start])) == ((128, 0) if apart else (120, 240))
+    assert not apart or known.head_counts[start] > 0.03 * known.head_counts.sum()
+    assert found.head == "both"
+    assert [artifacts.read_description(path).base.table for path in found.artifacts] == ["input", "head"]
+    assert found.bits
+    assert found.bits <= 5
+    assert found.verdict
+    assert found.verdict.outcome.here != found.verdict.outcome.original
+    alone = orientc.compress(
+        model, target_bits=4, table="head", calibration=known, device="cpu", out=tmp_path / "head.safetensors"
+    )
+    assert 0 < alone.cost < math.inf
 
 
 def test_no_source_and_no_target_is_in_two_of_the_three_texts(t5_folder: Path, tmp_path: Path) -> None:

@@ -89,15 +89,13 @@ def test_what_nothing_predicts_is_left(tmp_path: Path, model: Path) -> None:
 
     several("gemma3n").save_pretrained(tmp_path)
     gemma, llama = ModelSource.resolve(tmp_path), ModelSource.resolve(model)
-    options: dict[str, Any] = {"runtime": None, "progress": Progress(warn=said.append)}
+    options: dict[str, Any] = {"progress": Progress(warn=said.append)}
     assert tables_for(gemma, None, PERPLEXITY, **options) == ("input",)
     assert said == ["nothing predicts what embed_tokens_per_layer would lose: left as in the original"]
     assert tables_for(llama, "all", PERPLEXITY, **options) == ("input", "head")
     assert tables_for(llama, None, SIMILARITY, **options) == ("input",)
     with pytest.raises(UsageError, match="the table head can't be made smaller by similarity"):
         tables_for(llama, "head", SIMILARITY, **options)
-    with pytest.raises(UsageError, match="with `runtime` gguf: only input"):
-        tables_for(llama, "head", PERPLEXITY, **options | {"runtime": "gguf"})
     with pytest.raises(NoTableError, match="its head shares the input's"):
         tables_for(gemma, "head", PERPLEXITY, **options)
     assert len(said) == 1

@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 from support.commands import Ended, files_in, one_line, run_here
+from support.data import PAIRS
 from support.documents import valid
+from support.untied import save_translator
+from transformers import PreTrainedTokenizerFast
 
 from orientc.calibration.calibrate import calibrate
+from orientc.evaluation.perplexity import perplexity
 from orientc.storage import artifact as artifacts
 from orientc.storage import records
 from orientc.workflows.sweep import sweep
@@ -436,3 +440,30 @@ def test_the_function_returns_what_failed(bert_folder: Path) -> None:
     assert (done.as_dict()["comparisons"], cell["status"], cell["paths"]) == ([], "failed", [])
     (line,) = done.failed
     assert line.startswith("svd, ratio 500: ")
+
+
+# -- tables and pairs
+
+
+def test_of_pairs_the_languages_that_are_named_are_measured_with_both_tables_compressed(
+    orientc: Orientc, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = save_translator("mt5-two-tensors", tmp_path / "model", wordpiece)
+    text = tmp_path / "pairs.jsonl"
+    rows = ({"fr": target[::-1], "de": target, "en": source} for source, target in PAIRS)
+    text.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    asked = ["sweep", model, "--bits", "8,4", "--perplexity", "--text", text, "--device", "cpu", "--json", "-q"]
+    assert "say with `languages` which two" in orientc(*asked).document["cells"][-1]["error"]
+    found = orientc(*asked, "--table", "all", "--languages", "en,de").document
+    assert [cell["status"] for cell in found["cells"]] == ["made"] * 5
+    (comparison,) = found["comparisons"]
+    names = {row["name"]: [*row["model_mb"]] for row in comparison["rows"]}
+    assert [head for name, (*_, head) in names.items() if " + " in name] == ["both"] * 2
+    read = [records.read(Path(path)) for cell in found["cells"][2:] for path in cell["paths"]]
+    again = perplexity(model, text=text, languages="en,de", device="cpu", out=tmp_path / "again").records[0]
+    assert [record.head for record in read] == ["input-only", "both", "both"]
+    assert {record.text["sha256"] for record in read if record.text} == {again.text["sha256"] if again.text else ""}
+    assert read[0].metrics["loss"] == again.metrics["loss"]
+    alone = orientc(*asked, "--table", "head", "--languages", "en,de").document
+    assert [[*row["model_mb"]] for row in alone["comparisons"][0]["rows"]][1:] == [["head-only"]] * 2
+    assert "--languages" in one_line(orientc(*asked, "--languages", "en"), 2)
