@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from orientc.distillation.trainable import Trainable, pass_gradients, rounded
 from orientc.methods.table_rows import TableRows
 from orientc.methods.trellis_search import nearest_streams
-from orientc.modeling.decoding import whole_numbers
+from orientc.modeling.decoding import level_blocks
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.layout import Layout
 
@@ -63,7 +63,10 @@ class TrellisTrainable(Trainable):
         row_groups = range(len(layout.row_group_sizes))
         numbers = tensors.get("latents.row_groups", torch.zeros(layout.rows, dtype=torch.uint8, device=device))
         self._ids = [(numbers == number).nonzero().squeeze(1) for number in row_groups]  # among those with latents
-        self._levels = [whole_numbers(layout, tensors, number, CHUNK) for number in row_groups]
+        levels: list[list[Tensor]] = [[] for _ in row_groups]
+        for number, block in level_blocks(layout, tensors, torch.int8, CHUNK):
+            levels[number].append(block)
+        self._levels = [torch.cat(blocks).contiguous() for blocks in levels]
         own = [tensors["latents.codes"][part.start : part.end].view(part.rows, part.size) for part in layout.streams]
         self._streams = [part.clone() for part in own]
         self._rows = torch.ones(layout.vocab, dtype=torch.bool)
