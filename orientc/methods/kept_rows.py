@@ -62,7 +62,7 @@ def best(table: TableRows, nbytes: int, importance: Importance, *, itemsize: int
     ranks = {count: rank for count, rank in ranks.items() if rank >= 1}
     if len(ranks) < 2:
         return next((Plan(count, rank) for count, rank in ranks.items()), None)
-    factor = None if importance.even else importance.factor()
+    factor = None if importance.even else importance.factor().float()  # no more exact than A is held
 
     covariance, later = torch.zeros(dim, dim, dtype=torch.float64, device=table.device), vocab
     least, plan = math.inf, None

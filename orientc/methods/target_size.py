@@ -60,11 +60,12 @@ def fit_to_size(
     Raises:
         FitError: No form is that small, or the table's numbers are out of range.
     """
+    # What is heaviest on memory comes first, while there is no other table of the size.
+    plan = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
     forms: dict[str, Callable[[], Factors | None]] = {
-        # the heaviest on memory first, while there is no other; "transform" is heavy while there is one of the size
-        "rank": lambda: low_rank(table, nbytes, importance, dtype=dtype),
-        "groups": lambda: quantized_rows(table, nbytes, importance.weights),
         "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort),
+        "rank": lambda: plan and low_rank(table, plan, importance, dtype=dtype),
+        "groups": lambda: quantized_rows(table, nbytes, importance.weights),
     }
     if not importance.known:
         del forms["transform"]
@@ -181,11 +182,8 @@ def _cells(table: TableRows, rows: Tensor, weights: Tensor, width: int) -> list[
 
 
 @torch.no_grad()
-def low_rank(table: TableRows, nbytes: int, importance: Importance, *, dtype: torch.dtype) -> Factors | None:
-    """Truncated SVD with as many of the heaviest rows kept as pays; None where `nbytes` is too small."""
-    plan = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
-    if plan is None:
-        return None
+def low_rank(table: TableRows, plan: kept_rows.Plan, importance: Importance, *, dtype: torch.dtype) -> Factors:
+    """Truncated SVD with as many of the heaviest rows kept as is planned."""
     ids = kept_rows.weightiest(importance.weights, plan.count)
 
     def fit(rest: TableRows, own: Importance) -> Factors:
