@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 _FEWEST = 6.0  # steps that a row's gradients come from at least, by their lengths
-_FIRST, _LEAST = 2.0, 0.5  # caution before the first move, and later at least
+_LEAST = 2.0  # caution; with less, moves do harm where the last ones were along directions that are little curved
 _TINY = 1e-38
 
 
@@ -52,7 +52,7 @@ class Evidence:
         self._squares = torch.zeros(rows, device=device)  # of the lengths
         self._steps = torch.zeros(rows, device=device)
         self._last = Moves.together([], columns, device)
-        self._caution = _FIRST
+        self._caution = _LEAST
 
     def add(self, gradient: Tensor) -> None:
         """Add the gradient of one step."""
