@@ -43,7 +43,8 @@ def tune(
     learning_rate: Annotated[
         float,
         typer.Option(
-            help="Relative to the size of what is trained; falls linearly to 0.", rich_help_panel=options.METHOD
+            help="Relative to the size of what is trained, or to the codes' errors; falls linearly to 0.",
+            rich_help_panel=options.METHOD,
         ),
     ] = 0.01,
     hidden_weight: Annotated[
@@ -51,7 +52,10 @@ def tune(
         typer.Option(help="Weight of the hidden states' cosine distance in the loss.", rich_help_panel=options.METHOD),
     ] = 1.0,
     eval_steps: Annotated[
-        int, typer.Option(help="Evaluate on the held-out text every so many steps.", rich_help_panel=options.METHOD)
+        int,
+        typer.Option(
+            help="Move codes, and evaluate on the held-out text, every so many steps.", rich_help_panel=options.METHOD
+        ),
     ] = 25,
     patience: Annotated[
         int,

@@ -16,10 +16,10 @@ class TuningConfig:
         steps: optimizer steps at most.
         minutes: minutes of training at most; None for no limit.
         batch_size: lines (masked models, encoders) or windows (causal ones) a step; None for 32 lines or 4 windows.
-        learning_rate: Adam's, relative: how far a step moves a tensor's numbers, in units of their root mean square. It
-            falls linearly to 0.
+        learning_rate: Adam's, relative: how far a step moves a tensor's numbers, in units of their root mean square; of
+            trellis codes' scales, offsets and decoder, in units of the codes' errors. It falls linearly to 0.
         hidden_weight: weight of the hidden states' cosine distance in the loss.
-        eval_steps: evaluate on the held-out text every so many steps.
+        eval_steps: move trellis codes, and evaluate on the held-out text, every so many steps.
         patience: stop after so many evaluations without a lower held-out loss.
         seed: draws the order of the text and masks; from 0 to 2³² − 1.
     """

@@ -3,49 +3,29 @@
 The student computes with plain latents, so that each latent has a gradient. Codes can't take small steps: beside the
 stream that a row has, the nearest others are as far away as its error is large, and what moves a latent by less is
 rounded away (Malinovskii et al. 2024, "PV-Tuning", arXiv 2405.14852, which moves few codes far, and not all a little).
-So gradients are summed up, and of a row with evidence a *target* is taken, as far from what it decodes to as it is from
-the original row, against the mean gradient; then all its bits are chosen anew for the target, as when it was first
-coded. Evidence is the share of the mean gradient's square that is not what the steps' variance explains: rows that a
-text has rarely stay as they are, and what is known of a row is forgotten once its codes have changed.
+So gradients are summed up, and of a row with evidence a *target* is taken, at most as far from what it decodes to as
+that is from the original row, against the mean gradient; then all its bits are chosen anew for the target, as when it
+was first coded. Rows that a text has rarely stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from orientc.distillation.evidence import Evidence, Moves
 from orientc.distillation.trainable import Trainable, pass_gradients, rounded
 from orientc.methods.table_rows import TableRows
 from orientc.methods.trellis_search import nearest_streams
-from orientc.modeling.decoding import level_blocks
+from orientc.modeling.decoding import whole_numbers
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.layout import Layout
 
-_FIRST = 2.0  # caution with the first codes moved
-_LEAST = 0.5
 _EVIDENCE = 0.5  # share of a mean gradient's square that must be no noise
-_FEWEST = 6.0  # steps that a row's gradients must come from, by their lengths; a few of one passage are alike
 _BLOCK = 4096  # rows coded together
 _COLUMNS = "scales", "offsets"  # of each row group's columns
-
-
-class _Moves(NamedTuple):
-    """Rows whose codes were changed together.
-
-    Attributes:
-        rows: Their numbers among those with latents, `[n]`.
-        changes: What their latents were changed by, `[n, rank]`.
-        gradients: The mean gradients of before, `[n, rank]`.
-        curvatures: What their curvature was taken for, `[n]`.
-    """
-
-    rows: Tensor
-    changes: Tensor
-    gradients: Tensor
-    curvatures: Tensor
 
 
 class TrellisTrainable(Trainable):
@@ -63,10 +43,7 @@ class TrellisTrainable(Trainable):
         row_groups = range(len(layout.row_group_sizes))
         numbers = tensors.get("latents.row_groups", torch.zeros(layout.rows, dtype=torch.uint8, device=device))
         self._ids = [(numbers == number).nonzero().squeeze(1) for number in row_groups]  # among those with latents
-        levels: list[list[Tensor]] = [[] for _ in row_groups]
-        for number, block in level_blocks(layout, tensors, torch.int8, CHUNK):
-            levels[number].append(block)
-        self._levels = [torch.cat(blocks).contiguous() for blocks in levels]
+        self._levels = [whole_numbers(layout, tensors, number, CHUNK) for number in row_groups]
         own = [tensors["latents.codes"][part.start : part.end].view(part.rows, part.size) for part in layout.streams]
         self._streams = [part.clone() for part in own]
         self._rows = torch.ones(layout.vocab, dtype=torch.bool)
@@ -74,13 +51,7 @@ class TrellisTrainable(Trainable):
             self._rows[tensors["kept.ids"].long().cpu()] = False
         self._table = table
         self._take_units()
-        size = layout.rows
-        self._sums = torch.zeros(size, layout.rank, device=device)  # of the gradients of a row's latents
-        self._lengths = torch.zeros(size, device=device)  # of their lengths
-        self._powers = torch.zeros(size, device=device)  # of the squares of their lengths
-        self._counts = torch.zeros(size, device=device)  # steps
-        self._caution = _FIRST
-        self._moves = self._no_moves
+        self._evidence = Evidence(layout.rows, layout.rank, device)
 
     @property
     def student(self) -> Factors:
@@ -110,11 +81,7 @@ class TrellisTrainable(Trainable):
         """Add the gradients of the student's parameters to those of the shadows, and to the evidence; clear them."""
         gradient = parameters["latents"].grad
         if gradient is not None:
-            self._sums += gradient
-            powers = gradient.square().sum(1)
-            self._lengths += powers.sqrt()
-            self._powers += powers
-            self._counts += 1
+            self._evidence.add(gradient)
             for number, ids in enumerate(self._ids):
                 self.latents(number).backward(gradient[ids])
             parameters["latents"].grad = None
@@ -123,41 +90,23 @@ class TrellisTrainable(Trainable):
     @torch.no_grad()
     def move_codes(self) -> int:
         """Choose the codes of rows with evidence anew; how many rows have others now."""
-        means = self._sums / self._counts.clamp_min(1).unsqueeze(1)
-        self._learn(means)
-        squares = means.square().sum(1)
-        noise = (self._powers / self._counts.clamp_min(1) - squares) / (self._counts - 1).clamp_min(1)
-        often = self._lengths.square() >= _FEWEST * self._powers
-        evidence = torch.where((squares > 0) & often, 1 - noise / squares.clamp_min(1e-38), 0)
-        encoder = self._encoder()
+        means = self._evidence.means()
+        shares, caution, encoder = self._evidence.shares(means), self._evidence.learn(means), self._encoder()
         moves = []
         for number, ids in enumerate(self._ids):
-            chosen = (evidence[ids] > _EVIDENCE).nonzero().squeeze(1)
-            for part in chosen.split(_BLOCK):
+            for part in (shares[ids] > _EVIDENCE).nonzero().squeeze(1).split(_BLOCK):
                 rows = ids[part]
-                now = self.latents(number, part)
+                now, mean = self.latents(number, part), means[rows]
                 error = (now - self._original(rows, encoder)).norm(dim=1)
-                curvature = self._caution * squares[rows].sqrt() / error.clamp_min(1e-38)
-                step = (evidence[rows] / curvature).unsqueeze(1) * means[rows]
-                streams, levels = self.nearest(number, now - step)
-                self._streams[number][part], self._levels[number][part] = streams, levels
+                suggested = mean.norm(dim=1) / error.clamp_min(1e-38)
+                target = now - (shares[rows] / (caution * suggested)).unsqueeze(1) * mean
+                self._streams[number][part], self._levels[number][part] = self.nearest(number, target)
                 change = self.latents(number, part) - now
-                changed = change.any(1)
-                moves.append(_Moves(rows[changed], change[changed], means[rows[changed]], curvature[changed]))
-        self._moves = _Moves(*(torch.cat(parts) for parts in zip(*moves, strict=True))) if moves else self._no_moves
-        for tensor in self._evidence.values():
-            tensor[self._moves.rows] = 0
-        return len(self._moves.rows)
-
-    def _learn(self, means: Tensor) -> None:
-        """Compare how gradients changed with the last moves with what was expected."""
-        last = self._moves
-        seen = self._counts[last.rows] > 0
-        rows, change = last.rows[seen], last.changes[seen]
-        expected = float((last.curvatures[seen] * change.square().sum(1)).sum()) / self._caution
-        if expected > 0:
-            found = float(((means[rows] - last.gradients[seen]) * change).sum())
-            self._caution = max(found / expected, _LEAST)
+                other = change.any(1)
+                moves.append(Moves(rows[other], change[other], mean[other], suggested[other]))
+        together = Moves.together(moves, means.shape[1], means.device)
+        self._evidence.moved(together)
+        return len(together.rows)
 
     @torch.no_grad()
     def nearest(self, row_group: int, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,20 +128,14 @@ class TrellisTrainable(Trainable):
         """Codes and evidence."""
         codes = {f"streams.{number}": part.cpu() for number, part in enumerate(self._streams)}
         levels = {f"levels.{number}": part.cpu() for number, part in enumerate(self._levels)}
-        evidence = dict(self._evidence)
-        evidence |= {f"moved.{name}": tensor for name, tensor in self._moves._asdict().items()}
-        evidence["caution"] = torch.tensor(self._caution, dtype=torch.float64)
-        return codes | levels | {name: tensor.cpu() for name, tensor in evidence.items()}
+        return codes | levels | {name: tensor.cpu() for name, tensor in self._evidence.state().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a state."""
         for number in range(len(self._ids)):
             self._streams[number].copy_(state[f"streams.{number}"])
             self._levels[number].copy_(state[f"levels.{number}"])
-        for name, tensor in self._evidence.items():
-            tensor.copy_(state[name])
-        self._caution = float(state["caution"])
-        self._moves = _Moves(*(state[f"moved.{name}"].to(self._sums.device) for name in _Moves._fields))
+        self._evidence.restore(state)
 
     def _trains(self, name: str) -> bool:
         return super()._trains(name) or name == "decoder.weight"
@@ -225,7 +168,7 @@ class TrellisTrainable(Trainable):
             self.shadows["decoder.weight"] = nn.Parameter(torch.zeros(len(mean), len(mean), device=mean.device))
             self.shadows.pop("decoder.scales", None)
         if "kept.rows" in self.shadows:
-            self._units["kept.rows"] = error[0]
+            self._units["kept.rows"] = error.amin(0)
             self.shadows["kept.rows"] = nn.Parameter(
                 torch.zeros(self._factors.layout.kept, len(mean), device=mean.device)
             )
@@ -258,15 +201,6 @@ class TrellisTrainable(Trainable):
         if scales is not None:
             straight["decoder.weight"] = straight["decoder.weight"] * scales
         return straight
-
-    @property
-    def _evidence(self) -> dict[str, Tensor]:
-        return {"sums": self._sums, "lengths": self._lengths, "powers": self._powers, "counts": self._counts}
-
-    @property
-    def _no_moves(self) -> _Moves:
-        empty = self._sums[:0]
-        return _Moves(torch.zeros(0, dtype=torch.long, device=empty.device), empty, empty, empty.sum(1))
 
     def _encoder(self) -> Tensor | None:
         """What makes latents of rows, `[dim, rank]`."""

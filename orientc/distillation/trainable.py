@@ -1,10 +1,10 @@
 """What trains of a compressed table: the numbers that it stores, as floats that are rounded wherever they are used.
 
 Each number trained is `start + unit · shadow`, its shadow a float32 parameter that begins at 0; the unit is the root
-mean square of a tensor's numbers. The student computes
-with what an artifact would store, so what is evaluated is what is kept; the gradient passes a rounding as if it were
-none (straight-through, Bengio, Léonard, Courville 2013, arXiv 1308.3432). The student's own parameters don't train:
-they are written anew from the shadows, and their gradients are passed on to these.
+mean square of a tensor's numbers. The student computes with what an artifact would store, so what is evaluated is what
+is kept; the gradient passes a rounding as if it were none (straight-through, Bengio, Léonard, Courville 2013, arXiv
+1308.3432). The student's own parameters don't train: they are written anew from the shadows, and their gradients are
+passed on to these.
 """
 
 from __future__ import annotations

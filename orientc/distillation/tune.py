@@ -105,6 +105,9 @@ def tune(
 ) -> Tuned:
     """Distil the original model into an artifact, and write the tuned artifact to a file.
 
+    All floats train. Of what a target size made with a calibration, trellis codes move too, and the decoder's whole
+    numbers; other codes stay.
+
     Args:
         artifact: the `.safetensors` file.
         text: UTF-8 file or `Text` to tune on, or several, each FILE or FILE=WEIGHT, the last 5 % of each held out; not
@@ -116,9 +119,9 @@ def tune(
         steps: steps at most.
         minutes: minutes at most.
         batch_size: lines or windows a step; 32 lines or 4 windows by default.
-        learning_rate: relative to the size of what is trained; falls linearly to 0.
+        learning_rate: relative to the size of what is trained, or the errors of trellis codes; falls linearly to 0.
         hidden_weight: weight of the hidden states' cosine distance in the loss.
-        eval_steps: evaluate on the held-out text every so many steps.
+        eval_steps: move codes, and evaluate on the held-out text, every so many steps.
         patience: stop after so many evaluations without a gain.
         seed: draws the order of the text and masks.
         resume: go on where an interrupted run was.

@@ -30,8 +30,8 @@ from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.texts import Text
 from orientc.methods.importance import Importance
 from orientc.methods.transform_coding import transform_code
-from orientc.modeling.decoding import level_blocks
-from orientc.modeling.factors import Factors
+from orientc.modeling.decoding import whole_numbers
+from orientc.modeling.factors import Factors, widened
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 from orientc.storage.artifact import Artifact
@@ -62,7 +62,7 @@ def stored(folder: Path, kind: str, tmp_path: Path) -> Path:
     if kind == "trellis":
         made, table = orientc.load(path), read_table(ModelSource.resolve(str(folder)))
         weights = 100 / torch.arange(1, table.info.vocab + 1).double()
-        weights[7] = 1e6  # so that it is kept
+        weights[90] = 1e6  # far from how the model uses its rows; this one is kept
         importance = Importance(torch.eye(table.info.dim) + 0.5, weights)
         coded = transform_code(table.weight, 4_500, importance, dtype=torch.float16)
         assert coded is not None
@@ -101,7 +101,7 @@ def test_trellis_codes_and_their_decoder_move_and_gain_more_than_floats_alone(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = stored(bert_folder, "trellis", tmp_path)
-    longer: dict[str, Any] = {"steps": 18, "batch_size": 16}
+    longer: dict[str, Any] = {"steps": 24, "eval_steps": 8, "batch_size": 16, "learning_rate": 0.03}
     made = tuned(path, **longer)
     monkeypatch.setattr(TrellisTrainable, "move_codes", lambda _: 0)
     floats = tuned(path, "floats.safetensors", **longer)
@@ -111,9 +111,10 @@ def test_trellis_codes_and_their_decoder_move_and_gain_more_than_floats_alone(
     before, after = orientc.load(path).factors, made.artifact.factors
     assert after.layout == before.layout
     assert made.path.stat().st_size - path.stat().st_size < 2000  # settings and hashes in its header
+    assert before.layout.kept
     moved = {name for name, tensor in after.tensors.items() if not torch.equal(tensor, before.tensors[name])}
     assert {tensor.dtype for tensor in after.tensors.values()} == {tensor.dtype for tensor in before.tensors.values()}
-    assert moved >= {"latents.codes", "latents.scales", "latents.offsets", "decoder.weight"}
+    assert moved >= {"latents.codes", "latents.scales", "latents.offsets", "decoder.weight", "kept.rows"}
     assert moved.isdisjoint({"latents.levels", "latents.row_groups", "kept.ids"})
     assert made.artifact.factors.tensors["decoder.weight"].dtype == torch.int8
 
@@ -122,16 +123,14 @@ def test_the_student_of_a_trellis_computes_with_what_is_stored(bert_folder: Path
     factors = orientc.load(stored(bert_folder, "trellis", tmp_path)).factors
     table = read_table(ModelSource.resolve(str(bert_folder))).weight
     trained = TrellisTrainable(factors, CPU, table)
-    assert torch.equal(trained.student.dense(), factors.dense())
+    assert torch.equal(trained.student.dense(), factors.map(widened).dense())
     tensors = trained.stored()
     assert all(torch.equal(tensor, factors.tensors[name]) for name, tensor in tensors.items())
     for number in range(len(factors.layout.row_group_sizes)):  # its own latents are nearest to themselves
         streams, levels = trained.nearest(number, trained.latents(number).detach())
-        again = torch.cat([streams.flatten()])
         part = factors.layout.streams[number]
-        blocks = level_blocks(factors.layout, factors.tensors, torch.int8, 8)
-        assert torch.equal(levels, torch.cat([block for of, block in blocks if of == number]))
-        assert torch.equal(again, factors.tensors["latents.codes"][part.start : part.end])
+        assert torch.equal(levels, whole_numbers(factors.layout, factors.tensors, number, 8))
+        assert torch.equal(streams.flatten(), factors.tensors["latents.codes"][part.start : part.end])
 
 
 def test_a_causal_model_is_tuned_under_either_head(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -280,6 +279,16 @@ def test_what_is_held_out_is_the_end_of_the_text() -> None:
 def test_an_option_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"^`{next(iter(values))}` must be"):
         TuningConfig(**values)
+
+
+def test_several_texts_are_tuned_on_by_their_weights(bert_folder: Path, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(TEXT.content)
+    path = stored(bert_folder, "svd", tmp_path)
+    made = tuned(path, text=[tmp_path / "a.txt", f"{tmp_path / 'b.txt'}=3"], steps=1)
+    assert made.description.settings["tuned_text"] == "a.txt + b.txt=3"
+    other = tuned(path, text=[tmp_path / "a.txt", f"{tmp_path / 'b.txt'}=2"], steps=1, overwrite=True)
+    assert other.description.settings["tuned_text_sha256"] != made.description.settings["tuned_text_sha256"]
 
 
 def test_a_text_that_is_scored_is_refused(tmp_path: Path) -> None:
