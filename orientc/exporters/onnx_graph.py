@@ -164,7 +164,7 @@ def _shifted(numbers: Any, by: Any, *, direction: str) -> Any:
     op: Any = opset18
     if numbers.dtype == 2:  # uint8
         return op.BitShift(numbers, op.Cast(by, to=2), direction=direction)
-    unsigned = 13  # uint64
+    unsigned = 12 if numbers.dtype == 6 else 13  # uint32 for int32, uint64 for int64
     shifted = op.BitShift(op.Cast(numbers, to=unsigned), op.Cast(by, to=unsigned), direction=direction)
     return op.CastLike(shifted, numbers)
 
