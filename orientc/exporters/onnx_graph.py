@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters.onnx_cache import PAST, PRESENT, CacheShape, empty, made_of, names, shapes_of, tensors_of
 from orientc.exporters.onnx_head import as_codes
-from orientc.models.source import usable_positions
+from orientc.models.lengths import usable_positions
 
 if TYPE_CHECKING:
     from onnxscript import ir
