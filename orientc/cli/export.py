@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import options, output
+from orientc.cli import export_options, options, output
 from orientc.exporters.forms import FORMS, HEADS
 from orientc.storage.sizes import MB
 
@@ -50,12 +50,12 @@ def export(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
-    body: options.Body = "none",
-    dtype: options.ExportDtype = None,
-    name: options.CardName = None,
+    body: export_options.Body = "none",
+    dtype: export_options.ExportDtype = None,
+    name: export_options.CardName = None,
     overwrite: options.Overwrite = False,
-    push: options.Push = None,
-    private: options.Private = False,
+    push: export_options.Push = None,
+    private: export_options.Private = False,
     model: options.BaseModel = None,
     force: options.Force = False,
     revision: options.Revision = None,

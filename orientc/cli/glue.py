@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import finetuned, options, output
+from orientc.cli import finetuned, finetuning_options, options, output
 from orientc.evaluation.glue.tasks import ALL, TASKS
 
 
@@ -21,8 +21,8 @@ def glue(
             rich_help_panel=options.EVALUATION,
         ),
     ],
-    embeddings: options.Embeddings = None,
-    model: options.TaskModel = None,
+    embeddings: finetuning_options.Embeddings = None,
+    model: finetuning_options.TaskModel = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -38,24 +38,24 @@ def glue(
         bool,
         typer.Option("--predict", help="Write the benchmark's submission files too.", rich_help_panel=options.OUTPUT),
     ] = False,
-    train_embeddings: options.TrainEmbeddings = "decoder",
-    epochs: options.Epochs = 3,
-    batch_size: options.BatchSize = 32,
-    gradient_accumulation: options.GradientAccumulation = 1,
-    learning_rate: options.LearningRate = 2e-5,
-    warmup: options.Warmup = 0,
-    weight_decay: options.WeightDecay = 0,
-    max_length: options.MaxLength = 128,
-    seed: options.Seed = 0,
+    train_embeddings: finetuning_options.TrainEmbeddings = "decoder",
+    epochs: finetuning_options.Epochs = 3,
+    batch_size: finetuning_options.BatchSize = 32,
+    gradient_accumulation: finetuning_options.GradientAccumulation = 1,
+    learning_rate: finetuning_options.LearningRate = 2e-5,
+    warmup: finetuning_options.Warmup = 0,
+    weight_decay: finetuning_options.WeightDecay = 0,
+    max_length: finetuning_options.MaxLength = 128,
+    seed: finetuning_options.Seed = 0,
     seeds: options.Seeds = None,
-    precision: options.Precision = "float32",
-    attention: options.Attention = None,
-    group_by_length: options.GroupByLength = False,
-    checkpoint_dir: options.CheckpointDir = None,
-    save_steps: options.SaveSteps = None,
+    precision: finetuning_options.Precision = "float32",
+    attention: finetuning_options.Attention = None,
+    group_by_length: finetuning_options.GroupByLength = False,
+    checkpoint_dir: finetuning_options.CheckpointDir = None,
+    save_steps: finetuning_options.SaveSteps = None,
     resume: options.Resume = False,
-    keep: options.Keep = None,
-    log_with: options.LogTraining = None,
+    keep: finetuning_options.Keep = None,
+    log_with: finetuning_options.LogTraining = None,
     device: options.Device = None,
     out: options.RunsFolder = None,
     overwrite: options.OverwriteRun = False,

@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from orientc.evaluation.option_values import KEEP, TRAIN_EMBEDDINGS
-from orientc.exporters.forms import BODIES
 from orientc.methods.effort import EFFORTS
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.storage.artifact import FLOAT_DTYPES
@@ -280,33 +278,10 @@ Like = Annotated[
     ),
 ]
 
-# -- evaluation and fine-tuning
+# -- evaluation
 ComputeDtype = Annotated[
     str,
     choice(FLOAT_DTYPES, "--dtype", help="Type the model computes in.", rich_help_panel=EVALUATION),
-]
-Precision = Annotated[
-    str,
-    choice(FLOAT_DTYPES, help="Type the model computes in; its weights stay float32.", rich_help_panel=EVALUATION),
-]
-Embeddings = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="ARTIFACT",
-        help="Compressed table to put in. [default: none]",
-        show_default=False,
-        rich_help_panel=EVALUATION,
-    ),
-]
-TaskModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="Hub id, local folder or demo. [default: the artifact's base, else bert-base-uncased]",
-        show_default=False,
-        rich_help_panel=EVALUATION,
-    ),
 ]
 LimitTrain = Annotated[
     int | None,
@@ -321,25 +296,6 @@ LimitEval = Annotated[
     int | None,
     typer.Option(min=1, help="Score only so many, the first.", show_default=False, rich_help_panel=EVALUATION),
 ]
-Epochs = Annotated[
-    float,
-    typer.Option(help="Passes over the training set; 0 scores the model as it is.", rich_help_panel=EVALUATION),
-]
-BatchSize = Annotated[
-    int, typer.Option(help="Examples at a time, over all processes together.", rich_help_panel=EVALUATION)
-]
-GradientAccumulation = Annotated[int, typer.Option(help="Batches per step.", rich_help_panel=EVALUATION)]
-LearningRate = Annotated[float, typer.Option(help="AdamW's; falls linearly to 0.", rich_help_panel=EVALUATION)]
-Warmup = Annotated[
-    float,
-    typer.Option(help="Share of the steps in which the learning rate rises.", rich_help_panel=EVALUATION),
-]
-WeightDecay = Annotated[float, typer.Option(help="AdamW's.", rich_help_panel=EVALUATION)]
-MaxLength = Annotated[int, typer.Option(help="Tokens per example, special ones included.", rich_help_panel=EVALUATION)]
-Seed = Annotated[
-    int,
-    typer.Option(help="Draws the head, the order of the examples and dropout.", rich_help_panel=EVALUATION),
-]
 Seeds = Annotated[
     str | None,
     typer.Option(
@@ -349,71 +305,9 @@ Seeds = Annotated[
         rich_help_panel=EVALUATION,
     ),
 ]
-TrainEmbeddings = Annotated[
-    str,
-    choice(
-        TRAIN_EMBEDDINGS,
-        help="Of a compressed table its decoder, all of it, or nothing trains; an uncompressed one with all alone.",
-        rich_help_panel=EVALUATION,
-    ),
-]
-Attention = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="eager, sdpa, flash_attention_2 … [default: transformers' choice]",
-        show_default=False,
-        rich_help_panel=EVALUATION,
-    ),
-]
-GroupByLength = Annotated[
-    bool,
-    typer.Option(
-        "--group-by-length",
-        help="Batches of examples of like length: faster, in another order.",
-        rich_help_panel=EVALUATION,
-    ),
-]
-CheckpointDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder for checkpoints while training. [default: beside the record]",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-SaveSteps = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Checkpoint every so many steps. [default: every epoch]",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run was.", rich_help_panel=OUTPUT)]
 OverwriteRun = Annotated[
     bool, typer.Option("--overwrite", help="Measure again what was measured before.", rich_help_panel=OUTPUT)
-]
-
-Keep = Annotated[
-    str | None,
-    choice(
-        KEEP,
-        help="Fine-tuned models to keep: none, last or best seed's. [default: last; none with several seeds]",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-LogTraining = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--log-with",
-        metavar="NAME",
-        help="Log training with tensorboard, wandb … (accelerate's trackers); may be repeated.",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
 ]
 
 # -- where things go, and what is said meanwhile
@@ -432,52 +326,6 @@ RunsFolder = Annotated[
         help="Runs folder. [default: $ORIENTC_RUNS or runs]",
         show_default=False,
         rich_help_panel=OUTPUT,
-    ),
-]
-ExportDtype = Annotated[
-    str | None,
-    choice(
-        FLOAT_DTYPES,
-        "--dtype",
-        help="Type of all weights. [default: the base checkpoint's]",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-Body = Annotated[
-    str,
-    choice(
-        BODIES,
-        "--body",
-        help="Quantize linear layers: int8 (torchao), or int4 (NF4, bitsandbytes); in a graph by ONNX Runtime.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-CardName = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        metavar="TITLE",
-        help="Title of the model card. [default: the base, and the bits of its table]",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-Push = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REPO",
-        help="Upload the folder to the hub too; HF_TOKEN says who you are.",
-        show_default=False,
-        rich_help_panel=HUB,
-    ),
-]
-Private = Annotated[
-    bool,
-    typer.Option(
-        "--private",
-        help="Make the repository private; a public one is left alone.",
-        rich_help_panel=HUB,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orientc.cli import options, output
+from orientc.cli import export_options, options, output
 from orientc.comparison.numbers import figure
 from orientc.compression.configs import RUNTIMES
 from orientc.errors import GateError
@@ -129,9 +129,9 @@ def shrink(
         int,
         typer.Option(help="Draws which pieces of a text are for what.", rich_help_panel=options.CALIBRATION),
     ] = 0,
-    body: options.Body = "none",
-    dtype: options.ExportDtype = None,
-    name: options.CardName = None,
+    body: export_options.Body = "none",
+    dtype: export_options.ExportDtype = None,
+    name: export_options.CardName = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Predict sizes and losses, and write nothing.", rich_help_panel=options.OUTPUT),
@@ -139,8 +139,8 @@ def shrink(
     device: options.Device = None,
     out: options.RunsFolder = None,
     overwrite: options.Overwrite = False,
-    push: options.Push = None,
-    private: options.Private = False,
+    push: export_options.Push = None,
+    private: export_options.Private = False,
     revision: options.Revision = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from orientc.cli import finetuned, options, output
+from orientc.cli import finetuned, finetuning_options, options, output
 from orientc.comparison.numbers import with_error
 
 
 def squad(
-    embeddings: options.Embeddings = None,
-    model: options.TaskModel = None,
+    embeddings: finetuning_options.Embeddings = None,
+    model: finetuning_options.TaskModel = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -35,28 +35,28 @@ def squad(
     ] = None,
     limit_train: options.LimitTrain = None,
     limit_eval: options.LimitEval = None,
-    train_embeddings: options.TrainEmbeddings = "decoder",
-    epochs: options.Epochs = 3,
-    batch_size: options.BatchSize = 16,
-    gradient_accumulation: options.GradientAccumulation = 1,
-    learning_rate: options.LearningRate = 3e-5,
-    warmup: options.Warmup = 0,
-    weight_decay: options.WeightDecay = 0,
-    max_length: options.MaxLength = 384,
+    train_embeddings: finetuning_options.TrainEmbeddings = "decoder",
+    epochs: finetuning_options.Epochs = 3,
+    batch_size: finetuning_options.BatchSize = 16,
+    gradient_accumulation: finetuning_options.GradientAccumulation = 1,
+    learning_rate: finetuning_options.LearningRate = 3e-5,
+    warmup: finetuning_options.Warmup = 0,
+    weight_decay: finetuning_options.WeightDecay = 0,
+    max_length: finetuning_options.MaxLength = 384,
     window_step: Annotated[
         int,
         typer.Option(help="Context tokens from the start of a window to the next.", rich_help_panel=options.EVALUATION),
     ] = 128,
-    seed: options.Seed = 0,
+    seed: finetuning_options.Seed = 0,
     seeds: options.Seeds = None,
-    precision: options.Precision = "float32",
-    attention: options.Attention = None,
-    group_by_length: options.GroupByLength = False,
-    checkpoint_dir: options.CheckpointDir = None,
-    save_steps: options.SaveSteps = None,
+    precision: finetuning_options.Precision = "float32",
+    attention: finetuning_options.Attention = None,
+    group_by_length: finetuning_options.GroupByLength = False,
+    checkpoint_dir: finetuning_options.CheckpointDir = None,
+    save_steps: finetuning_options.SaveSteps = None,
     resume: options.Resume = False,
-    keep: options.Keep = None,
-    log_with: options.LogTraining = None,
+    keep: finetuning_options.Keep = None,
+    log_with: finetuning_options.LogTraining = None,
     device: options.Device = None,
     out: options.RunsFolder = None,
     overwrite: options.OverwriteRun = False,

@@ -26,7 +26,8 @@ from orientc.evaluation.setup import Setup, prepare
 from orientc.evaluation.side_by_side import Compressed, Score, SideBySide
 from orientc.evaluation.texts import Text
 from orientc.models.device_map import DeviceMap
-from orientc.models.source import ModelSource, usable_positions
+from orientc.models.lengths import usable_positions
+from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.models.tokens import check_ids, drawable_ids, padding_id
 from orientc.storage import records

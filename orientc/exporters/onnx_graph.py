@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orientc.exporters.onnx_cache import PAST, PRESENT, CacheShape, empty, made_of, names, shapes_of, tensors_of
 from orientc.exporters.onnx_head import as_codes
-from orientc.models.source import usable_positions
+from orientc.models.lengths import usable_positions
 
 if TYPE_CHECKING:
     from onnxscript import ir
@@ -164,7 +164,7 @@ def _shifted(numbers: Any, by: Any, *, direction: str) -> Any:
     op: Any = opset18
     if numbers.dtype == 2:  # uint8
         return op.BitShift(numbers, op.Cast(by, to=2), direction=direction)
-    unsigned = 13  # uint64
+    unsigned = 12 if numbers.dtype == 6 else 13  # uint32 for int32, uint64 for int64
     shifted = op.BitShift(op.Cast(numbers, to=unsigned), op.Cast(by, to=unsigned), direction=direction)
     return op.CastLike(shifted, numbers)
 

@@ -7,7 +7,7 @@ each block of columns of a row; offsets and other widths come down to that:
 - of codes above 15 the upper 4 bits are a product of their own, times 16;
 - with `code · scale + offset` for each row and group, the sum of a group's states times `offset + 8 · scale` is added.
 
-Trellis codes have no such product: a runtime makes their levels as it starts.
+Of trellis codes a runtime makes the levels as it starts, whole numbers of 8 bits: they are two such products, exactly.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from orientc.modeling.decoding import block_positions
-from orientc.modeling.factors import Factors
-from orientc.modeling.layout import PER_GROUP, Layout
+from orientc.modeling.decoding import block_positions, level_blocks
+from orientc.modeling.factors import Factors, concatenated, products_by_levels
+from orientc.modeling.layout import PER_GROUP, TRELLIS, Layout
 from orientc.modeling.modules import CompressedHead
 from orientc.modeling.packing import code_positions, unpack
 
@@ -32,6 +32,7 @@ OPERATOR = "com.microsoft::MatMulNBits"
 BITS = 4
 ZERO = 8  # what the operator takes from each code
 BLOCKS = (16, 32, 64, 128, 256)  # columns that can share a scale
+LEVELS_BLOCK = 64  # columns of levels, which need no scale, that are given one
 
 
 def heads(model: PreTrainedModel) -> list[CompressedHead]:
@@ -42,7 +43,9 @@ def heads(model: PreTrainedModel) -> list[CompressedHead]:
 
 def fits(layout: Layout) -> bool:
     """Whether products with a table in this layout are products with codes."""
-    return layout.codec == PER_GROUP and not layout.activation and bool(layout.rows) and layout.group_size in BLOCKS
+    if layout.activation or not layout.rows:
+        return False
+    return layout.codec == TRELLIS or (layout.codec == PER_GROUP and layout.group_size in BLOCKS)
 
 
 @contextlib.contextmanager
@@ -66,6 +69,10 @@ def _forward(head: CompressedHead, hidden: Tensor) -> Tensor:
 def products(factors: Factors, states: Tensor) -> Tensor:
     """Products of states `[..., dim]` with every row, `[..., vocab]`; see `Factors.products`."""
     layout, weight, bias = factors.layout, factors.weight, factors.bias
+    positions = block_positions(layout, factors.tensors)
+    if layout.codec == TRELLIS:
+        blocks = level_blocks(layout, factors.tensors, torch.int8, max(layout.row_group_sizes))
+        return concatenated(products_by_levels(factors, states, blocks, _of_levels), layout.vocab, positions)
     narrow = states if weight is None else states @ weight
     found = [_of_row_group(factors, number, narrow) for number, rows in enumerate(layout.row_group_sizes) if rows]
     if bias is not None:
@@ -73,9 +80,25 @@ def products(factors: Factors, states: Tensor) -> Tensor:
         found = [part + added for part in found]
     if layout.kept:
         found.append(functional.linear(states, factors.tensors["kept.rows"]))
-    joined = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
-    positions = block_positions(layout, factors.tensors)
-    return joined if positions is None else joined.index_select(-1, positions)
+    return concatenated(iter(found), layout.vocab, positions)
+
+
+def _of_levels(states: Tensor, levels: Tensor) -> Tensor:
+    """Products of states `[..., rank]` with levels, int8 `[n, rank]`: `[..., n]`.
+
+    A level is `16 · upper + lower - 128`, of which the operator takes `16 · (upper - 8) + (lower - 8)`: it is 8 more.
+    """
+    rows, filling = len(levels), -levels.shape[1] % LEVELS_BLOCK
+    states, levels = functional.pad(states, (0, filling)), functional.pad(levels, (0, filling))
+    pairs = _parts((levels.to(torch.int16) + 128).to(torch.uint8), levels.shape[1] // 2)
+    first, second, left = pairs[..., 0], pairs[..., 1], torch.tensor(BITS, dtype=torch.uint8)
+    lower, upper = (first & 15) | (second << left), (first >> left) | (second & 240)
+    blocks = levels.shape[1] // LEVELS_BLOCK
+    found = [
+        _multiplied(states, _parts(packed, blocks), torch.full((rows, blocks), scale), LEVELS_BLOCK)
+        for packed, scale in ((lower, 1.0), (upper, 16.0))
+    ]
+    return found[0] + found[1] + ZERO * states.sum(-1, keepdim=True)
 
 
 class _Block(NamedTuple):
@@ -118,18 +141,30 @@ def _of_four_bits(codes: Tensor, narrow: Tensor, blocks: list[_Block], size: int
 
     `scales` are those of rows and blocks, `[rows, blocks]`.
     """
-    rows, factor = len(codes), float(1 << shift)
-    states = _gathered(narrow, blocks, size)
-    found = torch.onnx.ops.symbolic(
+    factor, states = float(1 << shift), _gathered(narrow, blocks, size)
+    found = _multiplied(states, _packed(codes, blocks, size, shift), scales * factor, size)
+    sums = _parts(states, len(blocks)).sum(-1)
+    return torch.add(found, sums @ (scales * (ZERO * factor)).T)
+
+
+def _multiplied(states: Tensor, packed: Tensor, scales: Tensor, size: int) -> Tensor:
+    """The operator: states times `(code - 8) · scale`, `[..., rows]`.
+
+    Args:
+        states: `[..., blocks · size]`.
+        packed: Codes, two to a byte, `[rows, blocks, size / 2]`.
+        scales: `[rows, blocks]`.
+        size: Columns of a block.
+    """
+    rows, blocks = scales.shape
+    return torch.onnx.ops.symbolic(
         OPERATOR,
-        (states, _packed(codes, blocks, size, shift), (scales * factor).flatten()),
-        {"K": len(blocks) * size, "N": rows, "bits": BITS, "block_size": size},
+        (states, packed, scales.flatten()),
+        {"K": blocks * size, "N": rows, "bits": BITS, "block_size": size},
         dtype=states.dtype,
         shape=[*states.shape[:-1], rows],
         version=1,
     )
-    sums = _parts(states, len(blocks)).sum(-1)
-    return torch.add(found, sums @ (scales * (ZERO * factor)).T)
 
 
 def _gathered(states: Tensor, blocks: list[_Block], size: int) -> Tensor:

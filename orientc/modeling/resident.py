@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.modeling.decoding import block_positions, level_blocks
+from orientc.modeling.decoding import block_positions, whole_numbers
 from orientc.modeling.factors import CHUNK, Factors, concatenated, products_by_levels
 from orientc.modeling.layout import PLAIN, TRELLIS, Layout
 
@@ -50,8 +50,12 @@ class Int8(Resident):
     name = "int8"
 
     def __init__(self, factors: Factors) -> None:
-        blocks = level_blocks(factors.layout, factors.tensors, torch.int8, CHUNK)
-        self._levels = [(row_group, levels.contiguous()) for row_group, levels in blocks]
+        layout, tensors = factors.layout, factors.tensors
+        self._levels = [
+            (number, block)
+            for number in range(len(layout.row_group_sizes))
+            for block in whole_numbers(layout, tensors, number, CHUNK).split(CHUNK)
+        ]
         self._positions = block_positions(factors.layout, factors.tensors)
 
     @staticmethod

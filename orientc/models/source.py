@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from orientc.models.checkpoint import PICKLES, WEIGHTS, shards_of
 from orientc.models.compact import Compact
 from orientc.models.device_map import DeviceMap
 from orientc.models.files import ModelFiles
+from orientc.models.lengths import UNLIMITED, is_limit, usable_positions
 from orientc.models.stored import Checkpoint
 from orientc.models.towers import knows_no_table, reach_table
 from orientc.models.unfilled import unfilled
@@ -37,8 +37,6 @@ from orientc.utils.messages import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-UNLIMITED = 2**31 - 1  # tokens
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class ModelSource(ModelFiles):
             raise ModelError(f"{self.id} has no tokenizer that can be used: there is no vocabulary with it")
         for note in ("is_local", "local_files_only"):  # how it was loaded would be saved with it
             tokenizer.init_kwargs.pop(note, None)
-        if not _is_limit(tokenizer.model_max_length):
+        if not is_limit(tokenizer.model_max_length):
             tokenizer.model_max_length = int(VERY_LARGE_INTEGER)  # how transformers says that there is none
         return tokenizer
 
@@ -385,25 +383,6 @@ class ModelSource(ModelFiles):
         method = None if auto_class is AutoConfig or self.gguf else quantized.method_of(self.config)
         which = f"{self.id}, which is quantized ({method})," if method else self.id
         return ModelError(f"{which} can't be loaded: {first_line(error)}")
-
-
-def usable_positions(model: PreTrainedModel) -> int | None:
-    """The longest input of a model in tokens, by its positions; None where it has no limit.
-
-    RoBERTa-like models number positions from `padding_idx + 1` on, so that not all rows of their position table count.
-    """
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
-            limit = module.num_embeddings - reserved
-    return int(limit) if limit and limit > 0 else None
-
-
-def _is_limit(value: Any) -> bool:
-    """Whether a tokenizer's limit in tokens is a number of them, and not text, negative or NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
 
 
 def _require_gguf() -> None:

@@ -7,7 +7,8 @@
 that of llama.cpp's predictions with the copy to those with the original, over windows of 1 024 tokens behind a BOS; its
 standard error is that of blocks of 128 tokens. On the first window, llama.cpp and orientc's modules are compared, with
 the original table and with each that was fitted: llama.cpp rounds states to 8 bits. Without `--calibration` one is
-measured on SQuAD's train contexts.
+measured on SQuAD's train contexts. Fits are timed on one thread: of two, the one that waits counts as a processor's
+time, beside other processes up to twenty times that of the work.
 """
 
 from __future__ import annotations
@@ -90,9 +91,11 @@ def _files(
     head = calibration.head_importance.diagonal()
     found = {"original": options.model}
     for block in options.blocks.split(","):
+        torch.set_num_threads(1)
         start, cpu = time.perf_counter(), time.process_time()
-        factors = code_in_blocks(table.weight, block, importance.matrix)
+        factors = code_in_blocks(table.weight, block, importance.given)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        torch.set_num_threads(options.threads)
         cost = importance.cost(factors, table.weight)
         print(f"{block}: fitted in {wall:.1f} s, of a processor {cpu:.1f} s; predicted loss {cost:.4f}", flush=True)
         coded = as_blocks(BLOCK_TYPES[block], factors.tensors["latents.codes"], factors.tensors["latents.scales"])

@@ -32,7 +32,7 @@ from orientc.exporters.onnx_weights import narrowed
 from orientc.methods import svd
 from orientc.modeling import factors as factors_module
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import PER_GROUP, Layout
+from orientc.modeling.layout import PER_GROUP, TRELLIS, Layout
 from orientc.models import compact
 from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies, substitute
@@ -584,7 +584,11 @@ def test_a_body_of_which_nothing_is_quantized_is_refused(
 CODED: dict[str, dict[str, Any]] = {
     "as they are stored": {"rank": 32, "group_size": 16, "bits": ((4, 4),)},
     "of many widths": {"rank": 40, "group_size": 16, "bits": ((8, 3, 5), (2, 0, 4)), "kept": 7},
-}
+    "in streams": {
+        "codec": TRELLIS, "window": 10, "rank": 70, "group_size": 1, "bits": ((3, 4) * 35, (0, 1) * 35), "kept": 7,
+        "decoder": True, "rounded": True, "bias": True,
+    },
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -603,7 +607,7 @@ def test_a_head_multiplies_codes_of_every_kind(codes: str, bytes_bpe: PreTrained
         name: [node.op_type for node in onnx.load(tmp_path / f"onnx/{name}.onnx").graph.node].count("MatMulNBits")
         for name in ("model", "model_quantized")
     }
-    assert counts["model"] == {"as they are stored": 1, "of many widths": 3, "with scales of columns": 4}[codes]
+    assert counts["model"] == {"as they are stored": 1, "of many widths": 3, "in streams": 4}[codes]
     assert counts["model_quantized"] == 0
 
 

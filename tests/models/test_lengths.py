@@ -17,7 +17,8 @@ from orientc.errors import EvaluationError
 from orientc.evaluation.perplexity import perplexity
 from orientc.evaluation.sentences import Sentences
 from orientc.evaluation.similarity import similarity
-from orientc.models.source import UNLIMITED, ModelSource, usable_positions
+from orientc.models.lengths import UNLIMITED, usable_positions
+from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 
 # what stands for the limit in tokenizer_config.json → what it limits to, None where it does not
@@ -47,6 +48,36 @@ def folder(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> Path:
 def limit(folder: Path, value: Any) -> None:
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [
+        ("bert", 64),
+        ("roberta", 64 - 2),  # its table starts with padding_idx + 1 rows that no token has
+        ("xlm-roberta", 64 - 2),
+        ("albert", 64),
+        ("electra", 64),
+        ("distilbert", 512),
+        ("gpt2", 64),
+        ("llama", 64),
+        ("gemma3", 64),
+        ("t5", None),
+    ],
+)
+def test_usable_positions(name: str, positions: int | None) -> None:
+    assert usable_positions(build(name)) == positions
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "mpnet", "gpt2"])
+def test_usable_positions_are_the_most_a_model_takes(name: str) -> None:
+    model = build(name)
+    positions = usable_positions(model)
+    assert positions is not None
+
+    model(input_ids=torch.full((1, positions), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, positions + 1), 5))
 
 
 @pytest.mark.parametrize(("value", "tokens"), LIMITS)

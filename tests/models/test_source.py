@@ -12,7 +12,7 @@ from support.architectures import build
 from transformers import PreTrainedTokenizerFast
 
 from orientc.errors import EvaluationError, ModelError, ModelNotFoundError, TrustError, UsageError
-from orientc.models.source import ModelSource, usable_positions
+from orientc.models.source import ModelSource
 from orientc.models.table import read_table
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -346,36 +346,6 @@ def test_what_trusted_code_does_wrong_is_one_line(own_code: tuple[Path, Path]) -
 
 
 # -- positions
-
-
-@pytest.mark.parametrize(
-    ("name", "positions"),
-    [
-        ("bert", 64),
-        ("roberta", 64 - 2),  # its table starts with padding_idx + 1 rows that no token has
-        ("xlm-roberta", 64 - 2),
-        ("albert", 64),
-        ("electra", 64),
-        ("distilbert", 512),
-        ("gpt2", 64),
-        ("llama", 64),
-        ("gemma3", 64),
-        ("t5", None),
-    ],
-)
-def test_usable_positions(name: str, positions: int | None) -> None:
-    assert usable_positions(build(name)) == positions
-
-
-@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "mpnet", "gpt2"])
-def test_usable_positions_are_the_most_a_model_takes(name: str) -> None:
-    model = build(name)
-    positions = usable_positions(model)
-    assert positions is not None
-
-    model(input_ids=torch.full((1, positions), 5))
-    with pytest.raises((IndexError, RuntimeError)):
-        model(input_ids=torch.full((1, positions + 1), 5))
 
 
 def test_a_revision_of_a_local_model_is_refused(bert_folder: Path) -> None:
