@@ -69,7 +69,7 @@ def save_translator(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast)
     """
     torch.manual_seed(0)
     size, model_class, config_class, arguments = len(tokenizer), *(ARCHITECTURES | OTHERS)[name.partition("-")[0]]
-    arguments |= {"vocab_size": size, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 4}
+    arguments = arguments | {"vocab_size": size, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 4}
     if name == "marian-two-tables":
         arguments |= {"decoder_vocab_size": size + 8, "share_encoder_decoder_embeddings": False}
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**arguments))
