@@ -22,7 +22,11 @@ _POOL = 16  # batches put together at a time, of examples of like length
 
 
 def tuning_text(
-    source: ModelSource, text: str | Path | Text | None = None, dataset: str | None = None, column: str = "text"
+    source: ModelSource,
+    text: str | Path | Text | None = None,
+    dataset: str | None = None,
+    column: str = "text",
+    languages: str | None = None,
 ) -> Text:
     """Find the text to tune on, by the arguments and defaults of `calibration_text`.
 
@@ -30,7 +34,7 @@ def tuning_text(
         UsageError: for both `text` and `dataset`.
         EvaluationError: where the text can't be had, or is the one that the model's perplexity is measured on.
     """
-    found = calibration_text(source, text, dataset, column)
+    found = calibration_text(source, text, dataset, column, languages)
     scored = {texts.WIKITEXT_TEST_SHA256} | ({texts.demo_evaluation().sha256} if source.id == DEMO else set())
     if found.sha256 in scored or found.name == texts.WIKITEXT_TEST:
         raise EvaluationError(f"{found.name} is what perplexity is measured on: tune on another text")
