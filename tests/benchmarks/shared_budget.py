@@ -1,6 +1,7 @@
 """Two tables of an untied model that share a size: shared out by predicted loss, against as many bits for both.
 
     python tests/benchmarks/shared_budget.py --steps 800
+    python tests/benchmarks/shared_budget.py --model demo --untie
     python tests/benchmarks/shared_budget.py --model DIR --untie --calibrate-on wiki.valid.tokens --text wiki.test.raw
 
 A small causal model is trained first, a minute or two, unless a folder is named; with `--untie` its head gets a table
@@ -20,8 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-import transformers
-from support.untied import docstrings, save_untied, word_pieces
+from support.untied import docstrings, save_untied, untie, word_pieces
 
 import orientc
 from orientc import demo
@@ -30,26 +30,12 @@ from orientc.compression.shared_budget import SharedBudget
 from orientc.evaluation import statistics
 from orientc.evaluation.figures import sample
 from orientc.evaluation.texts import Text, from_file
-from orientc.models.source import ModelSource
 from orientc.models.table import read_table
-
-
-def untied(model: Path, folder: Path) -> Path:
-    """The same model, with a head whose table is its own."""
-    source = ModelSource.resolve(model)
-    tied = source.architecture.from_pretrained(model)
-    config = tied.config
-    config.tie_word_embeddings = False
-    apart = type(tied)(config)
-    apart.load_state_dict(tied.state_dict())  # under both names
-    apart.save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(model).save_pretrained(folder)
-    return folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--untie", action="store_true")
     parser.add_argument("--calibrate-on", type=Path)
     parser.add_argument("--text", type=Path)
@@ -63,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder, start = options.model or Path(place) / "untied", time.perf_counter()
         if options.untie:
-            folder = untied(folder, Path(place) / "untied")
+            folder = untie(folder, Path(place) / "untied")
         elif not options.model:
             save_untied(folder, word_pieces(options.vocab), width=options.width, steps=options.steps)
             print(f"trained in {time.perf_counter() - start:.0f} s", flush=True)

@@ -16,6 +16,7 @@ from orientc.demo import corpus
 from orientc.evaluation.texts import Text
 from orientc.modeling.factors import Factors
 from orientc.modeling.swap import keep_apart, module_of, table_of
+from orientc.models.source import ModelSource
 from orientc.models.tables import tables_of
 from support.architectures import ARCHITECTURES, OTHERS, VOCAB, WIDTH, build, inputs_of
 
@@ -93,6 +94,19 @@ def _felt(model: PreTrainedModel) -> PreTrainedModel:
 def lossless(model: PreTrainedModel) -> dict[str, Factors]:
     """All tables of a model as compressed tables that lose nothing."""
     return {name: Factors.plain(table_of(module_of(model, name)).detach().clone()) for name in tables_of(model)}
+
+
+def untie(model: str | Path, folder: Path) -> Path:
+    """Save a model with a head whose table is its own, with the lookup's numbers; and its tokenizer."""
+    source = ModelSource.resolve(str(model))
+    tied = source.load(None, dtype=torch.float32)
+    config = tied.config
+    config.tie_word_embeddings = False
+    apart = type(tied)(config)
+    apart.load_state_dict(tied.state_dict())  # under both names
+    apart.save_pretrained(folder)
+    source.tokenizer.save_pretrained(folder)
+    return folder
 
 
 def save_untied(folder: Path, tokenizer: PreTrainedTokenizerFast, *, width: int = 32, steps: int = 0) -> Path:
