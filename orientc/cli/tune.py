@@ -35,7 +35,7 @@ def tune(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Lines or windows a step. [default: 32 lines, or 4 windows]",
+            help="Lines, windows or pairs a step. [default: 32 lines, 4 windows, 16 pairs]",
             show_default=False,
             rich_help_panel=options.METHOD,
         ),
@@ -67,6 +67,7 @@ def tune(
     text: options.TuningTexts = None,
     dataset: options.Datasets = None,
     column: options.Column = "text",
+    languages: options.Languages = None,
     resume: options.Resume = False,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -101,6 +102,7 @@ def tune(
             text=text,
             dataset=dataset,
             column=column,
+            languages=languages,
             head=head,
             steps=steps,
             minutes=minutes,

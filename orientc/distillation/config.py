@@ -15,7 +15,8 @@ class TuningConfig:
     Attributes:
         steps: optimizer steps at most.
         minutes: minutes of training at most; None for no limit.
-        batch_size: lines (masked models, encoders) or windows (causal ones) a step; None for 32 lines or 4 windows.
+        batch_size: lines (masked models, encoders), windows (causal ones) or pairs (encoder-decoders) a step; None for
+            32 lines, 4 windows or 16 pairs.
         learning_rate: Adam's, relative: how far a step moves a tensor's numbers, in units of their root mean square; of
             trellis codes' scales, offsets and decoder, in units of the codes' errors. It falls linearly to 0.
         hidden_weight: weight of the hidden states' cosine distance in the loss.

@@ -27,6 +27,7 @@ def tuning_texts(
     text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
     dataset: str | Sequence[str] | None = None,
     column: str = texts.COLUMN,
+    languages: str | None = None,
 ) -> Mixture:
     """Find the texts to tune on, by the arguments and defaults of `Mixture.of`.
 
@@ -34,7 +35,7 @@ def tuning_texts(
         UsageError: for a weight that is no number above 0, or a column without a data set.
         EvaluationError: where a text can't be had, or is the one that the model's perplexity is measured on.
     """
-    found = Mixture.of(source, text, dataset, column)
+    found = Mixture.of(source, text, dataset, column, languages)
     scored = {texts.WIKITEXT_TEST_SHA256} | ({texts.demo_evaluation().sha256} if source.id == DEMO else set())
     for part, _ in found.parts:
         if part.sha256 in scored or part.name == texts.WIKITEXT_TEST:

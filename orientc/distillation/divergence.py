@@ -1,8 +1,9 @@
 """The loss of distillation: how far a student model's predictions and hidden states are from its teacher's.
 
-*Language models.* The Kullback–Leibler divergence of the student's predictions from the teacher's (Hinton, Vinyals,
-Dean 2015, arXiv 1503.02531), in nats per predicted position, and `1 − cosine` of the hidden states that enter the head,
-per input position: a masked model predicts few of its positions, and all of them carry signal.
+*Language models*, masked, causal or of pairs. The Kullback–Leibler divergence of the student's predictions from the
+teacher's (Hinton, Vinyals, Dean 2015, arXiv 1503.02531), in nats per predicted position, and `1 − cosine` of the hidden
+states that enter the head, per position that has one: a masked model predicts few of its positions, and all of them
+carry signal.
 
 *Encoders without a head.* `1 − cosine` of the sentence vectors, per sentence, in the place of the divergence, and of
 the last layer's hidden states.
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from orientc.evaluation.scoring import logits_only_at
+from orientc.evaluation.scoring import PADDING, inputs_of, logits_only_at
 
 Batch = dict[str, Tensor]
 
@@ -32,7 +33,7 @@ class Gap:
         prediction: divergence, or cosine distance of sentence vectors; a scalar.
         hidden: cosine distance of hidden states; a scalar.
         predictions: how many predictions or sentences the first is over.
-        states: how many input positions the second is over.
+        states: how many positions the second is over.
     """
 
     prediction: Tensor
@@ -46,7 +47,7 @@ class Gap:
 
 
 def of_language_model(teacher: PreTrainedModel, student: PreTrainedModel, batch: Batch) -> Gap:
-    """The gap of a masked or causal language model on a collated batch, differentiable in the student."""
+    """The gap of a language model on a collated batch, differentiable in the student."""
     with torch.no_grad():
         wanted, wanted_states = _predicted(teacher, batch)
     found, found_states = _predicted(student, batch)
@@ -72,7 +73,7 @@ def of_sentences(
 
 
 def _gap(prediction: Tensor, predictions: int, found: Tensor, wanted: Tensor, batch: Batch) -> Gap:
-    there = batch["attention_mask"].bool()
+    there = batch["labels"] != PADDING if "labels" in batch else batch["attention_mask"].bool()
     return Gap(prediction, _cosine_distance(found[there], wanted[there]), predictions, int(there.sum()))
 
 
@@ -84,7 +85,7 @@ def _cosine_distance(found: Tensor, wanted: Tensor) -> Tensor:
 def _predicted(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Log-probabilities `[positions, vocab]` at a batch's positions, and hidden states `[batch, length, dim]`."""
     with _head_inputs(model) as seen, logits_only_at(model, batch["positions"]):
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = model(**inputs_of(model, batch)).logits
     return logits.float().log_softmax(-1), seen[0]
 
 

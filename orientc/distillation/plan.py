@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orientc.calibration.mixture import Mixture, TokenizedMixture
-from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, objective_of
+from orientc.calibration.tokenized_text import CAUSAL, CLASSES, MASKED, SENTENCE, SEQ2SEQ, objective_of
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.data import split
 from orientc.errors import EvaluationError
@@ -15,7 +15,7 @@ from orientc.models.source import ModelSource
 from orientc.models.substitute import head_policies
 from orientc.storage.artifact import Artifact
 
-_BATCH = {MASKED: 32, CAUSAL: 4, SENTENCE: 32}  # lines or windows a step
+_BATCH = {MASKED: 32, CAUSAL: 4, SEQ2SEQ: 16, SENTENCE: 32}  # lines, windows or pairs a step
 _PREFIX = "tuned_"  # of an artifact's settings that are those of its tuning
 
 
@@ -49,8 +49,15 @@ class Plan:
         return {name: value for name, value in self.settings.items() if name != f"{_PREFIX}fingerprint"}
 
 
-def plan(source: ModelSource, artifact: Artifact, texts: Mixture, config: TuningConfig, head: str | None) -> Plan:
-    """Settle a tuning run; `head` None is tied where the head shares the table.
+def plan(
+    source: ModelSource,
+    artifact: Artifact,
+    texts: Mixture,
+    config: TuningConfig,
+    head: str | None,
+    languages: str | None = None,
+) -> Plan:
+    """Settle a tuning run; `head` None is tied where the head shares the table, `languages` are those of pairs.
 
     Raises `EvaluationError` for a head policy that the model does not have.
     """
@@ -60,7 +67,7 @@ def plan(source: ModelSource, artifact: Artifact, texts: Mixture, config: Tuning
     if policy not in allowed:
         raise EvaluationError(f"the head of {source.id} can be {' or '.join(allowed)}, not {policy}")
     objective = SENTENCE if objective_of(source) == CLASSES else None  # a classifier's body is tuned as an encoder
-    train, held_out = (TokenizedMixture(source, part, objective=objective) for part in split(texts))
+    train, held_out = (TokenizedMixture(source, part, languages, objective) for part in split(texts))
     config = replace(config, batch_size=config.batch_size or _BATCH[train.objective])
     tuning = {name: value for name, value in asdict(config).items() if value is not None}
     tuning |= {"from_sha256": artifact.sha256, "fingerprint": teacher, "head": policy}

@@ -12,6 +12,7 @@ import torch
 
 from orientc._version import __version__
 from orientc.calibration.mixture import Mixture
+from orientc.calibration.tokenized_text import objective_of
 from orientc.distillation import data
 from orientc.distillation.config import TuningConfig
 from orientc.distillation.plan import Plan, plan
@@ -81,6 +82,7 @@ def tune(
     text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
     dataset: str | Sequence[str] | None = None,
     column: str = "text",
+    languages: str | None = None,
     head: str | None = None,
     steps: int = 300,
     minutes: float | None = None,
@@ -111,14 +113,17 @@ def tune(
     Args:
         artifact: the `.safetensors` file.
         text: UTF-8 file or `Text` to tune on, or several, each FILE or FILE=WEIGHT, the last 5 % of each held out; not
-            the one that is scored. By default WikiText-103's validation set, docstrings for "demo".
+            the one that is scored. By default WikiText-103's validation set, docstrings for "demo"; of an
+            encoder-decoder pairs, as for `perplexity`.
         dataset: texts out of data sets, each NAME[:CONFIG][:SPLIT] or that and =WEIGHT, instead or beside.
         column: the data sets' column that holds the text.
+        languages: of an encoder-decoder's pairs, what source and target are called in the data, and a multilingual
+            tokenizer's languages, as "en,de".
         head: head policy to tune under, "tied" or "input-only" where the head shares the table; tied by default. An
             artifact of a head with a table of its own has but one, "head-only".
         steps: steps at most.
         minutes: minutes at most.
-        batch_size: lines or windows a step; 32 lines or 4 windows by default.
+        batch_size: lines, windows or pairs a step; 32 lines, 4 windows or 16 pairs by default.
         learning_rate: relative to the size of what is trained, or the errors of trellis codes; falls linearly to 0.
         hidden_weight: weight of the hidden states' cosine distance in the loss.
         eval_steps: move codes, and evaluate on the held-out text, every so many steps.
@@ -145,6 +150,7 @@ def tune(
         ModelError: where the model can't be read.
         ArtifactError: where the artifact is damaged, or made from another table.
         EvaluationError: where the text can't be had or has too little, or the model can't be tuned so.
+        CalibrationError: for an encoder-decoder that writes no text.
         FitError: where training diverges.
         OutputError: where something else is at the place, an interrupted run is, or it can't be written.
     """
@@ -164,10 +170,9 @@ def tune(
     assert found.artifact
     assert found.path
     source = found.source
-    if source.is_encoder_decoder:
-        raise EvaluationError(f"{source.id} is an encoder-decoder, whose artifacts can't be tuned")
-    read = data.tuning_texts(source, text, dataset, column)
-    planned = plan(source, found.artifact, read, config, head)
+    objective_of(source)  # before a text is fetched for nothing
+    read = data.tuning_texts(source, text, dataset, column, languages)
+    planned = plan(source, found.artifact, read, config, head, languages)
     table = read_table(source, table=found.artifact.description.base.table)
     check_base(found.artifact, table.info, force=force, progress=progress)
     say_dequantized(source, progress)

@@ -57,15 +57,15 @@ class Checkpoint:
     def keys_of(self) -> Mapping[str, list[str]]:
         """The keys that transformers would load into a parameter, by the parameter's name, sorted."""
         found: dict[str, list[str]] = {}
-        for key, name in sorted(self._names.items()):
-            if name is not None:
+        for key, names in sorted(self._names.items()):
+            for name in names:
                 found.setdefault(name, []).append(key)
         return found
 
     @property
     def unknown(self) -> list[str]:
         """Keys that the model has no place for."""
-        return [key for key, name in self._names.items() if name is None]
+        return [key for key, names in self._names.items() if not names]
 
     @cached_property
     def nbytes(self) -> int:
@@ -103,7 +103,7 @@ class Checkpoint:
     def check_floats(self) -> None:
         """Raise `ModelError` where codes are stored for a parameter of floats: they would be taken for its numbers."""
         state = self._outline.state_dict()
-        floats = {key for key, name in self._names.items() if name is not None and state[name].is_floating_point()}
+        floats = {key for key, names in self._names.items() if any(state[name].is_floating_point() for name in names)}
         if codes := sorted(key for key in self._codes() if key in floats):
             raise ModelError(
                 f"{self._source.id} is quantized ({codes[0]} holds codes), but its config.json does not say how: "
@@ -126,8 +126,8 @@ class Checkpoint:
         return frozenset(apart)
 
     @cached_property
-    def _names(self) -> dict[str, str | None]:
-        """The name of the parameter that each key of the checkpoint is loaded into; None where there is none."""
+    def _names(self) -> dict[str, list[str]]:
+        """The parameters that each key of the checkpoint is loaded into, by name: one, several of parts, or none."""
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -135,12 +135,14 @@ class Checkpoint:
         renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
         converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
         state, prefix = self._outline.state_dict(), self._outline.base_model_prefix
-        found: dict[str, str | None] = {}
+        found: dict[str, list[str]] = {}
         for key in self._keys():
-            renamed, _ = rename_source_key(key, renamings, converters, prefix, state)
+            renamed, pattern = rename_source_key(key, renamings, converters, prefix, state)
             if renamed not in state:
-                renamed, _ = rename_source_key(key, [], [], prefix, state)
-            found[key] = renamed if renamed in state else None
+                renamed, pattern = rename_source_key(key, [], [], prefix, state)
+            # a tensor that is cut in parts goes by the first one's name
+            parts = next((rule.target_patterns for rule in converters if pattern in rule.source_patterns), [""])
+            found[key] = [name for part in parts if (name := renamed.replace(parts[0], part, 1)) in state]
         return found
 
     def _codes(self) -> Iterator[str]:

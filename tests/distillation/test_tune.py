@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import torch
 import transformers
 from support.architectures import build
 from support.commands import run_here
-from support.data import SENTENCES
-from support.untied import save_untied
+from support.data import PAIRS, SENTENCES
+from support.untied import save_translator, save_untied
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import orientc
@@ -24,7 +25,7 @@ from orientc.distillation.divergence import of_language_model
 from orientc.distillation.moving_codes import TrellisTrainable
 from orientc.distillation.resume import ResumeFile, ResumeState
 from orientc.distillation.tune import Tuned
-from orientc.errors import EvaluationError, FitError, OutputError, UsageError
+from orientc.errors import CalibrationError, EvaluationError, FitError, OutputError, UsageError
 from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.texts import Text
@@ -298,10 +299,32 @@ def test_a_text_that_is_scored_is_refused(tmp_path: Path) -> None:
         data.tuning_texts(ModelSource.resolve("demo"), scored)
 
 
-def test_an_encoder_decoder_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
-    build("t5").save_pretrained(tmp_path / "t5")
-    with pytest.raises(EvaluationError, match="encoder-decoder"):
-        tuned(stored(tmp_path / "t5", "svd", tmp_path))
+@pytest.mark.parametrize(
+    ("name", "table"), [("t5", "input"), ("mt5-two-tensors", "input"), ("marian-two-tables", "head")]
+)
+def test_an_encoder_decoder_is_tuned_on_pairs(
+    name: str, table: str, t5_folder: Path, wordpiece: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """By what its decoder predicts and by the states before the head; a decoder looks tokens up in Marian's head."""
+    folder = t5_folder if name == "t5" else save_translator(name, tmp_path / "model", wordpiece)
+    options: dict[str, Any] = {"table": table, "out": tmp_path / "bits.safetensors", "device": "cpu"}
+    path = orientc.quantize(folder, bits=2, group_size=16, **options).path
+    rows = ({"de": target, "en": source, "fr": "le village"} for source, target in PAIRS * 9)
+    pairs = Text("pairs", "".join(f"{json.dumps(row)}\n" for row in rows))
+    made = tuned(path, text=pairs, languages="en,de")
+    assert made.evaluations[-1].loss < made.evaluations[0].loss
+    assert made.evaluations[0].hidden > 1e-4
+    policy = {"t5": "tied", "mt5-two-tensors": "input-only", "marian-two-tables": "head-only"}[name]
+    assert made.description.settings["tuned_head"] == policy
+    with pytest.raises(EvaluationError, match="say with `languages` which two are meant"):
+        tuned(path, "again.safetensors", text=pairs)
+
+
+def test_an_encoder_decoder_that_writes_no_text_is_refused(tmp_path: Path, wordpiece: PreTrainedTokenizerFast) -> None:
+    transformers.BartForSequenceClassification(build("bart").config).save_pretrained(tmp_path / "bart")
+    wordpiece.save_pretrained(tmp_path / "bart")
+    with pytest.raises(CalibrationError, match="an encoder-decoder that does not write text"):
+        tuned(stored(tmp_path / "bart", "svd", tmp_path))
 
 
 def test_settings_of_a_tuned_artifact_are_not_replayed(bert_folder: Path, tmp_path: Path) -> None:

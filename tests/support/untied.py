@@ -16,6 +16,7 @@ from orientc.demo import corpus
 from orientc.evaluation.texts import Text
 from orientc.modeling.factors import Factors
 from orientc.modeling.swap import keep_apart, module_of, table_of
+from orientc.models.source import ModelSource
 from orientc.models.tables import tables_of
 from support.architectures import ARCHITECTURES, OTHERS, VOCAB, WIDTH, build, inputs_of
 
@@ -69,7 +70,7 @@ def save_translator(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast)
     """
     torch.manual_seed(0)
     size, model_class, config_class, arguments = len(tokenizer), *(ARCHITECTURES | OTHERS)[name.partition("-")[0]]
-    arguments |= {"vocab_size": size, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 4}
+    arguments = arguments | {"vocab_size": size, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 4}
     if name == "marian-two-tables":
         arguments |= {"decoder_vocab_size": size + 8, "share_encoder_decoder_embeddings": False}
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**arguments))
@@ -93,6 +94,19 @@ def _felt(model: PreTrainedModel) -> PreTrainedModel:
 def lossless(model: PreTrainedModel) -> dict[str, Factors]:
     """All tables of a model as compressed tables that lose nothing."""
     return {name: Factors.plain(table_of(module_of(model, name)).detach().clone()) for name in tables_of(model)}
+
+
+def untie(model: str | Path, folder: Path) -> Path:
+    """Save a model with a head whose table is its own, with the lookup's numbers; and its tokenizer."""
+    source = ModelSource.resolve(str(model))
+    tied = source.load(None, dtype=torch.float32)
+    config = tied.config
+    config.tie_word_embeddings = False
+    apart = type(tied)(config)
+    apart.load_state_dict(tied.state_dict())  # under both names
+    apart.save_pretrained(folder)
+    source.tokenizer.save_pretrained(folder)
+    return folder
 
 
 def save_untied(folder: Path, tokenizer: PreTrainedTokenizerFast, *, width: int = 32, steps: int = 0) -> Path:

@@ -103,7 +103,11 @@ def test_what_nothing_predicts_is_left(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.slow
 def test_sharing_a_size_out_loses_less_than_equal_bits(tmp_path: Path) -> None:
-    """By prediction and as measured on another text, at a loss as small as predictions are good for."""
+    """By prediction, and by the divergence on another text, at a loss as small as predictions are good for.
+
+    The difference of losses on a text has a part that goes with the very errors that a table happens to have, however
+    long the text is, and that is as large as what sharing gains where both tables lose about as much.
+    """
     folder = save_untied(tmp_path / "trained", word_pieces(1000), width=48, steps=500)
     known = orientc.calibrate(folder, text=docstrings(), tokens=8192, out=tmp_path, device="cpu").calibration
     tables = [read_table(folder, table=table) for table in ("input", "head")]
@@ -116,8 +120,8 @@ def test_sharing_a_size_out_loses_less_than_equal_bits(tmp_path: Path) -> None:
         ]
         assert sum(each.description.nbytes for each in made) <= 4 * sum(t.info.vocab * t.info.dim for t in tables) / 8
         scored = Text("evaluation", demo.evaluation_text())
-        records = orientc.perplexity([each.path for each in made], text=scored, limit=8000, device="cpu").records
+        records = orientc.perplexity([each.path for each in made], text=scored, limit=40_000, device="cpu").records
         predicted.append(sum(each.cost for each in made))
-        measured.append(records[1].metrics["loss"] - records[0].metrics["loss"])
+        measured.append(records[1].metrics["kl"])
     assert predicted[1] < predicted[0]
     assert measured[1] < measured[0]
