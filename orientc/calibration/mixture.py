@@ -62,10 +62,10 @@ class Mixture:
             return text
         files: list[Given] = [text] if isinstance(text, str | Path | Text) else [*(text or ())]
         sets = [dataset] if isinstance(dataset, str) else [*(dataset or ())]
-        if not files and not sets:
-            return cls(((texts.calibration_text(source, column=column), 1.0),))
         if not sets and column != COLUMN:
             raise UsageError("`column` is one of a data set: name that with `dataset`")
+        if not files and not sets:
+            return cls(((texts.default_calibration_text(source), 1.0),))
         found = []
         for file in files:
             if isinstance(file, Text):

@@ -49,32 +49,6 @@ def scored_text(
 ) -> Text:
     """The text a model's perplexity is measured on: by default WikiText-103's raw test set; for `demo` its own.
 
-    Arguments and errors are those of `calibration_text`.
-    """
-    given = _given(source, text, dataset, column, languages)
-    if given is not None:
-        return given
-    return demo_evaluation() if source.id == DEMO else wikitext("test")
-
-
-def is_scored_by_default(source: ModelSource, text: Text) -> bool:
-    """Whether a text is what `scored_text` gives by default, under whatever name."""
-    if source.id == DEMO:
-        return text.sha256 == demo_evaluation().sha256
-    return text.name == WIKITEXT_TEST or text.sha256 == WIKITEXT_TEST_SHA256
-
-
-def calibration_text(
-    source: ModelSource,
-    text: str | Path | Text | None = None,
-    dataset: str | None = None,
-    column: str = COLUMN,
-    languages: str | None = None,
-) -> Text:
-    """The text a model is calibrated or tuned on: by default WikiText-103's raw validation set, docstrings for `demo`.
-
-    The default is never what `scored_text` gives by default.
-
     Args:
         source: The model.
         text: A UTF-8 file, or a text.
@@ -86,16 +60,6 @@ def calibration_text(
         UsageError: For both a file and a data set, or a column without a data set.
         EvaluationError: Where the text can't be had, or an encoder-decoder has none given.
     """
-    given = _given(source, text, dataset, column, languages)
-    if given is not None:
-        return given
-    return demo_calibration() if source.id == DEMO else wikitext("validation")
-
-
-def _given(
-    source: ModelSource, text: str | Path | Text | None, dataset: str | None, column: str, languages: str | None
-) -> Text | None:
-    """The text that is named, as the model reads it; None where none is."""
     if text is not None and dataset is not None:
         raise UsageError("`text` and `dataset` both name a text: give one of them")
     if dataset is None and column != COLUMN:
@@ -105,7 +69,25 @@ def _given(
     if dataset is not None:
         return for_model(source, from_dataset(dataset, column, pairs=reads_pairs(source)), languages)
     check_default(source)
-    return None
+    return demo_evaluation() if source.id == DEMO else wikitext("test")
+
+
+def is_scored_by_default(source: ModelSource, text: Text) -> bool:
+    """Whether a text is what `scored_text` gives by default, under whatever name."""
+    if source.id == DEMO:
+        return text.sha256 == demo_evaluation().sha256
+    return text.name == WIKITEXT_TEST or text.sha256 == WIKITEXT_TEST_SHA256
+
+
+def default_calibration_text(source: ModelSource) -> Text:
+    """What a model is calibrated and tuned on where no text is named: WikiText-103's raw validation set, or docstrings.
+
+    The latter for `demo`. It is never what `scored_text` gives by default.
+
+    Raises `EvaluationError` where the text can't be had, or an encoder-decoder has none given.
+    """
+    check_default(source)
+    return demo_calibration() if source.id == DEMO else wikitext("validation")
 
 
 def for_model(source: ModelSource, text: Text, languages: str | None = None) -> Text:

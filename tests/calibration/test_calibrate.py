@@ -14,7 +14,7 @@ import orientc
 from orientc.calibration.config import CalibrationConfig
 from orientc.errors import CalibrationError, EvaluationError, UsageError
 from orientc.evaluation import texts
-from orientc.evaluation.texts import Text, calibration_text
+from orientc.evaluation.texts import Text, default_calibration_text
 from orientc.models.fingerprint import fingerprint
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
@@ -156,9 +156,7 @@ def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any]) -> N
         CalibrationConfig(**options)
 
 
-def test_a_text_is_a_file_or_a_data_set_not_both(bert_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="one of them"):
-        calibration_text(ModelSource.resolve(str(bert_folder)), tmp_path / "text.txt", "imdb")
+def test_a_text_that_is_not_there_is_named(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"none\.txt"):
         orientc.calibrate(str(bert_folder), text=tmp_path / "none.txt")
 
@@ -166,9 +164,9 @@ def test_a_text_is_a_file_or_a_data_set_not_both(bert_folder: Path, tmp_path: Pa
 def test_without_a_text_it_is_none_that_is_scored(monkeypatch: pytest.MonkeyPatch, bert_folder: Path) -> None:
     asked = []
     monkeypatch.setattr("orientc.evaluation.texts.wikitext", lambda split: asked.append(split) or TEXT)
-    assert calibration_text(ModelSource.resolve(str(bert_folder))) is TEXT
+    assert default_calibration_text(ModelSource.resolve(str(bert_folder))) is TEXT
     assert asked == ["validation"]
-    text = calibration_text(ModelSource.resolve("demo"))
+    text = default_calibration_text(ModelSource.resolve("demo"))
     assert text == texts.demo_calibration()
     lines, scored = ({line.lower() for line in one.content.split("\n")} for one in (text, texts.demo_evaluation()))
     assert len(lines) > 3000

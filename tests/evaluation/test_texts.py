@@ -53,16 +53,19 @@ def test_the_default_text_is_the_demos_own_or_wikitext(monkeypatch: pytest.Monke
     monkeypatch.setattr(texts, "wikitext", lambda split: Text(split, "words"))
     demo, model = ModelSource.resolve("demo"), ModelSource.resolve(str(bert_folder))
     assert [texts.scored_text(source).name for source in (demo, model)] == ["python-language-reference", "test"]
-    assert [texts.calibration_text(source).name for source in (demo, model)] == ["python-docstrings", "validation"]
+    assert [texts.default_calibration_text(source).name for source in (demo, model)] == [
+        "python-docstrings",
+        "validation",
+    ]
 
 
 def test_a_text_that_is_named_comes_before_the_default(reviews: str, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("some words")
     demo, mine = ModelSource.resolve("demo"), Text("mine.txt", "some words")
     for given in (mine, tmp_path / "mine.txt", str(tmp_path / "mine.txt")):
-        assert texts.scored_text(demo, given) == texts.calibration_text(demo, given) == mine
-    assert texts.calibration_text(demo, dataset=f"{reviews}::test", column="review").name == "reviews/test"
+        assert texts.scored_text(demo, given) == mine
+    assert texts.scored_text(demo, dataset=f"{reviews}::test", column="review").name == "reviews/test"
     with pytest.raises(UsageError, match="`text` and `dataset` both"):
-        texts.calibration_text(demo, mine, reviews)
+        texts.scored_text(demo, mine, reviews)
     with pytest.raises(UsageError, match="`column` is one of a data set"):
-        texts.calibration_text(demo, mine, column="review")
+        texts.scored_text(demo, mine, column="review")
