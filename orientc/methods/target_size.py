@@ -47,8 +47,7 @@ def fit_to_size(
     """Compress a table to a number of bytes in the form that costs least.
 
     Forms: "groups" quantizes the rows themselves, without a decoder; "rank" is a truncated SVD with the heaviest rows
-    kept as they are; "transform" is transform coding. The last one is tried only where importance was measured:
-    otherwise the directions it drops may be the ones that matter.
+    kept as they are; "transform" is transform coding.
 
     Args:
         table: `[vocab, dim]` of any float type.
@@ -66,8 +65,6 @@ def fit_to_size(
         "groups": lambda: quantized_rows(table, nbytes, importance.weights),
         "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort),
     }
-    if not importance.known:
-        del forms["transform"]
     best: Choice | None = None
     costs: dict[str, float] = {}
     made = False

@@ -26,8 +26,7 @@ def test_the_form_chosen_costs_least_and_fits(nbytes: int, known: bool) -> None:
     assert choice.factors.nbytes <= nbytes
     assert choice.costs[choice.form] == min(choice.costs.values())
     assert choice.costs[choice.form] == pytest.approx(importance.cost(choice.factors, table))
-    assert "rank" in choice.costs
-    assert ("transform" in choice.costs) == known
+    assert choice.costs.keys() >= {"rank", "transform"}
     assert ("groups" in choice.costs) == (nbytes >= 16_000)
 
 
