@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orientc.methods.importance import Importance
-from orientc.methods.linear_algebra import add_gram, congruent, eigenvalues
+from orientc.methods.linear_algebra import add_gram, congruent, principal_directions
 from orientc.methods.table_rows import TableRows, some_rows
 from orientc.modeling.factors import Factors
 
@@ -23,12 +24,10 @@ class Plan:
     Attributes:
         count: Number of kept rows.
         rank: Rank of the others.
-        covariance: The weighted Gram matrix of the others, float64 `[dim, dim]`; None where there was no choice.
     """
 
     count: int
     rank: int
-    covariance: Tensor | None = None
 
 
 @torch.no_grad()
@@ -60,26 +59,22 @@ def best(table: TableRows, nbytes: int, importance: Importance, *, itemsize: int
     ranks = {count: rank for count, rank in ranks.items() if rank >= 1}
     if len(ranks) < 2:
         return next((Plan(count, rank) for count, rank in ranks.items()), None)
-    factor = None if importance.even else importance.factor()
+    factor = None if importance.even else importance.factor().float()  # no more exact than A is held
 
-    def add_rows(covariance: Tensor, first: int, last: int) -> Tensor:
-        rows = order[first:last].sort().values
-        return add_gram(covariance, some_rows(table, rows), weights=importance.weights[rows])
-
-    def cost(covariance: Tensor, rank: int) -> float:
-        values = eigenvalues(covariance if factor is None else congruent(covariance, factor))
-        return float(values[: dim - rank].sum())
-
-    count, *others = ranks
-    covariance = add_rows(torch.zeros(dim, dim, dtype=torch.float64, device=table.device), count, vocab)
-    least = cost(covariance.clone(), ranks[count])
-    for fewer in others:
-        own = cost(add_rows(covariance.clone(), fewer, count), ranks[fewer])
-        if not own < least:
+    covariance, later = torch.zeros(dim, dim, dtype=torch.float64, device=table.device), vocab
+    least, plan = math.inf, None
+    for count, rank in ranks.items():  # ever fewer kept rows, so that rows are added to the covariance
+        added = order[count:later].sort().values
+        add_gram(covariance, some_rows(table, added), weights=importance.weights[added])
+        later = count
+        turned = covariance.clone() if factor is None else congruent(covariance.clone(), factor)
+        total = turned.trace()
+        _, values = principal_directions(turned, rank)
+        cost = float(total - values.sum()) if rank < dim else 0.0
+        if plan is not None and cost >= least:
             break
-        add_rows(covariance, fewer, count)
-        count, least = fewer, own
-    return Plan(count, ranks[count], covariance)
+        least, plan = cost, Plan(count, rank)
+    return plan
 
 
 def _left(nbytes: int, count: int, dim: int, itemsize: int, id_size: int) -> int:

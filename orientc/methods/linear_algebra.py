@@ -162,14 +162,14 @@ def congruent(matrix: Tensor, factor: Tensor) -> Tensor:
 
     Args:
         matrix: C, symmetric, float64 `[dim, dim]`.
-        factor: L, float64 `[dim, dim]`, lower triangular.
+        factor: L, float64 or float32 `[dim, dim]`, lower triangular.
     """
     width = max(1, -(-len(matrix) // _STRIPS))
     starts = range(0, len(matrix), width)
     for left in starts:  # the columns of L have zeros above, and those of C to the right are there still
         strip = slice(left, left + width)
-        matrix[:, strip] = matrix[:, left:] @ factor[left:, strip]
+        matrix[:, strip] = matrix[:, left:] @ factor[left:, strip].to(matrix)
     for top in starts:
         strip, before = slice(top, top + width), slice(0, top + width)
-        matrix[strip, before] = factor[top:, strip].T @ matrix[top:, before]
+        matrix[strip, before] = factor[top:, strip].T.to(matrix) @ matrix[top:, before]
     return matrix

@@ -45,7 +45,6 @@ def principal_basis(
     *,
     center: bool = False,
     importance: Importance | None = None,
-    covariance: Tensor | None = None,
 ) -> PrincipalBasis:
     """The basis of `truncated_svd`, without the latents of any row.
 
@@ -54,39 +53,38 @@ def principal_basis(
         rank: Width of the latents; all of `dim` unless given.
         center: Subtract the mean row.
         importance: What a change of a row costs; the same for all rows and directions unless given.
-        covariance: The rows' weighted Gram matrix, without the mean row, float64 `[dim, dim]`, where it is known. Its
-            numbers are lost.
     """
     weights = None if importance is None else importance.weights
     mean = _mean(table, weights) if center else None
-    if covariance is None:
-        covariance = gram(table, mean, weights)
+    directions = _directions(gram(table, mean, weights), importance, rank)
     if importance is None or importance.even:
-        directions, _ = principal_directions(covariance, rank)
         kept = directions.float().contiguous()
         return PrincipalBasis(kept, kept, mean)
-    return PrincipalBasis(*weighted_directions(covariance, importance, rank), mean)
+    return PrincipalBasis(*_turned_back(directions, importance), mean)
 
 
-@torch.no_grad()
-def weighted_directions(covariance: Tensor, importance: Importance, rank: int | None = None) -> tuple[Tensor, Tensor]:
-    """The encoder and decoder of the principal directions V under an importance matrix A = LLᵀ, the largest first.
+def _directions(covariance: Tensor, importance: Importance | None, rank: int | None) -> Tensor:
+    """The principal directions of a Gram matrix under an importance matrix; all of them are in its place."""
+    if importance is not None and not importance.even:
+        congruent(covariance, importance.factor())
+    directions, _ = principal_directions(covariance, rank)
+    return covariance.T.copy_(directions) if directions.shape == covariance.shape else directions
 
-    Beside the covariance and the importance matrix one matrix `[dim, dim]` is held at a time, and the decoder.
+
+def _turned_back(directions: Tensor, importance: Importance) -> tuple[Tensor, Tensor]:
+    """The encoder and decoder of the principal directions V under an importance matrix A = LLᵀ.
+
+    Beside the directions and the importance matrix one matrix `[dim, dim]` is held at a time, and the decoder.
 
     Args:
-        covariance: The rows' weighted Gram matrix, float64 `[dim, dim]`. Its numbers are lost.
+        directions: V, float64 `[dim, rank]`. Its numbers are lost.
         importance: What a change of a row costs.
-        rank: How many directions; all unless given.
 
     Returns:
         `L·V`, float64 `[dim, rank]`, and `L^-ᵀ·V`, float32 `[dim, rank]`, scaled so that latents are as large as the
         table.
     """
     scale = importance.scale
-    directions, _ = principal_directions(congruent(covariance, importance.factor()), rank)
-    if directions.shape == covariance.shape:
-        directions = covariance.T.copy_(directions)  # and are not held twice
     factor = importance.factor()  # made again, which takes little, rather than held beside the eigenvectors
     for columns in directions.split(STRIP, dim=1):
         columns.copy_(torch.linalg.solve_triangular(factor.T, columns, upper=True))
@@ -114,7 +112,6 @@ def truncated_svd(
     center: bool = False,
     importance: Importance | None = None,
     dtype: torch.dtype = torch.float32,
-    covariance: Tensor | None = None,
 ) -> Factors:
     """The best approximation of a table at a rank in the least-squares sense (Eckart and Young 1936).
 
@@ -128,11 +125,10 @@ def truncated_svd(
         center: Subtract the mean row, which becomes `decoder.bias`; otherwise the mean is 0.
         importance: What a change of a row costs; the same for all rows and directions unless given.
         dtype: Type of the latents.
-        covariance: That of `principal_basis`.
 
     Returns:
         Factors in float32 but for the latents.
     """
-    basis = principal_basis(table, rank, center=center, importance=importance, covariance=covariance)
+    basis = principal_basis(table, rank, center=center, importance=importance)
     latents = map_rows(table, basis.rank, basis.latents, dtype=dtype)
     return Factors.plain(latents, basis.decoder, None if basis.mean is None else basis.mean.float())

@@ -49,18 +49,22 @@ class Source:
             yield rows, self.latents(rows), self.weights[rows]
 
     def moments(self, row_group: int) -> Moments:
-        """The weight of a row group, and its weighted means and squared deviations."""
-        total = self.weights.new_zeros(())
-        first = second = self.weights.new_zeros(self.encoder.shape[1])
-        shift = None
+        """The weight of a row group, and its weighted means and squared deviations.
+
+        They are allocated first: made between larger temporaries they would leave gaps in memory.
+        """
+        columns = self.encoder.shape[1]
+        total, means, deviations = (self.weights.new_zeros(shape) for shape in ((), columns, columns))
+        shift = self.latents(self.row_groups[row_group][:1])[0].double()
         for _, latents, weights in self.blocks(row_group):
-            wide = latents.double()
-            shift = wide[0] if shift is None else shift
-            wide = wide - shift
-            total, first, second = total + weights.sum(), first + weights @ wide, second + weights @ wide.square()
-        assert shift is not None
-        mean = first / total
-        return Moments(total, mean + shift, (second - total * mean.square()).clamp_min(0))
+            wide = latents.double().sub_(shift)
+            total += weights.sum()
+            means += weights @ wide
+            deviations += weights @ wide.square_()
+        means /= total
+        deviations.sub_(total * means.square()).clamp_min_(0)
+        means += shift
+        return Moments(total, means, deviations)
 
 
 @dataclass(frozen=True)
@@ -183,16 +187,15 @@ def code_rows(plain: Layout, source: Source, moments: Sequence[Moments], rates: 
         row_group_sizes=tuple(len(rows) for rows in source.row_groups),
     )  # fmt: skip
     codes = torch.empty(layout.streams[-1].end, dtype=torch.uint8, device=source.table.device)
-    scales, offsets = [], []
+    scales, offsets = (torch.empty(rates.shape, dtype=torch.float16, device=source.table.device) for _ in range(2))
     for number, place in enumerate(layout.streams):
         coded = code_row_group(source, number, moments[number], rates[number], window)
         codes[place.start : place.end] = coded.streams.flatten()
-        scales.append(coded.scales)
-        offsets.append(coded.offsets)
+        scales[number], offsets[number] = coded.scales, coded.offsets
     tensors = {
         "latents.codes": codes,
-        "latents.scales": torch.stack(scales),
-        "latents.offsets": torch.stack(offsets),
+        "latents.scales": scales,
+        "latents.offsets": offsets,
         "latents.levels": gaussian_levels(window).to(source.table.device),
     }
     if len(scales) > 1:

@@ -6,9 +6,10 @@ The checkpoint is one safetensors file in bfloat16 in a temporary folder: a tabl
 in size, in the middle of other tensors, which are a hole in the file. Each command is a process of its own. Its peak is
 the most memory that it had resident at once beyond the pages of the checkpoint's file, sampled every 20 ms; libraries
 count. Beside it stands the system's own count, mapped pages included. With several `--vocab` the exponent that each
-command's time grows by is told too. Before a command the system forgets the file's pages, after it `mincore` tells
-which are back: those that were read, and what the system reads ahead. Calibrated commands go by a calibration of random
-numbers, with both importance matrices. A table of 262 144 × 8 960, 4.7 GB, in a tiny model:
+command's processor time grows by is told too: that of all threads, which other processes hardly change. Before a
+command the system forgets the file's pages, after it `mincore` tells which are back: those that were read, and what the
+system reads ahead. Calibrated commands go by a calibration of random numbers, with both importance matrices. A table of
+262 144 × 8 960, 4.7 GB, in a tiny model:
 
     python tests/benchmarks/memory.py svd quantize target svd-calibrated quantize-calibrated target-calibrated \
         --vocab 16384 65536 262144 --dim 8960 --rank 256 --others-gb 0
@@ -68,16 +69,16 @@ while True:
     except (OSError, IndexError):
         pass
     time.sleep(0.02)
-print(peak + mapped, 1024 * usage.ru_maxrss)
+print(peak + mapped, 1024 * usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 COMMANDS = {
     "svd": ["svd", "--rank", "RANK"],
     "quantize": ["quantize", "--bits", "4"],
-    "target": ["compress", "--target-bits", "2"],
+    "target": ["compress", "--target-bits", "BITS"],
     "svd-calibrated": ["svd", "--rank", "RANK", "--calibration", "FILE"],
     "quantize-calibrated": ["quantize", "--bits", "4", "--calibration", "FILE"],
-    "target-calibrated": ["compress", "--target-bits", "2", "--calibration", "FILE"],
+    "target-calibrated": ["compress", "--target-bits", "BITS", "--calibration", "FILE"],
     "compress": ["compress", "--rank", "RANK"],
     "inspect": ["inspect"],
 }
@@ -109,11 +110,11 @@ def main() -> None:
     for command, points in taken.items() if len(options.vocab) > 1 else ():
         (few, short), (many, long) = points[-2:]
         exponent = math.log(long / short) / math.log(many / few)
-        print(f"{command:20s} time over rows, {few} to {many}: exponent {exponent:.2f}")
+        print(f"{command:20s} processor time over rows, {few} to {many}: exponent {exponent:.2f}")
 
 
 def measured(scratch: Path, vocab: int, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds of each command on a table of so many rows; a line for each is printed."""
+    """Processor seconds of each command on a table of so many rows; a line for each is printed."""
     checkpoint = make(scratch / "large", vocab, options.dim, options.others_gb * GB)
     total, bound = checkpoint.file.stat().st_size, options.bound_gb * GB
     print(
@@ -121,7 +122,7 @@ def measured(scratch: Path, vocab: int, options: argparse.Namespace) -> dict[str
         f"other tensors {(total - checkpoint.end + checkpoint.start) / MB:.0f} MB",
         flush=True,
     )
-    floor = _peaks([sys.executable, "-c", "import torch, transformers"], checkpoint.file)[0]
+    floor = _used([sys.executable, "-c", "import torch, transformers"], checkpoint.file)[0]
     print(f"interpreter with torch and transformers {floor / MB:.0f} MB; bound beyond the file {bound / MB:.0f} MB")
     calibration = scratch / "calibration.safetensors"
     names = options.commands or [*COMMANDS]
@@ -131,13 +132,14 @@ def measured(scratch: Path, vocab: int, options: argparse.Namespace) -> dict[str
     for command in names:
         forget(checkpoint.file)
         began = time.perf_counter()
-        peak, whole = _peaks(_line(command, checkpoint.folder, calibration, scratch, options), checkpoint.file)
-        seconds[command] = time.perf_counter() - began
+        line = _line(command, checkpoint.folder, calibration, scratch, options)
+        peak, whole, seconds[command] = _used(line, checkpoint.file)
+        passed = time.perf_counter() - began
         table, others = touched(checkpoint)
         print(
             f"{command:20s} {peak / MB:5.0f} MB beyond the file, {'within' if peak <= bound else 'ABOVE'} the bound "
-            f"(with its pages {whole / MB:.0f} MB), {seconds[command]:.0f} s; in memory of the file: "
-            f"{table / MB:.0f} MB of the table, {others / MB:.1f} MB of the others",
+            f"(with its pages {whole / MB:.0f} MB), {passed:.0f} s, {seconds[command]:.0f} s of processors; in memory "
+            f"of the file: {table / MB:.0f} MB of the table, {others / MB:.1f} MB of the others",
             flush=True,
         )
     if options.others_gb:
@@ -153,7 +155,7 @@ def measured(scratch: Path, vocab: int, options: argparse.Namespace) -> dict[str
 def _line(command: str, model: Path, calibration: Path, scratch: Path, options: argparse.Namespace) -> list[str]:
     """The command line of a command."""
     name, *arguments = COMMANDS[command]
-    words = {"RANK": str(options.rank), "FILE": str(calibration)}
+    words = {"RANK": str(options.rank), "BITS": f"{options.target_bits:g}", "FILE": str(calibration)}
     line = [sys.executable, "-m", "orientc", name, str(model), *(words.get(word, word) for word in arguments)]
     if command == "inspect":
         return line
@@ -246,8 +248,8 @@ def touched(checkpoint: Checkpoint) -> tuple[int, int]:
     return table * page, (resident.count(1) - table) * page
 
 
-def _peaks(command: list[str], file: Path) -> tuple[int, int]:
-    """The most bytes that a command had resident at once, beyond a file's pages and with them.
+def _used(command: list[str], file: Path) -> tuple[int, int, float]:
+    """The most bytes that a command had resident at once, beyond a file's pages and with them; its processor seconds.
 
     Ends this process where the command fails.
     """
@@ -255,8 +257,8 @@ def _peaks(command: list[str], file: Path) -> tuple[int, int]:
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed: {done.stderr}")
-    beyond, whole = done.stdout.splitlines()[-1].split()
-    return int(beyond), int(whole)
+    beyond, whole, seconds = done.stdout.splitlines()[-1].split()
+    return int(beyond), int(whole), float(seconds)
 
 
 def _options() -> argparse.Namespace:
@@ -267,6 +269,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--others-gb", type=float, default=4)
     parser.add_argument("--bound-gb", type=float, default=3)
     parser.add_argument("--rank", type=int, default=128)
+    parser.add_argument("--target-bits", type=float, default=2)
     parser.add_argument("--epochs", type=int, help="of compress --rank [default: its own]")
     parser.add_argument("--folder", type=Path, help="where the checkpoints are made [default: the system's]")
     return parser.parse_args()

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from support.live_tensors import LiveTensors
 from torch import Tensor
 
 from orientc.errors import FitError
-from orientc.methods import target_size, transform_coding
+from orientc.methods import importance as importances
+from orientc.methods import linear_algebra, per_group, svd, target_size, transform_coding
 from orientc.methods.importance import Importance
 
 
@@ -76,6 +80,26 @@ def test_all_that_is_made_is_made_where_the_table_is(nbytes: int) -> None:
         whole = transform_coding.transform_code(table, nbytes, importance, dtype=torch.float16)
     assert whole is not None
     assert {tensor.device.type for tensor in whole.tensors.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize(("form", "most"), [("transform", 2.6), ("all", 3.6)])
+def test_of_matrices_as_wide_as_the_table_few_are_held_at_once(
+    form: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In units of one in float64; the importance matrix is half a one, and there when the fit begins."""
+    dim = 300
+    table, importance = zipf(100, dim)
+    importance = replace(importance, given=importance.matrix.float())
+    for module in (importances, linear_algebra, per_group, svd, transform_coding):
+        monkeypatch.setattr(module, "STRIP", 32)
+    monkeypatch.setattr(transform_coding, "_ROWS", 32)
+    unit = 8 * dim * dim
+    with LiveTensors(unit // 2) as live:
+        if form == "all":
+            assert "transform" in target_size.fit_to_size(table, 100_000, importance, dtype=torch.float16).costs
+        else:
+            assert transform_coding.transform_code(table, 100_000, importance, dtype=torch.float16) is not None
+    assert 2 * unit < live.peak < most * unit
 
 
 def test_what_can_not_be_that_small_is_one_line() -> None:
