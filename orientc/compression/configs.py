@@ -302,10 +302,10 @@ class QuantizeConfig(CodedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig(Config):
-    """The form of a given size that costs least: transform coding, rounded rows, or latents with rows kept.
+    """The form of a given size that costs least: transform coding, or rounded rows.
 
     Exactly one of the three targets is given. A calibration tells what a change of the table costs the model; without
-    one every number counts the same.
+    one that is guessed from the table.
 
     Args:
         target_bits: Bits per weight at most.

@@ -119,6 +119,9 @@ class Fit:
         original, weight = (rows if scale == 1 else RowView(rows, divisor=scale) for rows in (table.weight, here))
         importance = Importance.plain(weight) if self.importance is None else self.importance.to(weight.device)
         if isinstance(config, TargetConfig):
+            if not importance.known and config.runtime is None:
+                weights = None if self.importance is None else importance.weights
+                importance = Importance.guessed(weight, weights)
             choice = self._fit_to_size(config, weight, importance)
             factors, costs = choice.factors, {f"cost_{name}": cost for name, cost in choice.costs.items()}
             if importance.known:

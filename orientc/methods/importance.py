@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from orientc.methods.linear_algebra import STRIP, cholesky
+from orientc.methods.linear_algebra import STRIP, cholesky, column_deviations, norms
 from orientc.methods.table_rows import TableRows
 from orientc.methods.token_statistics import TokenStatistics
 from orientc.modeling.factors import Factors
@@ -19,6 +19,7 @@ _DAMPING = 1e-3  # added to the diagonal, in shares of its mean: no direction co
 # be of any size.
 _PRIOR = 1.0  # the calibration's prior
 _EVEN = 0.1  # the same for all tokens
+_SHORTEST = 1e-3  # of the mean squared length; shorter rows count as one of that
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Importance:
         given: The importance matrix A as it is held, `[dim, dim]`, positive definite, float32 or float64; None for the
             identity, which no matrix is held for.
         weights: Weights of the rows, float64 `[vocab]`.
-        known: Whether A was measured; otherwise it is the identity.
+        known: Whether A was measured; otherwise it is the identity, or guessed from the table.
     """
 
     given: Tensor | None
@@ -45,6 +46,28 @@ class Importance:
         """Importance of a table `[vocab, dim]` of which nothing is known: all rows and directions count the same."""
         vocab, dim = table.shape
         return cls(None, torch.ones(vocab, dtype=torch.float64, device=table.device), known=False, _dim=dim)
+
+    @classmethod
+    def guessed(cls, table: TableRows, weights: Tensor | None = None) -> Importance:
+        """The importance of a table `[vocab, dim]` of a model that nothing was measured of.
+
+        A is diagonal and as large as each column's standard deviation. Of two linear maps that are learned one behind
+        the other the Gram matrices `EᵀE` and `WᵀW` come to be the same (Arora, Cohen, Hazan 2018, "On the optimization
+        of deep networks"): what follows listens to what varies, and A would be the covariance. Its root stands between
+        that and the identity. Where no weights of rows are known an error counts by its share of the row's length:
+        what follows a lookup is mostly normalised, and frequent tokens often have the shorter rows.
+
+        Args:
+            table: `[vocab, dim]`.
+            weights: Weights of the rows, float64 `[vocab]`, if known.
+        """
+        tiny = torch.finfo(torch.float32).tiny
+        deviations = column_deviations(table)
+        given = torch.diag(deviations / deviations.mean().clamp_min(tiny) + _DAMPING).float()
+        if weights is None:
+            squares = norms(table).double().square()
+            weights = 1 / squares.clamp_min((_SHORTEST * squares.mean()).clamp_min(tiny))
+        return cls(given, weights, known=False)
 
     @classmethod
     def of(cls, calibration: TokenStatistics, table: TableRows, *, head_weight: float = 1.0) -> Importance:

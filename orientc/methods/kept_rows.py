@@ -24,13 +24,10 @@ class Plan:
     Attributes:
         count: Number of kept rows.
         rank: Rank of the others.
-        directions: The principal directions of the others, as `svd.principal_basis` takes them; None where there was no
-            choice.
     """
 
     count: int
     rank: int
-    directions: Tensor | None = None
 
 
 @torch.no_grad()
@@ -72,12 +69,11 @@ def best(table: TableRows, nbytes: int, importance: Importance, *, itemsize: int
         later = count
         turned = covariance.clone() if factor is None else congruent(covariance.clone(), factor)
         total = turned.trace()
-        directions, values = principal_directions(turned, rank)
-        del turned
+        _, values = principal_directions(turned, rank)
         cost = float(total - values.sum()) if rank < dim else 0.0
         if plan is not None and cost >= least:
             break
-        least, plan = cost, Plan(count, rank, directions)
+        least, plan = cost, Plan(count, rank)
     return plan
 
 

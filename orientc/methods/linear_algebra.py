@@ -83,9 +83,19 @@ def mirror(matrix: Tensor) -> Tensor:
     return matrix
 
 
-def norms(table: Tensor) -> Tensor:
+def norms(table: TableRows) -> Tensor:
     """Euclidean norms of the rows, float32 `[vocab]`, of a table `[vocab, dim]` of any float type."""
     return map_rows(table, 1, lambda rows: rows.float().norm(dim=1, keepdim=True)).squeeze(1)
+
+
+def column_deviations(table: TableRows) -> Tensor:
+    """Standard deviations of the columns, float64 `[dim]`, of a table `[vocab, dim]` of any float type."""
+    first = second = torch.zeros(table.shape[1], dtype=torch.float64, device=table.device)
+    shift = table[:1].double().squeeze(0)
+    for rows in table.split(rows_at_once(table.shape[1])):
+        own = rows.double() - shift
+        first, second = first + own.sum(0), second + own.square().sum(0)
+    return (second / len(table) - (first / len(table)).square()).clamp_min(0).sqrt()
 
 
 def principal_directions(covariance: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:

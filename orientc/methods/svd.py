@@ -45,7 +45,6 @@ def principal_basis(
     *,
     center: bool = False,
     importance: Importance | None = None,
-    directions: Tensor | None = None,
 ) -> PrincipalBasis:
     """The basis of `truncated_svd`, without the latents of any row.
 
@@ -54,13 +53,10 @@ def principal_basis(
         rank: Width of the latents; all of `dim` unless given.
         center: Subtract the mean row.
         importance: What a change of a row costs; the same for all rows and directions unless given.
-        directions: The principal directions, float64 `[dim, rank]`, where they are known: those of the weighted Gram
-            matrix C, or of `LᵀCL` with the importance matrix LLᵀ. Their numbers are lost.
     """
     weights = None if importance is None else importance.weights
     mean = _mean(table, weights) if center else None
-    if directions is None:
-        directions = _directions(gram(table, mean, weights), importance, rank)
+    directions = _directions(gram(table, mean, weights), importance, rank)
     if importance is None or importance.even:
         kept = directions.float().contiguous()
         return PrincipalBasis(kept, kept, mean)
@@ -116,7 +112,6 @@ def truncated_svd(
     center: bool = False,
     importance: Importance | None = None,
     dtype: torch.dtype = torch.float32,
-    directions: Tensor | None = None,
 ) -> Factors:
     """The best approximation of a table at a rank in the least-squares sense (Eckart and Young 1936).
 
@@ -130,11 +125,10 @@ def truncated_svd(
         center: Subtract the mean row, which becomes `decoder.bias`; otherwise the mean is 0.
         importance: What a change of a row costs; the same for all rows and directions unless given.
         dtype: Type of the latents.
-        directions: Those of `principal_basis`.
 
     Returns:
         Factors in float32 but for the latents.
     """
-    basis = principal_basis(table, rank, center=center, importance=importance, directions=directions)
+    basis = principal_basis(table, rank, center=center, importance=importance)
     latents = map_rows(table, basis.rank, basis.latents, dtype=dtype)
     return Factors.plain(latents, basis.decoder, None if basis.mean is None else basis.mean.float())

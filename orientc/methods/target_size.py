@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 
 import torch
 from torch import Tensor
 
 from orientc.errors import FitError
-from orientc.methods import kept_rows, per_group, svd, transform_coding
+from orientc.methods import per_group, transform_coding
 from orientc.methods.bit_allocation import SCALE_BYTES, Cell, allocate
 from orientc.methods.effort import FAST
 from orientc.methods.ggml_fit import code_in_blocks
@@ -32,7 +33,7 @@ class Choice:
 
     Attributes:
         factors: The compressed table.
-        form: "transform", "groups" or "rank"; or the name of a block type.
+        form: "transform" or "groups"; or the name of a block type.
         costs: What each form that fits costs, as `Importance.cost` has it.
     """
 
@@ -46,9 +47,9 @@ def fit_to_size(
 ) -> Choice:
     """Compress a table to a number of bytes in the form that costs least.
 
-    Forms: "groups" quantizes the rows themselves, without a decoder; "rank" is a truncated SVD with the heaviest rows
-    kept as they are; "transform" is transform coding. The last one is tried only where importance was measured:
-    otherwise the directions it drops may be the ones that matter.
+    Forms: "groups" quantizes the rows themselves, without a decoder; "transform" is transform coding. The first one
+    serves tables of few rows, for which a decoder is too large, and from seven bits or so on, where levels of transform
+    codes are too few.
 
     Args:
         table: `[vocab, dim]` of any float type.
@@ -60,33 +61,21 @@ def fit_to_size(
     Raises:
         FitError: No form is that small, or the table's numbers are out of range.
     """
-    # What is heaviest on memory comes first, while there is no other table of the size.
-    plan = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
+
+    def made(factors: Factors | None) -> Factors | None:
+        return None if factors is None else factors.to(dtype)
+
     forms: dict[str, Callable[[], Factors | None]] = {
-        "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort),
-        "rank": lambda: low_rank(table, plan, importance, dtype=dtype) if plan else None,
-        "groups": lambda: quantized_rows(table, nbytes, importance.weights),
+        # "transform" is the heavier one on memory while there is none of the size
+        "transform": lambda: made(
+            transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort)
+        ),
+        "groups": lambda: made(quantized_rows(table, nbytes, importance.weights)),
     }
-    if not importance.known:
-        del forms["transform"]
-    best: Choice | None = None
-    costs: dict[str, float] = {}
-    made = False
-    for form, make in forms.items():
-        factors = make()
-        if factors is not None:
-            made, factors = True, factors.to(dtype)
-            cost = importance.cost(factors.map(lambda tensor: tensor.to(table.device)), table)
-            if isfinite(cost):
-                costs[form] = cost
-                if best is None or cost < costs[best.form]:
-                    best = Choice(factors, form, costs)
-        del factors  # of two forms the one that costs more is let go before the next one is made
-    if not made:
+    found = _cheapest(forms, table, importance, f"{str(dtype).removeprefix('torch.')} or float16 scales")
+    if found is None:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: the target must leave it more")
-    if best is None:
-        raise FitError(f"the table's numbers do not fit into {str(dtype).removeprefix('torch.')} or float16 scales")
-    return best
+    return found
 
 
 def fit_blocks_to_size(table: TableRows, nbytes: int, importance: Importance) -> Choice:
@@ -106,21 +95,50 @@ def fit_blocks_to_size(table: TableRows, nbytes: int, importance: Importance) ->
     allowed = 8 * nbytes / (vocab * dim)
     bits = {name: kind.bits_per_weight for name, kind in BLOCK_TYPES.items() if dim % kind.width == 0}
     fitting = {name: own for name, own in bits.items() if own <= allowed}
-    if not fitting:
+    forms = {
+        name: partial(code_in_blocks, table, name, importance.given)
+        for name, own in fitting.items()
+        if own > max(fitting.values()) - 1
+    }
+    found = _cheapest(forms, table, importance, "float16 scales")
+    if found is None:
         least = f"the smallest takes {min(bits.values()):g}" if bits else f"none goes into {dim} columns"
         raise FitError(f"no block type takes at most {allowed:.3g} bits per weight: {least}")
+    return found
+
+
+def _cheapest(
+    forms: Mapping[str, Callable[[], Factors | None]], table: TableRows, importance: Importance, types: str
+) -> Choice | None:
+    """Make a table in each form, and keep the one that costs least.
+
+    Args:
+        forms: What makes each form, by name; it may give None.
+        table: The original.
+        importance: What a change of a row costs.
+        types: Types of numbers that may be too narrow, in words.
+
+    Returns:
+        The cheapest; None where there is no form.
+
+    Raises:
+        FitError: No form holds the table's numbers.
+    """
     best: Choice | None = None
     costs: dict[str, float] = {}
-    for form in (name for name, own in fitting.items() if own > max(fitting.values()) - 1):
-        factors = code_in_blocks(table, form, importance.given)
-        cost = importance.cost(factors, table)
-        if isfinite(cost):
-            costs[form] = cost
-            if best is None or cost < costs[best.form]:
-                best = Choice(factors, form, costs)
-        del factors
-    if best is None:
-        raise FitError("the table's numbers do not fit into float16 scales")
+    any_made = False
+    for form, make in forms.items():
+        factors = make()
+        if factors is not None:
+            any_made = True
+            cost = importance.cost(factors.map(lambda tensor: tensor.to(table.device)), table)
+            if isfinite(cost):
+                costs[form] = cost
+                if best is None or cost < costs[best.form]:
+                    best = Choice(factors, form, costs)
+        del factors  # of two forms the one that costs more is let go before the next one is made
+    if best is None and any_made:
+        raise FitError(f"the table's numbers do not fit into {types}")
     return best
 
 
@@ -179,14 +197,3 @@ def _cells(table: TableRows, rows: Tensor, weights: Tensor, width: int) -> list[
             costs.append(float((own * errors.sum(0)).sum()) * share)
         cells.append(Cell(sizes, costs))
     return cells
-
-
-@torch.no_grad()
-def low_rank(table: TableRows, plan: kept_rows.Plan, importance: Importance, *, dtype: torch.dtype) -> Factors:
-    """Truncated SVD with as many of the heaviest rows kept as is planned."""
-    ids = kept_rows.weightiest(importance.weights, plan.count)
-
-    def fit(rest: TableRows, own: Importance) -> Factors:
-        return svd.truncated_svd(rest, plan.rank, importance=own, dtype=dtype, directions=plan.directions)
-
-    return kept_rows.around(table, ids, importance, fit, dtype=dtype)

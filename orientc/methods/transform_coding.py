@@ -94,14 +94,15 @@ def transform_code(
         taken = dim * rank + 2 * rank + 4 * groups * rank + about_rows + (2 << window)
         return nbytes - taken - kept * (dim * dtype.itemsize + _ID_BYTES)
 
-    if 8 * budget(dim, len(row_groups), 0) < vocab:  # not a bit for a row
+    # ranks at which there is a bit for each row
+    rank = max((rank for rank in range(1, dim + 1) if 8 * budget(rank, len(row_groups), 0) >= vocab), default=0)
+    if not rank:
         return None
     basis = principal_basis(table, importance=importance)
     encoder, weight = basis.encoder.float(), basis.decoder
     del basis  # whose encoder is in float64
     whole = Source(table, encoder, importance.weights, row_groups)
     moments = [whole.moments(number) for number in range(len(row_groups))]
-    rank = dim
     while True:
         rates = _rates([own.deviations[:rank] for own in moments], row_groups, budget(rank, len(row_groups), 0), window)
         if not bool(rates.any()):

@@ -19,7 +19,7 @@ from orientc.modeling.layout import TRELLIS, Layout
 _BLOCK = 4096  # rows coded together
 _NUMBERS = 1 << 22  # at most of them
 _SAMPLE = 512  # rows of a row group that scales are fitted on before it is coded
-_TINY, _HUGE = 2.0**-24, 65504.0  # float16's smallest and largest numbers
+_TINY = 2.0**-24  # float16's smallest number
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor,
         sums += _sums(latents, level, weights)
         start += len(rows)
     slope, base = fitted(sums)
-    return Coded(own, streams, slope.clamp(-_HUGE, _HUGE).half(), base.clamp(-_HUGE, _HUGE).half())
+    return Coded(own, streams, slope.half(), base.half())
 
 
 def costs_of_rows(source: Source, number: int, coded: Coded, window: int) -> Tensor:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
 import torch
 from torch import Tensor
 
@@ -62,21 +59,6 @@ def test_as_many_rows_are_kept_as_cost_least_in_the_budget() -> None:
     assert found.count == min(costs, key=lambda count: costs[count]) > 0
     assert made[found.count].rank == found.rank
     assert made[found.count].nbytes <= nbytes
-
-
-@pytest.mark.parametrize("even", [True, False])
-def test_with_the_directions_that_it_chose_by_the_svd_of_the_others_is_the_same(even: bool) -> None:
-    table, importance = zipf(256, 8)
-    root = torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    importance = replace(importance, given=None if even else root @ root.T + torch.eye(8))
-    plan = kept_rows.best(table, 4 * 256 * 3, importance, itemsize=4)
-    assert plan is not None
-    assert plan.count
-    others = importance.weights.argsort()[: 256 - plan.count].sort().values
-    own = importance.of_rows(others)
-    expected = svd.truncated_svd(table[others], plan.rank, importance=own)
-    found = svd.truncated_svd(table[others], plan.rank, importance=own, directions=plan.directions)
-    torch.testing.assert_close(found.dense(), expected.dense())
 
 
 def test_of_rows_that_weigh_the_same_none_is_kept() -> None:
