@@ -156,10 +156,10 @@ def _shares(
     """A target for each table: by the losses that a calibration predicts, else as many bits for all."""
     if known is None:
         found = equal_shares(tables, config)
-        names = " and ".join(table.info.table for table in tables)
+        names = ", ".join(table.info.table for table in tables)
         progress.warn(
-            f"{found[0].target_bits:.3g} bits per weight for {names} each: without a `calibration` nothing says which "
-            "of them loses more; with one they share the size by predicted loss"
+            f"{found[0].target_bits:.3g} bits per weight for each table ({names}): without a `calibration` nothing "
+            "says which of them loses more; with one they share the size by predicted loss"
         )
         return found
     for table in tables:

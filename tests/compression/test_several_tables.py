@@ -232,7 +232,7 @@ def test_without_a_calibration_each_table_has_as_many_bits(model: Path, tmp_path
     options: dict[str, Any] = {"device": "cpu", "out": tmp_path}
     both = orientc.compress(model, target_bits=3.5, table="all", progress=Progress(warn=said.append), **options)
     (line,) = said
-    assert line.startswith("3.5 bits per weight for input and head each: without a `calibration` nothing says")
+    assert line.startswith("3.5 bits per weight for each table (input, head): without a `calibration` nothing says")
     for each, table in zip(both.all, ("input", "head"), strict=True):
         alone = orientc.compress(model, target_bits=3.5, table=table, **options)
         assert (alone.path, alone.fresh) == (each.path, False)
