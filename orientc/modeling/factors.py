@@ -392,6 +392,10 @@ class Factors:
         return rows if positions is None else rows.index_select(0, positions)
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        weight = self.weight
-        wide = latents if weight is None else latents.to(weight.dtype)
-        return decode(wide, weight, self.bias, self.layout.activation)
+        weight, scales = self.tensors.get("decoder.weight"), self.tensors.get("decoder.scales")
+        if weight is None:
+            return decode(latents, None, None, self.layout.activation)
+        if scales is not None:  # of a few rows: the weight is larger
+            dtype = float_type(self.tensors, scales)
+            latents, weight = latents.to(dtype) * scales.to(dtype), weight.to(dtype)
+        return decode(latents.to(weight.dtype), weight, self.bias, self.layout.activation)
