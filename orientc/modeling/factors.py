@@ -103,7 +103,6 @@ def narrowed(factors: Factors, states: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _product(states: Tensor, levels: Tensor) -> Tensor:
-    """Multiply states with levels of any type."""
     return functional.linear(states, levels.to(states.dtype))
 
 
@@ -121,7 +120,7 @@ def products_by_levels(
     Args:
         factors: A compressed table of streams, whose decoder has no activation.
         states: `[..., dim]`.
-        blocks: The row group and the levels `[n, rank]` of rows as they are stored.
+        blocks: The row group and the levels `[n, rank]`, of any type, of rows as they are stored.
         product: How states `[..., rank]` are multiplied with levels.
 
     Yields:
@@ -393,9 +392,10 @@ class Factors:
 
     def _decoded(self, latents: Tensor) -> Tensor:
         weight, scales = self.tensors.get("decoder.weight"), self.tensors.get("decoder.scales")
-        if weight is None:
-            return decode(latents, None, None, self.layout.activation)
-        if scales is not None:  # of a few rows: the weight is larger
-            dtype = float_type(self.tensors, scales)
-            latents, weight = latents.to(dtype) * scales.to(dtype), weight.to(dtype)
-        return decode(latents.to(weight.dtype), weight, self.bias, self.layout.activation)
+        if (
+            weight is not None and scales is not None
+        ):  # latents are scaled: the weight is larger than those of a few rows
+            weight = weight.to(float_type(self.tensors, scales))
+            latents = latents.to(weight.dtype) * scales.to(weight.dtype)
+        wide = latents if weight is None else latents.to(weight.dtype)
+        return decode(wide, weight, self.bias, self.layout.activation)
