@@ -392,9 +392,7 @@ class Factors:
 
     def _decoded(self, latents: Tensor) -> Tensor:
         weight, scales = self.tensors.get("decoder.weight"), self.tensors.get("decoder.scales")
-        if (
-            weight is not None and scales is not None
-        ):  # latents are scaled: the weight is larger than those of a few rows
+        if weight is not None and scales is not None:  # they scale latents: of few rows these are less than the weight
             weight = weight.to(float_type(self.tensors, scales))
             latents = latents.to(weight.dtype) * scales.to(weight.dtype)
         wide = latents if weight is None else latents.to(weight.dtype)
