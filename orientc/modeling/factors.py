@@ -391,9 +391,6 @@ class Factors:
         return rows if positions is None else rows.index_select(0, positions)
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        weight, scales = self.tensors.get("decoder.weight"), self.tensors.get("decoder.scales")
-        if weight is not None and scales is not None:  # they scale latents: of few rows these are less than the weight
-            weight = weight.to(float_type(self.tensors, scales))
-            latents = latents.to(weight.dtype) * scales.to(weight.dtype)
+        weight = self.weight
         wide = latents if weight is None else latents.to(weight.dtype)
         return decode(wide, weight, self.bias, self.layout.activation)
