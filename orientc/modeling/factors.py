@@ -259,7 +259,7 @@ class Factors:
             return weight
         scales = self.tensors["decoder.scales"]
         dtype = float_type(self.tensors, scales)
-        return weight.to(dtype) * scales.to(dtype)
+        return weight.to(dtype).mul_(scales.to(dtype))  # in place: a fresh copy already
 
     @property
     def bias(self) -> Tensor | None:
