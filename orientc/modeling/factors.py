@@ -129,9 +129,11 @@ def products_by_levels(
     dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
     narrow, shift = narrowed(factors, wide)
     scales, offsets = (factors.tensors[f"latents.{name}"].to(narrow.dtype) for name in ("scales", "offsets"))
+    known = None
     for row_group, levels in blocks:
-        folded, offset = (narrow * scales[row_group]).to(dtype), narrow @ offsets[row_group]
-        whole = (offset if shift is None else offset + shift).unsqueeze(-1)
+        if row_group != known:
+            known, folded, offset = row_group, (narrow * scales[row_group]).to(dtype), narrow @ offsets[row_group]
+            whole = (offset if shift is None else offset + shift).unsqueeze(-1)
         # in place: products are large, and no gradient needs them
         yield _as_wanted(product(folded, levels).add_(whole), dtype, states.dtype)
     yield from _products_with_kept(factors, wide, dtype, states.dtype)
