@@ -224,32 +224,29 @@ def _found_windows(layout: Layout, device: torch.device) -> _Windows:
 
 def _latents_of_streams(layout: Layout, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
     """Latents `[n, rank]` of some rows, `[n]`, whose bits are streams."""
-    codes, scales, levels = tensors["latents.codes"], tensors["latents.scales"], tensors["latents.levels"]
-    windows, streams, dtype = _found_windows(layout, codes.device), layout.streams, float_type(tensors, scales)
-    own = None
+    codes, streams, scales = tensors["latents.codes"], layout.streams, tensors["latents.scales"]
+    windows, dtype = _found_windows(layout, codes.device), float_type(tensors, scales)
+    levels, scales, offsets = (tensors[f"latents.{name}"].to(dtype) for name in ("levels", "scales", "offsets"))
     if len(streams) == 1:
-        starts = ids * streams[0].size
-        byte, right, mask, table = (part[0] for part in windows)
-    else:
-        own = tensors["latents.row_groups"].index_select(0, ids).long()
-        first = torch.tensor([0, *(part.rows for part in streams[:-1])], device=codes.device).cumsum(0)
-        begin, size = (
-            torch.tensor([getattr(part, name) for part in streams], device=codes.device) for name in ("start", "size")
-        )
-        places = _stored_positions(layout, tensors).index_select(0, ids) - first.index_select(0, own)
-        starts = begin.index_select(0, own) + places * size.index_select(0, own)
-        byte, right, mask, table = (part.index_select(0, own) for part in windows)
-    last = starts.unsqueeze(1) + byte
-    word = torch.zeros_like(last, dtype=torch.int32)
-    for back in range(3) if len(codes) else ():  # where bytes are not the row's own, the mask takes them away
-        taken = codes.index_select(0, (last - back).clamp(0, len(codes) - 1).flatten()).view_as(last)
-        word = word | taken.to(torch.int32) << 8 * back
-    places = (word >> right & mask) + table
-    found = levels.to(dtype).flatten().index_select(0, places.flatten()).view_as(last)
-    offsets, scales = (part.to(dtype) for part in (tensors["latents.offsets"], scales))
-    if own is not None:
-        offsets, scales = offsets.index_select(0, own), scales.index_select(0, own)
-    return torch.addcmul(offsets, found, scales)
+        word = _turned_words(codes.view(streams[0].rows, streams[0].size).index_select(0, ids))
+        byte, right, mask, table = (part[0].unsqueeze(1) for part in windows)
+        found = _looked_up(levels, word.index_select(0, byte.squeeze(1)), right, mask, table)
+        return torch.addcmul(offsets, found.T.contiguous(), scales)
+    own = tensors["latents.row_groups"].index_select(0, ids).long()
+    first = torch.tensor([0, *(part.rows for part in streams[:-1])], device=codes.device).cumsum(0)
+    begin, size = (
+        torch.tensor([getattr(part, name) for part in streams], device=codes.device) for name in ("start", "size")
+    )
+    places = _stored_positions(layout, tensors).index_select(0, ids) - first.index_select(0, own)
+    starts = begin.index_select(0, own) + places * size.index_select(0, own)
+    # as many bytes as the longest stream has: those behind a shorter one are in no window of its columns
+    width = max(part.size for part in streams)
+    there = (starts.unsqueeze(1) + torch.arange(width, device=codes.device)).clamp(max=max(0, len(codes) - 1))
+    taken = codes.index_select(0, there.flatten()).view_as(there)
+    word = _words(torch.nn.functional.pad(taken, (2, 0 if width else 1)).to(torch.int32), 1)
+    byte, right, mask, table = (part.index_select(0, own) for part in windows)
+    found = _looked_up(levels, word.gather(1, byte), right, mask, table)
+    return torch.addcmul(offsets.index_select(0, own), found, scales.index_select(0, own))
 
 
 def _levels_of_block(
@@ -258,18 +255,34 @@ def _levels_of_block(
     """The levels of some rows of a row group, `[rank, n]` in the type of `levels`, which are looked up."""
     streams, codes = layout.streams[row_group], tensors["latents.codes"]
     byte, right, mask, table = (part[row_group].unsqueeze(1) for part in _found_windows(layout, codes.device))
-    own = codes[streams.start : streams.end].view(streams.rows, streams.size)[rows]
-    # columns first, so that each step passes over all rows at once; bytes are turned about before they are widened,
-    # which takes a third of the time
-    turned = codes.new_zeros(2 + max(1, streams.size), len(own))  # two bytes of nothing come before a stream
-    turned[2 : 2 + streams.size].T.copy_(own)
-    turned = turned.to(torch.int32)
-    word = torch.add(turned[2:], torch.add(turned[1:-1], turned[:-2], alpha=256), alpha=256)
-    places = word.index_select(0, byte.squeeze(1))
-    places >>= right
-    places &= mask
-    places += table
-    return levels.flatten().index_select(0, places.flatten()).view_as(places)
+    word = _turned_words(codes[streams.start : streams.end].view(streams.rows, streams.size)[rows])
+    return _looked_up(levels, word.index_select(0, byte.squeeze(1)), right, mask, table)
+
+
+def _turned_words(streams: Tensor) -> Tensor:
+    """Each byte of streams `[n, bytes]` with the two before it, int32 `[bytes, n]`; of no bytes one word that is 0.
+
+    Columns come first, so that each step passes over all rows at once. Bytes are turned about before they are widened,
+    which takes a third of the time.
+    """
+    rows, size = streams.shape
+    turned = streams.new_zeros(2 + max(1, size), rows)  # two bytes of nothing come before a stream
+    turned[2 : 2 + size].T.copy_(streams)
+    return _words(turned.to(torch.int32), 0)
+
+
+def _words(padded: Tensor, dim: int) -> Tensor:
+    """Each byte but the first two, of int32, with the two before it along a dimension."""
+    first, second, third = (padded.narrow(dim, start, padded.shape[dim] - 2) for start in range(3))
+    return torch.add(third, torch.add(second, first, alpha=256), alpha=256)
+
+
+def _looked_up(levels: Tensor, words: Tensor, right: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+    """Levels by the word that each column's window is in, of the same shape; words are used up. See `_Windows`."""
+    words >>= right
+    words &= mask
+    words += table
+    return levels.flatten().index_select(0, words.flatten()).view_as(words)
 
 
 def _latents_of_blocks(layout: Layout, tensors: Mapping[str, Tensor], rows: Tensor | slice) -> Tensor:

@@ -103,7 +103,6 @@ def narrowed(factors: Factors, states: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _product(states: Tensor, levels: Tensor) -> Tensor:
-    """Multiply states with levels of any type."""
     return functional.linear(states, levels.to(states.dtype))
 
 
@@ -121,7 +120,7 @@ def products_by_levels(
     Args:
         factors: A compressed table of streams, whose decoder has no activation.
         states: `[..., dim]`.
-        blocks: The row group and the levels `[n, rank]` of rows as they are stored.
+        blocks: The row group and the levels `[n, rank]`, of any type, of rows as they are stored.
         product: How states `[..., rank]` are multiplied with levels.
 
     Yields:
@@ -130,9 +129,11 @@ def products_by_levels(
     dtype, wide = product_type(states), states.float() if is_half_on_cpu(states) else states
     narrow, shift = narrowed(factors, wide)
     scales, offsets = (factors.tensors[f"latents.{name}"].to(narrow.dtype) for name in ("scales", "offsets"))
+    known = None
     for row_group, levels in blocks:
-        folded, offset = (narrow * scales[row_group]).to(dtype), narrow @ offsets[row_group]
-        whole = (offset if shift is None else offset + shift).unsqueeze(-1)
+        if row_group != known:
+            known, folded, offset = row_group, (narrow * scales[row_group]).to(dtype), narrow @ offsets[row_group]
+            whole = (offset if shift is None else offset + shift).unsqueeze(-1)
         # in place: products are large, and no gradient needs them
         yield _as_wanted(product(folded, levels).add_(whole), dtype, states.dtype)
     yield from _products_with_kept(factors, wide, dtype, states.dtype)
@@ -260,7 +261,7 @@ class Factors:
             return weight
         scales = self.tensors["decoder.scales"]
         dtype = float_type(self.tensors, scales)
-        return weight.to(dtype) * scales.to(dtype)
+        return weight.to(dtype).mul_(scales.to(dtype))  # in place: a fresh copy already
 
     @property
     def bias(self) -> Tensor | None:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from support.coded import CASES, DIM, KEPT, VOCAB, made
+from support.coded import CASES, DIM, KEPT, VOCAB, filled, made, wide
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from orientc.modeling import factors as factors_module
 from orientc.modeling.decoding import block_positions, latent_block, latent_blocks, latents_of_rows
 from orientc.modeling.factors import Factors
-from orientc.modeling.layout import Layout
+from orientc.modeling.layout import TRELLIS, WINDOWS, Layout
 from orientc.modeling.modules import CompressedEmbedding, CompressedHead
 from orientc.modeling.packing import pack
 
@@ -113,6 +114,32 @@ def test_the_blocks_are_the_latents(coding: str, shape: str, options: dict[str, 
 def test_ids_that_the_table_does_not_have_are_refused(coding: str, shape: str, options: dict[str, Any]) -> None:
     factors = made(coding, shape, **options)
     for id in (-1, VOCAB, 1 << 32):
+        with pytest.raises((IndexError, RuntimeError)):
+            factors.rows(torch.tensor([0, id]))
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("bits", [((8, 8, 1, 0, 3, 8),), ((0,) * 6,), ((0,) * 6, (0, 8, 0, 0, 8, 8)), ((0,) * 6,) * 2])
+def test_streams_of_any_length_are_read_row_by_row(bits: tuple[tuple[int, ...], ...], window: int) -> None:
+    sizes = (5, 7)[: len(bits)]
+    own = {"codec": TRELLIS, "group_size": 1, "window": window, "bits": bits, "row_group_sizes": sizes}
+    factors = filled(Layout(sum(sizes), 6, 6, decoder=False, **own)).map(wide)
+    expected = torch.empty(sum(sizes), 6)
+    tensors = {name: tensor.numpy() for name, tensor in factors.tensors.items()}
+    row_groups = tensors.get("latents.row_groups", np.zeros(sum(sizes)))
+    for number, streams in enumerate(factors.layout.streams):
+        stored = tensors["latents.codes"][streams.start : streams.end].reshape(streams.rows, streams.size)
+        flags = np.pad(np.unpackbits(stored, axis=1), ((0, 0), (window, 0)))
+        for column, end in enumerate(np.cumsum(bits[number])):
+            found = flags[:, end : end + window] @ (1 << np.arange(window)[::-1])
+            levels = tensors["latents.levels"][min(1, bits[number][column]), found] * np.float32(1)
+            scale, offset = (tensors[f"latents.{name}"][number, column] for name in ("scales", "offsets"))
+            expected[torch.from_numpy(np.flatnonzero(row_groups == number)), column] = torch.from_numpy(
+                levels * scale + offset
+            )
+    for rows in (factors.rows(torch.arange(sum(sizes))), factors.table()):
+        torch.testing.assert_close(rows, expected)
+    for id in (-1, sum(sizes)):
         with pytest.raises((IndexError, RuntimeError)):
             factors.rows(torch.tensor([0, id]))
 
