@@ -114,3 +114,21 @@ def test_costs_of_parts_of_the_rows_add_up() -> None:
     whole = importance.weighted(changes, slice(None))
     parts = [torch.arange(4), torch.arange(4, VOCAB)]
     assert sum(importance.of_rows(ids).weighted(changes[ids], slice(None)) for ids in parts) == pytest.approx(whole)
+
+
+def test_without_a_measurement_columns_count_by_how_they_vary_and_rows_by_their_lengths() -> None:
+    table = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 7) + 3
+    table[7] = 0
+    guess = Importance.guessed(table)
+    assert not guess.known
+    matrix = guess.matrix
+    deviations = table.double().std(0, correction=0)
+    expected = deviations / deviations.mean() + 1e-3
+    torch.testing.assert_close(matrix, torch.diag(expected), rtol=1e-5, atol=1e-9)
+    others = torch.arange(50) != 7
+    lengths = table.double().norm(dim=1)
+    torch.testing.assert_close(guess.weights[others] * lengths[others].square(), torch.ones(49).double())
+    assert guess.weights.isfinite().all()
+    counts = torch.arange(50).double()
+    assert torch.equal(Importance.guessed(table, counts).weights, counts)
+    assert Importance.guessed(torch.zeros(4, 3)).weights.isfinite().all()
