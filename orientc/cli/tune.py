@@ -9,13 +9,21 @@ import typer
 
 from orientc.cli import options, output
 from orientc.comparison.numbers import figure
-from orientc.storage.sizes import HEAD_ONLY, INPUT_ONLY, TIED
+from orientc.storage.sizes import BOTH, HEAD_ONLY, INPUT_ONLY, TIED
 
 
 def tune(
     artifact: Annotated[
         Path, typer.Argument(metavar="ARTIFACT", help="The .safetensors artifact to tune.", show_default=False)
     ],
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An artifact of another table of the model, which it runs with meanwhile; may be repeated.",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Steps at most.", rich_help_panel=options.METHOD)] = 300,
     minutes: Annotated[
         float | None,
@@ -26,8 +34,9 @@ def tune(
     head: Annotated[
         str | None,
         options.choice(
-            (TIED, INPUT_ONLY, HEAD_ONLY),
-            help="Tune for lookup and tied head, for the lookup or a head alone. [default: tied where it is]",
+            (TIED, INPUT_ONLY, HEAD_ONLY, BOTH),
+            help="Tune for lookup and tied head, for the lookup or a head alone, or beside the other's artifact. "
+            "[default: tied where it is]",
             show_default=False,
             rich_help_panel=options.METHOD,
         ),
@@ -99,6 +108,7 @@ def tune(
     with output.stages(quiet=quiet) as progress:
         tuned = tune(
             artifact,
+            beside=beside or (),
             text=text,
             dataset=dataset,
             column=column,

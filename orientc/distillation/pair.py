@@ -57,7 +57,13 @@ class Pair:
         device = table_of(original).device
         coded = factors.layout.codec == TRELLIS
         self.trainable = TrellisTrainable(factors, device, table) if coded else Trainable(factors, device)
-        self._student = substitute(_sharing_copy(self._teacher), {name: self.trainable.student}, plan.head)
+        beside = {each.description.base.table: each.factors for each in plan.beside}
+        tables = {name: self.trainable.student} | beside
+        self._student = substitute(_sharing_copy(self._teacher), tables, plan.head)
+        for other in beside:
+            fixed = module_of(self._student, other)
+            assert fixed is not None
+            fixed.requires_grad_(False)
         module = module_of(self._student, name)
         assert isinstance(module, CompressedTable)
         tensors = module.factors.tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ class Plan:
         source: the original model.
         fingerprint: that of the original model, from before it was loaded.
         artifact: what is tuned.
+        beside: artifacts of other tables, which the model runs with meanwhile.
         head: head policy that it is tuned under.
         config: options, with the batch size filled in.
         train: the texts that are trained on.
@@ -37,6 +39,7 @@ class Plan:
     source: ModelSource
     fingerprint: str
     artifact: Artifact
+    beside: Sequence[Artifact]
     head: str
     config: TuningConfig
     train: TokenizedMixture
@@ -56,13 +59,14 @@ def plan(
     config: TuningConfig,
     head: str | None,
     languages: str | None = None,
+    beside: Sequence[Artifact] = (),
 ) -> Plan:
     """Settle a tuning run; `head` None is tied where the head shares the table, `languages` are those of pairs.
 
     Raises `EvaluationError` for a head policy that the model does not have.
     """
     teacher = fingerprint(source)
-    allowed = head_policies(source.skeleton, [artifact.description.base.table])
+    allowed = head_policies(source.skeleton, [each.description.base.table for each in (artifact, *beside)])
     policy = head or allowed[-1]
     if policy not in allowed:
         raise EvaluationError(f"the head of {source.id} can be {' or '.join(allowed)}, not {policy}")
@@ -72,6 +76,8 @@ def plan(
     tuning = {name: value for name, value in asdict(config).items() if value is not None}
     tuning |= {"from_sha256": artifact.sha256, "fingerprint": teacher, "head": policy}
     tuning |= {"text": texts.name, "text_sha256": texts.sha256, **train.settings}
+    if beside:
+        tuning["beside_sha256"] = " ".join(sorted(each.sha256 for each in beside))
     fitted = {name: value for name, value in artifact.description.settings.items() if not name.startswith(_PREFIX)}
     settings = fitted | {f"{_PREFIX}{name}": value for name, value in tuning.items()}
-    return Plan(source, teacher, artifact, policy, config, train, held_out, settings)
+    return Plan(source, teacher, artifact, beside, policy, config, train, held_out, settings)

@@ -24,7 +24,7 @@ from orientc.evaluation.texts import Text
 from orientc.methods import losses
 from orientc.models import resolve
 from orientc.models.device_map import DeviceMap
-from orientc.models.table import Table, read_table
+from orientc.models.table import Table, read_table, table_info
 from orientc.storage import artifact as artifacts
 from orientc.storage import runs
 from orientc.storage.artifact import Artifact
@@ -79,6 +79,7 @@ class Tuned:
 def tune(
     artifact: str | Path,
     *,
+    beside: Sequence[str | Path] = (),
     text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
     dataset: str | Sequence[str] | None = None,
     column: str = "text",
@@ -112,6 +113,7 @@ def tune(
 
     Args:
         artifact: the `.safetensors` file.
+        beside: files of artifacts of the model's other tables, which it runs with meanwhile; they stay as they are.
         text: UTF-8 file or `Text` to tune on, or several, each FILE or FILE=WEIGHT, the last 5 % of each held out; not
             the one that is scored. By default WikiText-103's validation set, docstrings for "demo"; of an
             encoder-decoder pairs, as for `perplexity`.
@@ -120,7 +122,7 @@ def tune(
         languages: of an encoder-decoder's pairs, what source and target are called in the data, and a multilingual
             tokenizer's languages, as "en,de".
         head: head policy to tune under, "tied" or "input-only" where the head shares the table; tied by default. An
-            artifact of a head with a table of its own has but one, "head-only".
+            artifact of a head with a table of its own has but one, "head-only", and with that of the lookup "both".
         steps: steps at most.
         minutes: minutes at most.
         batch_size: lines, windows or pairs a step; 32 lines, 4 windows or 16 pairs by default.
@@ -148,7 +150,7 @@ def tune(
     Raises:
         UsageError: for an option or weight out of range, something that is no artifact, or several processes.
         ModelError: where the model can't be read.
-        ArtifactError: where the artifact is damaged, or made from another table.
+        ArtifactError: where an artifact is damaged, made from another table, or beside another of the same one.
         EvaluationError: where the text can't be had or has too little, or the model can't be tuned so.
         CalibrationError: for an encoder-decoder that writes no text.
         FitError: where training diverges.
@@ -161,24 +163,26 @@ def tune(
     place_of_model = DeviceMap.read(device_map, max_memory, device) or pick_device(device)
     progress = progress or Progress()
     found = resolve.subject(
-        resolve.artifact(Path(artifact)),
+        [resolve.artifact(Path(each)) for each in (artifact, *beside)],
         model=None if model is None else str(model),
         revision=revision,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-    assert found.artifact
-    assert found.path
-    source = found.source
+    files = dict(zip(found.paths, found.artifacts, strict=True))
+    start, source = Path(artifact), found.source
+    own = files.pop(start)
     objective_of(source)  # before a text is fetched for nothing
     read = data.tuning_texts(source, text, dataset, column, languages)
-    planned = plan(source, found.artifact, read, config, head, languages)
-    table = read_table(source, table=found.artifact.description.base.table)
-    check_base(found.artifact, table.info, force=force, progress=progress)
+    planned = plan(source, own, read, config, head, languages, [*files.values()])
+    table = read_table(source, table=own.description.base.table)
+    check_base(own, table.info, force=force, progress=progress)
+    for other in planned.beside:
+        check_base(other, table_info(source, other.description.base.table), force=force, progress=progress)
     say_dequantized(source, progress)
-    path = runs.tuned_path(found.path, table.info, planned.settings, place)
+    path = runs.tuned_path(start, table.info, planned.settings, place)
     # where another teacher's run would look, too: it must not go on from this one, nor start over without a word
-    begun = runs.unfinished_path(found.path, table.info, planned.settings_of_any_teacher, place)
+    begun = runs.unfinished_path(start, table.info, planned.settings_of_any_teacher, place)
     unfinished = ResumeFile(begun, {"settings": planned.settings, "versions": versions()})
     seconds_before = 0.0
 

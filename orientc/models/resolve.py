@@ -131,8 +131,9 @@ def _several(paths: Sequence[Path], model: Any, revision: str | None, trust: dic
                 f"{first[0]} was made from {base.id}, {path} from {own.id}: name artifacts of one model, or the model "
                 "that they are for with `model`"
             )
-        if (known := tables.setdefault(own.table, path)) != path:
+        if known := tables.get(own.table):
             raise ArtifactMismatchError(f"{known} and {path} are both of the {own.table} table: name one for each")
+        tables[own.table] = path
     return replace(found, path=first[0], others=tuple(others))
 
 

@@ -25,7 +25,7 @@ from orientc.distillation.divergence import of_language_model
 from orientc.distillation.moving_codes import TrellisTrainable
 from orientc.distillation.resume import ResumeFile, ResumeState
 from orientc.distillation.tune import Tuned
-from orientc.errors import CalibrationError, EvaluationError, FitError, OutputError, UsageError
+from orientc.errors import ArtifactError, CalibrationError, EvaluationError, FitError, OutputError, UsageError
 from orientc.evaluation import perplexity
 from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.texts import Text
@@ -150,6 +150,27 @@ def test_the_table_of_a_head_of_its_own_is_tuned(bytes_bpe: PreTrainedTokenizerF
     assert found.description.settings["tuned_head"] == "head-only"
     assert found.evaluations[-1].loss < found.evaluations[0].loss
     assert max(abs(entry.hidden) for entry in found.evaluations) < 1e-6  # the states are the same
+
+
+def test_a_table_is_tuned_beside_artifacts_of_others(bytes_bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    folder = save_untied(tmp_path / "untied", bytes_bpe)
+    made = {
+        table: orientc.quantize(folder, bits=2, group_size=16, table=table, out=tmp_path / f"{table}.safetensors").path
+        for table in ("input", "head")
+    }
+    both = {table: tuned(made[table], f"{table}-both.safetensors", beside=[other]) for table, other in
+            zip(made, reversed(made.values()), strict=True)}  # fmt: skip
+    first = [found.evaluations[0].loss for found in both.values()]
+    assert first[0] == first[1] > tuned(made["input"]).evaluations[0].loss  # with both in place, whichever trains
+    for table, found in both.items():
+        assert found.description.base.table == table
+        assert found.description.settings["tuned_head"] == "both"
+        assert found.evaluations[-1].loss < found.evaluations[0].loss
+    assert both["input"].description.settings["tuned_beside_sha256"] == orientc.load(made["head"]).sha256
+    again = tuned(both["head"].path, "again.safetensors", beside=[both["input"].path])
+    assert again.evaluations[0].loss < min(found.evaluations[-1].loss for found in both.values())
+    with pytest.raises(ArtifactError, match="both of the head table"):
+        tuned(made["head"], beside=[made["head"]])
 
 
 def test_an_encoder_without_a_head_is_tuned_by_its_sentence_vectors(bert_folder: Path, tmp_path: Path) -> None:
