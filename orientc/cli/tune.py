@@ -108,7 +108,7 @@ def tune(
     with output.stages(quiet=quiet) as progress:
         tuned = tune(
             artifact,
-            beside=beside or (),
+            beside=beside,
             text=text,
             dataset=dataset,
             column=column,

@@ -79,7 +79,7 @@ class Tuned:
 def tune(
     artifact: str | Path,
     *,
-    beside: Sequence[str | Path] = (),
+    beside: str | Path | Sequence[str | Path] | None = None,
     text: str | Path | Text | Mixture | Sequence[str | Path] | None = None,
     dataset: str | Sequence[str] | None = None,
     column: str = "text",
@@ -162,8 +162,9 @@ def tune(
     runs.check_out(place)
     place_of_model = DeviceMap.read(device_map, max_memory, device) or pick_device(device)
     progress = progress or Progress()
+    others = [beside] if isinstance(beside, str | Path) else beside or ()
     found = resolve.subject(
-        [resolve.artifact(Path(each)) for each in (artifact, *beside)],
+        [resolve.artifact(Path(each)) for each in (artifact, *others)],
         model=None if model is None else str(model),
         revision=revision,
         allow_pickle=allow_pickle,

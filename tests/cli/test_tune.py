@@ -99,7 +99,7 @@ def test_a_tuned_artifact_is_inspected_scored_and_compared_as_any_other(
     [
         (["--steps", "0"], "--steps"),
         (["--learning-rate", "nan"], "--learning-rate"),
-        (["--head", "both"], "--head"),
+        (["--head", "neither"], "--head"),
         (["--device", "gpu9"], "gpu9"),
         (["--text", "other.txt=0"], "--text"),
         (["--out", "x.bin"], "--out"),
