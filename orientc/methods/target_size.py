@@ -63,7 +63,7 @@ def fit_to_size(
     plan = kept_rows.best(table, nbytes, importance, itemsize=dtype.itemsize)
     forms: dict[str, Callable[[], Factors | None]] = {
         "transform": lambda: transform_coding.transform_code(table, nbytes, importance, dtype=dtype, effort=effort),
-        "rank": lambda: plan and low_rank(table, plan, importance, dtype=dtype),
+        "rank": lambda: None if plan is None else low_rank(table, plan, importance, dtype=dtype),
         "groups": lambda: quantized_rows(table, nbytes, importance.weights),
     }
     if not importance.known:
