@@ -18,7 +18,7 @@ from torch import Tensor
 from orientc.methods.bit_rates import rates_within
 from orientc.methods.effort import FAST, WIDEST
 from orientc.methods.importance import Importance
-from orientc.methods.linear_algebra import STRIP, cholesky, mirror
+from orientc.methods.linear_algebra import STRIP, cholesky, mirror, norms
 from orientc.methods.per_group import error_feedback
 from orientc.methods.row_groups import row_groups_of
 from orientc.methods.svd import principal_basis
@@ -31,6 +31,7 @@ _TRIAL = 10  # the window by which rows to keep are found
 _LEVELS_SHARE = 1 / 128  # of all bytes, for the table of levels at most
 _MOST_KEPT = 1 / 16  # of the rows
 _ID_BYTES = 4
+_OUTLIER = 3.0  # times the mean
 _ROWS = 128  # of a decoder, rounded before the rows behind them are changed
 _SMALLEST = 32  # rows of a row group: the most frequent tokens differ most in how frequent they are
 
@@ -117,7 +118,7 @@ def transform_code(
     del weight
     source = Source(table, decoder.encoder(importance), importance.weights, row_groups)
     moments = [source.moments(number) for number in range(len(row_groups))]
-    kept = _rows_to_keep(source, moments, rates.flip(1), dtype)
+    kept = _rows_to_keep(source, moments, rates.flip(1), dtype, outliers=not importance.known)
     marks = torch.zeros(vocab, dtype=torch.bool, device=table.device)
     marks[kept] = True
     others = [(rows[~marks[rows]], len(rows), own) for rows, own in zip(row_groups, moments, strict=True)]
@@ -150,8 +151,14 @@ def _rates(deviations: Sequence[Tensor], row_groups: Sequence[Tensor], nbytes: i
     return rates * (8 * sizes / bits.clamp_min(1e-9)).unsqueeze(1)
 
 
-def _rows_to_keep(source: Source, moments: Sequence[Moments], rates: Tensor, dtype: torch.dtype) -> Tensor:
-    """Ids, ascending, of the rows whose cost in codes is above what their bytes would save as codes of other rows."""
+def _rows_to_keep(
+    source: Source, moments: Sequence[Moments], rates: Tensor, dtype: torch.dtype, *, outliers: bool
+) -> Tensor:
+    """Ids, ascending, of the rows whose cost in codes is above what their bytes would save as codes of other rows.
+
+    With `outliers` also of those whose error, as a share of their squared length, is several times the mean: they are
+    unlike the others of their row group, as the most frequent tokens are, of which nothing else is known.
+    """
     costs = torch.zeros_like(source.weights)
     sizes = torch.zeros_like(source.weights)
     for number, rows in enumerate(source.row_groups):
@@ -161,9 +168,13 @@ def _rows_to_keep(source: Source, moments: Sequence[Moments], rates: Tensor, dty
     numbers = float(((rates > 0).sum(1) * counts).sum())
     worth = 2 * math.log(2) * 8 / numbers * float(costs.sum())  # of a byte: six decibels a bit, for all numbers
     price = (source.table.shape[1] * dtype.itemsize + _ID_BYTES - sizes) * worth
-    count = min(int((costs > price).sum()), int(len(costs) * _MOST_KEPT))
-    gains: Tensor = (costs - price).argsort(descending=True, stable=True)[:count]
-    return gains.sort().values
+    urgent = costs / price.clamp_min(1e-300)
+    if outliers:
+        shares = costs / (source.weights * norms(source.table).double().square()).clamp_min(1e-300)
+        urgent = torch.maximum(urgent, shares / (_OUTLIER * shares.mean()).clamp_min(1e-300))
+    count = min(int((urgent > 1).sum()), int(len(costs) * _MOST_KEPT))
+    first: Tensor = urgent.argsort(descending=True, stable=True)[:count]
+    return first.sort().values
 
 
 def _rounded(weight: Tensor, matrix: Tensor | None) -> _Decoder:

@@ -75,6 +75,18 @@ def test_a_row_that_counts_for_more_than_all_others_is_hardly_changed() -> None:
     )  # kept, or what the others of its row group are set off by
 
 
+def test_where_nothing_is_known_rows_unlike_all_others_are_kept() -> None:
+    """So are the most frequent tokens of many models; their weights are those of any row."""
+    table, _ = skewed()
+    unlike = [3, 700, 1999]
+    table[unlike, [20, 21, 22]] = 1.5  # some ten deviations
+    factors = transform_coding.transform_code(table, 20_500, Importance.guessed(table), dtype=torch.float16)
+    assert factors is not None
+    kept = factors.tensors["kept.ids"].tolist()
+    assert {*unlike} <= {*kept}
+    assert len(kept) < 40
+
+
 def test_the_decoder_in_eight_bits_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     table, importance = skewed()
     made = transform_coding.transform_code(table, 20_500, importance, dtype=torch.float16)
