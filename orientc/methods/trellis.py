@@ -16,7 +16,7 @@ from orientc.modeling.decoding import latent_block
 from orientc.modeling.factors import Factors
 from orientc.modeling.layout import TRELLIS, Layout
 
-_BLOCK = 4096  # rows coded together
+_BLOCK = 1024  # rows coded together
 _NUMBERS = 1 << 22  # at most of them
 _SAMPLE = 512  # rows of a row group that scales are fitted on before it is coded
 _TINY = 2.0**-24  # float16's smallest number
