@@ -23,6 +23,8 @@ from orientc.modeling.factors import Factors
 from orientc.modeling.ggml_types import BLOCK_TYPES
 from orientc.modeling.layout import MOST_BITS, packed_bytes
 
+_FINE = 5.0  # bits per weight from which rounded rows can be ahead; below they cost several times as much
+_LARGE = 1 / 8  # of the bytes; where a decoder takes more, rows that need none can be ahead at any size
 _SAMPLE = 1024  # rows of a row group that costs are estimated on
 _GROUP_SIZES = (48, 64, 128, 256)  # columns; with few wide groups much of a budget can be left over
 
@@ -49,7 +51,7 @@ def fit_to_size(
 
     Forms: "groups" quantizes the rows themselves, without a decoder; "transform" is transform coding. The first one
     serves tables of few rows, for which a decoder is too large, and from seven bits or so on, where levels of transform
-    codes are too few.
+    codes are too few; elsewhere it is not tried.
 
     Args:
         table: `[vocab, dim]` of any float type.
@@ -72,6 +74,9 @@ def fit_to_size(
         ),
         "groups": lambda: made(quantized_rows(table, nbytes, importance.weights)),
     }
+    vocab, dim = table.shape
+    if 8 * nbytes < _FINE * vocab * dim and dim * dim <= _LARGE * nbytes:
+        del forms["groups"]
     found = _cheapest(forms, table, importance, f"{str(dtype).removeprefix('torch.')} or float16 scales")
     if found is None:
         raise FitError(f"the table can't be made as small as {nbytes} bytes: the target must leave it more")

@@ -30,8 +30,15 @@ def test_the_form_chosen_costs_least_and_fits(nbytes: int, known: bool) -> None:
     assert choice.factors.nbytes <= nbytes
     assert choice.costs[choice.form] == min(choice.costs.values())
     assert choice.costs[choice.form] == pytest.approx(importance.cost(choice.factors, table))
-    assert choice.costs.keys() == ({"transform", "groups"} if nbytes >= 16_000 else {"transform"})
+    assert choice.costs.keys() == ({"transform", "groups"} if nbytes >= 70_000 else {"transform"})
     assert choice.form == ("groups" if nbytes >= 70_000 else "transform")
+
+
+def test_where_a_decoder_is_large_rows_are_rounded() -> None:
+    table, importance = zipf(100, 96)
+    choice = target_size.fit_to_size(table, 100 * 96 // 2, importance, dtype=torch.float16)
+    assert choice.costs.keys() == {"transform", "groups"}
+    assert choice.form == "groups"
 
 
 def test_more_bytes_cost_less() -> None:
