@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from orientc.storage import artifact as artifacts
 
-LONG = ("workflows", "exporters", "comparison", "distillation", "calibration", "evaluation", "compression")  # rooms
+LONG = ("workflows", "exporters", "comparison", "distillation", "calibration", "evaluation", "compression", "utils")
 LAUNCHER = "torchrun --nproc_per_node 2 -m "
 
 

@@ -562,6 +562,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(
     assert not tune(tmp_path, bert_folder, artifact, resume=True).fresh
 
 
+@pytest.mark.slow
 def test_with_save_steps_a_killed_run_goes_on_within_an_epoch(bert_folder: Path, dense: Run, tmp_path: Path) -> None:
     interrupt(tmp_path, bert_folder, save_steps=1)
     watch = Watch()
@@ -571,6 +572,7 @@ def test_with_save_steps_a_killed_run_goes_on_within_an_epoch(bert_folder: Path,
     assert weights(done.folder) == weights(dense.folder)
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_is_resumed_exactly_too(bert_folder: Path, artifact: Path, tmp_path: Path) -> None:
     settings = replace(FAST, batch_size=2, gradient_accumulation=2, warmup=0.25, train_embeddings="all")
     expected = tune(tmp_path / "whole", bert_folder, artifact, settings)
@@ -579,6 +581,7 @@ def test_gradient_accumulation_is_resumed_exactly_too(bert_folder: Path, artifac
     assert weights(done.folder) == weights(expected.folder)
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_training_and_saving_does_not_train_again(
     bert_folder: Path, dense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -595,6 +598,7 @@ def test_a_run_killed_between_training_and_saving_does_not_train_again(
     assert weights(done.folder) == weights(dense.folder)
 
 
+@pytest.mark.slow
 def test_starting_over_does_not_look_back(bert_folder: Path, dense: Run, tmp_path: Path) -> None:
     interrupt(tmp_path, bert_folder)
     watch = Watch()
@@ -612,6 +616,7 @@ def test_checkpoints_are_compact_and_say_whose_they_are(bert_folder: Path, artif
     assert torch.equal(latents, artifacts.load(artifact).factors.latents)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_settings_are_refused_and_overwritten(
     bert_folder: Path, dense: Run, tmp_path: Path
 ) -> None:
@@ -628,6 +633,7 @@ def test_checkpoints_of_other_settings_are_refused_and_overwritten(
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_none(bert_folder: Path, dense: Run, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     interrupt(tmp_path, bert_folder, checkpoint_dir=kept)
@@ -647,6 +653,7 @@ def test_a_half_written_checkpoint_is_none(bert_folder: Path, dense: Run, tmp_pa
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_what_else_lies_in_the_checkpoints_folder_is_left_alone(bert_folder: Path, dense: Run, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -777,6 +784,7 @@ def tune_seeds(out: Path, folder: Path, *seeds: int, **options: Any) -> list[Run
     return finetuning.run_seeds(setup, subject, benchmark, FAST.with_seeds(seeds), **options)
 
 
+@pytest.mark.slow
 def test_of_several_seeds_no_model_stays_and_of_one_its_own(bert_folder: Path, tmp_path: Path) -> None:
     several = tune_seeds(tmp_path / "several", bert_folder, 1, 2)
     assert [run.model for run in several] == [None, None]
@@ -786,6 +794,7 @@ def test_of_several_seeds_no_model_stays_and_of_one_its_own(bert_folder: Path, t
     assert alone.record.metrics == several[0].record.metrics
 
 
+@pytest.mark.slow
 def test_the_best_model_is_all_that_stays_whichever_seed_it_is(bert_folder: Path, tmp_path: Path) -> None:
     scores = iter([0.5, 0.75, 0.25])
 
@@ -802,6 +811,7 @@ def test_the_best_model_is_all_that_stays_whichever_seed_it_is(bert_folder: Path
     assert score_only(tmp_path / "again", found[1].folder).record.metrics["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_is_not_kept_goes_on_from_its_checkpoint_too(
     bert_folder: Path, dense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

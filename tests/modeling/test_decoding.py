@@ -157,6 +157,7 @@ def test_a_graph_gives_the_rows_whichever_are_asked_for(coding: str, kept: int) 
         torch.testing.assert_close(graph(ids), lookup(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_blocks")
 @pytest.mark.parametrize("kept", [0, KEPT])
 @pytest.mark.parametrize("coding", ["one row group", "row groups", "trellis"])
