@@ -25,7 +25,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from orientc.storage import artifact as artifacts
 
 LONG = ("workflows", "exporters", "comparison", "distillation", "calibration", "evaluation", "compression", "utils")
-LAUNCHER = "torchrun --nproc_per_node 2 -m "
 
 
 def name_of(readme: Path) -> str:
@@ -89,18 +88,15 @@ def published(
 class Reader:
     """Runs what a page shows, as someone would who reads it; files of their own are `sentences.txt` alone."""
 
-    def __init__(self, online: Client, environment: dict[str, str], launch: bool) -> None:
+    def __init__(self, online: Client, environment: dict[str, str]) -> None:
         self._online = online
         self._environment = environment
-        self._launch = launch
         self._code = 0
 
     def run(self, command: str) -> Ended:
-        """How a command ended; without `launch` one process does what several are asked for."""
+        """How a command ended."""
         if command == "echo $?":
             return Ended(0, f"{self._code}\n", "")
-        if not self._launch:
-            command = command.replace(LAUNCHER, "")
         found = plain(command.replace("\\\n", " "))
         if found and found[0][0] == "orientc":
             ended = self._online(*found[0][1:])
@@ -161,18 +157,8 @@ def test_what_a_page_shows_is_what_is_printed(
     readme: Path, world: Hub, online: Client, huggingface: Path, shell: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     """In one folder, one after the other."""
-    reader = Reader(online, shell | world.environment(huggingface), launch=False)
+    reader = Reader(online, shell | world.environment(huggingface))
     check(readme, reader, online, request.config.getoption("--refresh-readmes"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "readme", [readme for readme in READMES if any("torchrun" in step.text for step in steps(readme))], ids=name_of
-)
-def test_it_is_with_several_processes_too(
-    readme: Path, world: Hub, online: Client, huggingface: Path, shell: dict[str, str]
-) -> None:
-    check(readme, Reader(online, shell | world.environment(huggingface), launch=True), online, refresh=False)
 
 
 def test_the_setup_commands_are_run_by_ci() -> None:
