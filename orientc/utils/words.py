@@ -38,7 +38,9 @@ WORDS = {
     "ratio": Word("numbers in the table per number stored; *byte ratio*: bytes in the checkpoint per byte stored"),
     "bits per weight": Word("bits stored per number of the table, everything counted"),
     "calibration": Word("how often tokens occur in a text, and how much the model's loss minds errors of their rows"),
-    "row groups": Word("rows that share bits and scales, by how much these count, frequent tokens the most", familiar=False),
+    "row groups": Word(
+        "rows that share bits and scales, by how much these count, frequent tokens the most", familiar=False
+    ),
     "predicted loss": Word(
         "nats per token that the calibration expects (0.01 is 1 % of a perplexity), not measured",
         "of a sentence encoder half the squared turn of its vectors",
