@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from orientc.distillation.evidence import Evidence, Moves
 from orientc.distillation.trainable import Trainable, pass_gradients, rounded
 from orientc.methods.table_rows import TableRows
-from orientc.methods.trellis_search import nearest_streams
-from orientc.modeling.decoding import whole_numbers
+from orientc.methods.trellis import nearest_codes
+from orientc.modeling.decoding import level_blocks
 from orientc.modeling.factors import CHUNK, Factors
 from orientc.modeling.layout import Layout
 
@@ -43,7 +43,10 @@ class TrellisTrainable(Trainable):
         row_groups = range(len(layout.row_group_sizes))
         numbers = tensors.get("latents.row_groups", torch.zeros(layout.rows, dtype=torch.uint8, device=device))
         self._ids = [(numbers == number).nonzero().squeeze(1) for number in row_groups]  # among those with latents
-        self._levels = [whole_numbers(layout, tensors, number, CHUNK) for number in row_groups]
+        levels = [[torch.empty(0, layout.rank, dtype=torch.int8, device=device)] for _ in row_groups]
+        for number, block in level_blocks(layout, tensors, torch.int8, CHUNK):
+            levels[number].append(block)
+        self._levels = [torch.cat(blocks).contiguous() for blocks in levels]
         own = [tensors["latents.codes"][part.start : part.end].view(part.rows, part.size) for part in layout.streams]
         self._streams = [part.clone() for part in own]
         self._rows = torch.ones(layout.vocab, dtype=torch.bool)
@@ -112,12 +115,8 @@ class TrellisTrainable(Trainable):
     def nearest(self, row_group: int, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The streams, uint8 `[n, bytes]`, and levels, int8 `[n, rank]`, nearest to latents `[n, rank]`."""
         scales, offsets = (rounded(self._exact(f"latents.{name}")[row_group], torch.float16) for name in _COLUMNS)
-        live = scales != 0
-        values = torch.where(live, (latents - offsets) / torch.where(live, scales, 1), 0)
-        squares = scales.square()
         bits = self._factors.layout.bits[row_group]
-        weights = squares / squares.mean().clamp_min(1e-38)
-        return nearest_streams(values, bits, weights, self._factors.tensors["latents.levels"])
+        return nearest_codes(latents, bits, scales, offsets, self._factors.tensors["latents.levels"])
 
     @torch.no_grad()
     def stored(self) -> dict[str, Tensor]:

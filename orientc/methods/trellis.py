@@ -108,13 +108,8 @@ def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor,
     share = gaussian_errors(window).to(rates.device)[(rates / STEP).round().long().clamp(0, round(8 / STEP))]
     scale = ((variance * (1 - share)).sqrt() / UNIT).float()
     offset = moments.means.float()
-    scale, live = scale.clamp_min(_TINY), rates > 0
-
-    def search(latents: Tensor) -> tuple[Tensor, Tensor]:
-        step = torch.where(live, scale, 1)
-        values = torch.where(live, (latents - offset) / step, 0)
-        weights = torch.where(live, scale.square() / scale.square().mean().clamp_min(1e-38), 0)
-        return nearest_streams(values, own, weights, levels)
+    live = rates > 0
+    scale = torch.where(live, scale.clamp_min(_TINY), 0)
 
     def fitted(sums: Tensor) -> tuple[Tensor, Tensor]:
         """Least squares of values by levels, from weighted sums of 1, level, level², value, value · level."""
@@ -127,7 +122,7 @@ def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor,
     if bool(live.any()):
         rows = spread_sample(source.row_groups[number], _SAMPLE)
         latents, weights = source.latents(rows), source.weights[rows]
-        slope, _ = fitted(_sums(latents, search(latents)[1], weights))
+        slope, _ = fitted(_sums(latents, nearest_codes(latents, own, scale, offset, levels)[1], weights))
         low, high = 0.5 * scale, 2 * scale
         scale = torch.where(slope > 0, ((slope.float() + scale) / 2).clamp(low, high), scale)
     streams = torch.empty(
@@ -135,11 +130,31 @@ def code_row_group(source: Source, number: int, moments: Moments, rates: Tensor,
     )
     start, sums = 0, torch.zeros(5, len(own), dtype=torch.float64, device=source.table.device)
     for rows, latents, weights in source.blocks(number):
-        streams[start : start + len(rows)], level = search(latents)
+        streams[start : start + len(rows)], level = nearest_codes(latents, own, scale, offset, levels)
         sums += _sums(latents, level, weights)
         start += len(rows)
     slope, base = fitted(sums)
     return Coded(own, streams, slope.half(), base.half())
+
+
+def nearest_codes(
+    latents: Tensor, bits: Sequence[int], scales: Tensor, offsets: Tensor, levels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Find the streams whose latents `level · scale + offset` are nearest to given ones.
+
+    Args:
+        latents: `[rows, columns]`.
+        bits: What each column adds to a stream.
+        scales: `[columns]`, 0 where a column is the offset alone.
+        offsets: `[columns]`.
+        levels: As `nearest_streams` takes them.
+
+    Returns:
+        Streams and levels, as `nearest_streams` gives them.
+    """
+    live, squares = scales != 0, scales.square()
+    values = torch.where(live, (latents - offsets) / torch.where(live, scales, 1), 0)
+    return nearest_streams(values, bits, squares / squares.mean().clamp_min(1e-38), levels)
 
 
 def costs_of_rows(source: Source, number: int, coded: Coded, window: int) -> Tensor:

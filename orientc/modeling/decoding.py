@@ -82,16 +82,6 @@ def level_blocks(
         yield row_group, _levels_of_block(layout, tensors, levels, row_group, slice(start, start + size)).T
 
 
-def whole_numbers(layout: Layout, tensors: Mapping[str, Tensor], row_group: int, size: int) -> Tensor:
-    """The levels of a row group, int8 `[rows, rank]`, decoded `size` rows at a time."""
-    rows = layout.row_group_sizes[row_group]
-    numbers = torch.empty(rows, layout.rank, device=tensors["latents.codes"].device, dtype=torch.int8)
-    for start in range(0, rows, size):
-        part = slice(start, start + size)
-        numbers[part].T.copy_(_levels_of_block(layout, tensors, tensors["latents.levels"], row_group, part))
-    return numbers
-
-
 def block_positions(layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor | None:
     """Where each row of the table is when all blocks of `latent_blocks` are concatenated, and kept rows after them.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orientc.modeling.decoding import block_positions, whole_numbers
+from orientc.modeling.decoding import block_positions, level_blocks
 from orientc.modeling.factors import CHUNK, Factors, concatenated, products_by_levels
 from orientc.modeling.layout import PLAIN, TRELLIS, Layout
 
@@ -51,12 +51,9 @@ class Int8(Resident):
 
     def __init__(self, factors: Factors) -> None:
         layout, tensors = factors.layout, factors.tensors
-        self._levels = [
-            (number, block)
-            for number in range(len(layout.row_group_sizes))
-            for block in whole_numbers(layout, tensors, number, CHUNK).split(CHUNK)
-        ]
-        self._positions = block_positions(factors.layout, factors.tensors)
+        blocks = level_blocks(layout, tensors, torch.int8, CHUNK)
+        self._levels = [(row_group, levels.contiguous()) for row_group, levels in blocks]
+        self._positions = block_positions(layout, tensors)
 
     @staticmethod
     def obstacle(layout: Layout) -> str | None:

@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 import torch
+from domains import cell
 
 from orientc.compression.configs import Config, QuantizeConfig, TargetConfig
 from orientc.compression.fit_table import fit_table
-from orientc.evaluation import figures, statistics
 from orientc.evaluation.configs import PerplexityConfig
 from orientc.evaluation.perplexity import PerplexityMeasurement
 from orientc.evaluation.setup import Setup
@@ -29,7 +29,6 @@ from orientc.models.source import ModelSource
 from orientc.models.table import Table, read_table
 from orientc.storage import artifact as artifacts
 from orientc.storage.artifact import Artifact
-from orientc.storage.records import Record
 from orientc.storage.sizes import MB
 
 GROUPS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -57,12 +56,6 @@ def pair(table: Table, bits: float) -> list[tuple[str, Config, Artifact, float]]
     rounded = made(f"rounding, {config.bits} bits in groups of {config.group_size}", config)
     made("target", TargetConfig(target_mb=rounded.description.nbytes / MB))
     return found
-
-
-def error(one: Record, base: Record) -> float | None:
-    """Standard error of the ratio of two perplexities."""
-    samples = [figures.sample("perplexity", record.blocks) for record in (one, base)]
-    return statistics.paired(samples[0], samples[1]).standard_error if all(samples) else None
 
 
 def main() -> None:
@@ -94,14 +87,12 @@ def main() -> None:
                 artifacts.save(artifact, path)
                 stored = artifact.description.bits_per_weight
                 for record in measurement.compressed(Subject(source, path, artifact), options.head):
-                    ratio, spread = record.perplexity / base.perplexity, error(record, base)
-                    shown = f"{ratio:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+                    found = cell(record, base)
+                    spread = "" if found["error"] is None else f" ± {found['error']:.4f}"
+                    shown = f"{found['ratio']:.4f}{spread}"
                     print(f"| {stored:.3f} | {name} | {record.head} | {shown} | {seconds:.0f} |", flush=True)
                     if options.json:
-                        row = {
-                            "model": options.model, "name": name, "bits": stored, "head": record.head, "ratio": ratio,
-                            "error": spread, "base": base.perplexity, "tokens": base.metrics["tokens"],
-                        }  # fmt: skip
+                        row = {"model": options.model, "name": name, "bits": stored, "head": record.head, **found}
                         with options.json.open("a") as stream:
                             stream.write(json.dumps(row) + "\n")
 

@@ -31,7 +31,7 @@ from orientc.evaluation.scoring import Example, collate
 from orientc.evaluation.texts import Text
 from orientc.methods.importance import Importance
 from orientc.methods.transform_coding import transform_code
-from orientc.modeling.decoding import whole_numbers
+from orientc.modeling.decoding import level_blocks
 from orientc.modeling.factors import Factors, widened
 from orientc.models.source import ModelSource
 from orientc.models.table import read_table
@@ -130,7 +130,8 @@ def test_the_student_of_a_trellis_computes_with_what_is_stored(bert_folder: Path
     for number in range(len(factors.layout.row_group_sizes)):  # its own latents are nearest to themselves
         streams, levels = trained.nearest(number, trained.latents(number).detach())
         part = factors.layout.streams[number]
-        assert torch.equal(levels, whole_numbers(factors.layout, factors.tensors, number, 8))
+        blocks = level_blocks(factors.layout, factors.tensors, torch.int8, 8)
+        assert torch.equal(levels, torch.cat([block for of, block in blocks if of == number]))
         assert torch.equal(streams.flatten(), factors.tensors["latents.codes"][part.start : part.end])
 
 
