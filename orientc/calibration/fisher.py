@@ -45,18 +45,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orientc.calibration import shrinkage
+from orientc.calibration.forward_pass import Seen
 from orientc.errors import CalibrationError
 from orientc.evaluation.scoring import PADDING, Example, collate, decoder_inputs, inputs_of, logits_only_at
 from orientc.methods.importance import share_of_head
-from orientc.modeling.modules import embedding_scale
-from orientc.modeling.swap import lookups_of_parts, users_of
 from orientc.modeling.table_names import HEAD, INPUT
 from orientc.models.device_map import inputs_device
 
 Batch = dict[str, Tensor]
 # gradients with respect to the looked-up rows, `[batch, length, dim]` of each lookup, and what predictions show of a
 # head
-Backward = Callable[[PreTrainedModel, "_Seen", Batch, torch.Generator], tuple[Sequence[Tensor], "_HeadSeen | None"]]
+Backward = Callable[[PreTrainedModel, Seen, Batch, torch.Generator], tuple[Sequence[Tensor], "_HeadSeen | None"]]
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def of_language_model(
     """
 
     def backward(
-        model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
+        model: PreTrainedModel, seen: Seen, batch: Batch, generator: torch.Generator
     ) -> tuple[Sequence[Tensor], _HeadSeen | None]:
         with logits_only_at(model, batch["positions"]), seen.head(model):
             logits = model(**inputs_of(model, batch)).logits
@@ -157,7 +156,7 @@ def of_sentences(
     """
 
     def backward(
-        model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
+        model: PreTrainedModel, seen: Seen, batch: Batch, generator: torch.Generator
     ) -> tuple[Sequence[Tensor], _HeadSeen | None]:
         mask = batch["attention_mask"]
         states = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
@@ -185,7 +184,7 @@ def of_classifier(
     problem = "regression" if model.config.num_labels == 1 else model.config.problem_type
 
     def backward(
-        model: PreTrainedModel, seen: _Seen, batch: Batch, generator: torch.Generator
+        model: PreTrainedModel, seen: Seen, batch: Batch, generator: torch.Generator
     ) -> tuple[Sequence[Tensor], _HeadSeen | None]:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if not logits.isfinite().all():
@@ -230,7 +229,7 @@ def _measured(
     inputs, heads, decoded, positions = _Parts(), _Parts(), _Parts(), [0] * shrinkage.PARTS
     counts: Tensor | None = None
     by_length = sorted(enumerate(examples), key=lambda entry: len(entry[1].input_ids), reverse=True)
-    with _frozen(model), _Seen().lookup(model) as seen:
+    with _frozen(model), Seen().lookup(model) as seen:
         for start in range(0, len(by_length), batch_size):
             numbers, chosen = zip(*by_length[start : start + batch_size], strict=True)
             batch = {name: tensor.to(device) for name, tensor in collate(chosen, pad_id).items()}
@@ -290,7 +289,7 @@ class _HeadSeen:
     counts: Tensor
 
 
-def _head_seen(seen: _Seen, logits: Tensor, p: Tensor) -> _HeadSeen:
+def _head_seen(seen: Seen, logits: Tensor, p: Tensor) -> _HeadSeen:
     variances = (p * (1 - p)).clamp_(min=0)
     if logits is not seen.projected:  # what comes behind the projection (a factor, a soft cap) acts on each by itself
         slopes = torch.autograd.grad(logits.sum(), seen.projected, retain_graph=True)[0].float()
@@ -330,68 +329,6 @@ class _Parts:
         return torch.tensor(
             shrinkage.intensity([(own, positions[part]) for part, own in self.sums.items() if positions[part]])
         )
-
-
-@dataclass(frozen=True)
-class _Lookup:
-    """In which table tokens are looked up, "" where that is neither the input's nor the head's, and the rows' factor.
-
-    Rows reach the hook multiplied by it.
-    """
-
-    table: str
-    scale: float
-
-
-@dataclass
-class _Seen:
-    """What hooks see of a forward pass: looked-up rows, to take gradients of, and what enters and leaves the head."""
-
-    rows: list[Tensor] = field(default_factory=list)
-    lookups: list[_Lookup] = field(default_factory=list)
-    states: Tensor = field(init=False)
-    projected: Tensor = field(init=False)
-
-    def clear(self) -> None:
-        """Forget the rows of the last forward pass."""
-        self.rows.clear()
-        self.lookups.clear()
-
-    @contextmanager
-    def lookup(self, model: PreTrainedModel) -> Iterator[_Seen]:
-        """Within it `rows` become what forward passes look up, one after the other, in whichever module does that.
-
-        T5's encoder has two that share the table, and asks the one that `get_input_embeddings()` does not name.
-        """
-
-        def looked_up(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            self.rows.append(output.detach().requires_grad_())
-            self.lookups.append(_Lookup(tables[module], embedding_scale(module)))
-            return self.rows[-1]
-
-        tables = {module: "" for module in lookups_of_parts(model) if module is not None}
-        for table in (HEAD, INPUT):  # of a tied head the lookups are the input's
-            users = users_of(model, table).values()
-            tables |= {module: table for module in users if isinstance(module, nn.Embedding)}
-        handles = [module.register_forward_hook(looked_up) for module in tables]
-        try:
-            yield self
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @contextmanager
-    def head(self, model: PreTrainedModel) -> Iterator[None]:
-        """Within it `states` and `projected` are what last went into and came out of the output projection."""
-
-        def passed(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.states, self.projected = inputs[0], output
-
-        handle = model.get_output_embeddings().register_forward_hook(passed)
-        try:
-            yield
-        finally:
-            handle.remove()
 
 
 @contextmanager
